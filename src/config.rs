@@ -1,0 +1,140 @@
+//! Every setting: name, default, meaning, limit.
+
+use std::path::PathBuf;
+
+use crate::clock::{DAY, MILLISECOND, MINUTE, Micros, SECOND};
+
+/// The settings of one process. Order of precedence, highest first: flag, environment
+/// (`REMIGE_…`), `remige.toml`, default.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Directory or object-store URL that holds everything. Default `./warehouse`.
+    pub warehouse: String,
+    /// Schema that bare names mean at the start of a session. Default `public`.
+    pub schema: String,
+    /// `embedded`, `redis://…`, `rediss://…`, `redis+cluster://…`, `redis+sentinel://…`.
+    pub online: String,
+    /// Bytes that statements may use for sorting, joining and buffering. Default: half of the memory.
+    pub memory_limit: usize,
+    /// Partitions that a query works on at once. Default: the number of cores.
+    pub threads: usize,
+    /// Where operators spill. Default: the system's temporary directory.
+    pub spill_dir: Option<PathBuf>,
+    /// Rows per batch inside the engine.
+    pub batch_size: usize,
+    /// Rows with an event timestamp further in the future than this are rejected.
+    pub clock_tolerance: Micros,
+    /// Rows per data file written; bounds what a reader must open at once.
+    pub target_file_rows: usize,
+    /// Rows per row group of a data file.
+    pub row_group_rows: usize,
+    pub online_settings: OnlineSettings,
+    pub server: ServerSettings,
+}
+
+#[derive(Debug, Clone)]
+pub struct OnlineSettings {
+    /// Connection, and the answer to one command, must come within this time.
+    pub timeout: Micros,
+    /// A whole lookup must be answered within this time.
+    pub lookup_deadline: Micros,
+    /// A lookup uses a catalog at most this old.
+    pub catalog_max_age: Micros,
+    /// Keys in one read command.
+    pub read_chunk: usize,
+    /// Rows in one write command.
+    pub write_chunk: usize,
+    /// Keys that one lookup may ask for.
+    pub max_keys: usize,
+    /// Bytes of cache of one embedded file.
+    pub embedded_cache: usize,
+    /// How long an old generation stays readable after a switch.
+    pub generation_grace: Micros,
+    /// How long a tombstone is kept.
+    pub tombstone_retention: Micros,
+}
+
+#[derive(Debug, Clone)]
+pub struct ServerSettings {
+    pub listen: String,
+    pub tls_cert: Option<PathBuf>,
+    pub tls_key: Option<PathBuf>,
+    /// Address of the Prometheus endpoint; `None`: no endpoint.
+    pub metrics: Option<String>,
+    /// How long running statements may finish after a SIGTERM.
+    pub shutdown_grace: Micros,
+    pub max_sessions: usize,
+    pub max_prepared: usize,
+    pub max_concurrent_statements: usize,
+    pub max_statement_bytes: usize,
+    pub max_message_bytes: usize,
+    /// Bytes of parameters bound at once.
+    pub max_parameter_bytes: usize,
+    /// A prepared statement or result that nobody asked for is forgotten after this time.
+    pub handle_ttl: Micros,
+}
+
+impl Default for OnlineSettings {
+    fn default() -> Self {
+        OnlineSettings {
+            timeout: 2 * SECOND,
+            lookup_deadline: 4 * SECOND,
+            catalog_max_age: SECOND,
+            read_chunk: 500,
+            write_chunk: 500,
+            max_keys: 100_000,
+            embedded_cache: 64 << 20,
+            generation_grace: MINUTE,
+            tombstone_retention: 7 * DAY,
+        }
+    }
+}
+
+impl Default for ServerSettings {
+    fn default() -> Self {
+        ServerSettings {
+            listen: "127.0.0.1:8815".into(),
+            tls_cert: None,
+            tls_key: None,
+            metrics: None,
+            shutdown_grace: 30 * SECOND,
+            max_sessions: 1_000,
+            max_prepared: 10_000,
+            max_concurrent_statements: 64,
+            max_statement_bytes: 1 << 20,
+            max_message_bytes: 256 << 20,
+            max_parameter_bytes: 64 << 20,
+            handle_ttl: 30 * MINUTE,
+        }
+    }
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Config {
+            warehouse: "warehouse".into(),
+            schema: "public".into(),
+            online: "embedded".into(),
+            memory_limit: default_memory_limit(),
+            threads: std::thread::available_parallelism().map_or(2, usize::from),
+            spill_dir: None,
+            batch_size: 8192,
+            clock_tolerance: 5 * MINUTE,
+            target_file_rows: 4_000_000,
+            row_group_rows: 262_144,
+            online_settings: OnlineSettings::default(),
+            server: ServerSettings::default(),
+        }
+    }
+}
+
+/// How long a lookup waits for the store before it says so.
+pub const MIN_TIMEOUT: Micros = 10 * MILLISECOND;
+
+fn default_memory_limit() -> usize {
+    let total = std::fs::read_to_string("/proc/meminfo").ok().and_then(|text| {
+        let line = text.lines().find(|l| l.starts_with("MemTotal:"))?;
+        line.split_whitespace().nth(1)?.parse::<usize>().ok()
+    });
+    total.map_or(2 << 30, |kib| kib * 1024 / 2)
+}

@@ -1,0 +1,22 @@
+//! Remige: a SQL-native feature warehouse.
+//!
+//! ```text
+//! text ──sql──▶ Statement ──plan──▶ LogicalPlan ──exec──▶ ExecutionPlan ──▶ catalog · store
+//!        no catalog       names only, no IO      nodes only
+//! ```
+
+pub mod catalog;
+pub mod clock;
+pub mod config;
+pub mod error;
+pub mod exec;
+pub mod function;
+pub mod model;
+pub mod operator;
+pub mod plan;
+pub mod server;
+pub mod session;
+pub mod sql;
+pub mod statement;
+pub mod store;
+pub mod telemetry;

@@ -1,0 +1,291 @@
+//! The objects that users declare, as the registry stores them.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::types::ColumnType;
+use crate::clock::Micros;
+
+pub type Tags = BTreeMap<String, String>;
+
+/// A name inside a schema; both parts as stored (folded to lower case unless quoted).
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Name {
+    pub schema: String,
+    pub name: String,
+}
+
+impl Name {
+    pub fn new(schema: impl Into<String>, name: impl Into<String>) -> Self {
+        Name { schema: schema.into(), name: name.into() }
+    }
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.schema, self.name)
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Column {
+    pub name: String,
+    #[serde(rename = "type")]
+    pub data_type: ColumnType,
+}
+
+/// Who owns an object and what is said about it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct About {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub comment: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<String>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub tags: Tags,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entity {
+    pub name: Name,
+    pub keys: Vec<Column>,
+    #[serde(flatten)]
+    pub about: About,
+    pub created_at: Micros,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Feature {
+    pub name: String,
+    #[serde(rename = "type")]
+    pub data_type: ColumnType,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub comment: Option<String>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub tags: Tags,
+}
+
+/// One version of a feature view.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FeatureView {
+    pub name: Name,
+    /// 1, 2, …: `name@vN`.
+    pub version: u32,
+    /// Id of the Delta table; never used again, also not after DROP and CREATE.
+    pub table_id: String,
+    /// Path of the Delta table, relative to the warehouse.
+    pub location: String,
+    /// Number of the view in online keys; never used again.
+    pub online_id: u32,
+    pub entities: Vec<Name>,
+    /// Key columns in the entities' order.
+    pub keys: Vec<Column>,
+    pub event_timestamp: String,
+    /// Zone of zone-less event timestamps of the query; `None`: UTC.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub event_zone: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub created_timestamp: Option<String>,
+    pub features: Vec<Feature>,
+    /// `None`: no limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ttl: Option<Micros>,
+    #[serde(default)]
+    pub lookback: Micros,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refresh_every: Option<Micros>,
+    #[serde(default)]
+    pub suspended: bool,
+    #[serde(default)]
+    pub online: bool,
+    /// The SELECT after AS, as the user wrote it; `None` for a push view.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub query: Option<String>,
+    /// Schema in which the query's bare names are looked up.
+    pub query_schema: String,
+    /// The event timestamp is `now()`: every run is one snapshot.
+    #[serde(default)]
+    pub snapshot: bool,
+    #[serde(flatten)]
+    pub about: About,
+    pub created_at: Micros,
+}
+
+impl FeatureView {
+    pub fn is_push(&self) -> bool {
+        self.query.is_none()
+    }
+
+    /// `schema.name@vN`
+    pub fn versioned_name(&self) -> String {
+        format!("{}@v{}", self.name, self.version)
+    }
+
+    /// Columns as users see them: keys, event timestamp, created timestamp, features.
+    pub fn visible_columns(&self) -> Vec<Column> {
+        let ts = ColumnType::timestamp();
+        let mut out = self.keys.clone();
+        out.push(Column { name: self.event_timestamp.clone(), data_type: ts.clone() });
+        if let Some(c) = &self.created_timestamp {
+            out.push(Column { name: c.clone(), data_type: ts });
+        }
+        out.extend(self.features.iter().map(|f| Column { name: f.name.clone(), data_type: f.data_type.clone() }));
+        out
+    }
+
+    pub fn key_names(&self) -> Vec<&str> {
+        self.keys.iter().map(|k| k.name.as_str()).collect()
+    }
+}
+
+/// All versions of a feature view under one name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FeatureViewSeries {
+    pub versions: BTreeMap<u32, FeatureView>,
+    /// The version that the bare name means.
+    pub current: u32,
+    /// Versions that had a complete REFRESH (push views: their creation).
+    #[serde(default)]
+    pub filled: std::collections::BTreeSet<u32>,
+    /// Versions that were materialized to the online store.
+    #[serde(default)]
+    pub materialized: std::collections::BTreeSet<u32>,
+    /// Greatest version number ever used, dropped ones included.
+    pub last_version: u32,
+}
+
+impl FeatureViewSeries {
+    pub fn current(&self) -> Option<&FeatureView> {
+        self.versions.get(&self.current)
+    }
+    pub fn latest(&self) -> Option<&FeatureView> {
+        self.versions.values().next_back()
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Pin {
+    Version(u32),
+    /// `view@latest`: the version that the bare name means at the time of use.
+    Latest,
+}
+
+/// One entry of a service's FROM.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServiceItem {
+    pub alias: String,
+    pub view: Name,
+    pub pin: Pin,
+    /// `FOR (key = callers_name)`; keys not named here keep their own name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub roles: BTreeMap<String, String>,
+}
+
+impl ServiceItem {
+    /// The caller's column for a key of the view.
+    pub fn callers_name<'a>(&'a self, key: &'a str) -> &'a str {
+        self.roles.get(key).map_or(key, String::as_str)
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Service {
+    pub name: Name,
+    pub request: Vec<Column>,
+    pub items: Vec<ServiceItem>,
+    /// Expressions in SQL over the items' aliases, keys and request columns, with their output names.
+    pub outputs: Vec<ServiceOutput>,
+    /// The SELECT after AS, as the user wrote it.
+    pub query: String,
+    #[serde(flatten)]
+    pub about: About,
+    pub created_at: Micros,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServiceOutput {
+    pub name: String,
+    pub expr: String,
+    #[serde(rename = "type")]
+    pub data_type: ColumnType,
+}
+
+/// A plain table: external files, or a Delta table of ours.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Table {
+    pub name: Name,
+    /// PARQUET, CSV, JSON or DELTA.
+    pub format: String,
+    /// URL or absolute path; for a managed table relative to the warehouse.
+    pub location: String,
+    /// Made by CREATE TABLE: its data are ours and go with DROP.
+    pub managed: bool,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub columns: Vec<Column>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub options: BTreeMap<String, String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub partition_columns: Vec<String>,
+    #[serde(flatten)]
+    pub about: About,
+    pub created_at: Micros,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct View {
+    pub name: Name,
+    pub query: String,
+    /// Schema in which the query's bare names are looked up.
+    pub query_schema: String,
+    #[serde(flatten)]
+    pub about: About,
+    pub created_at: Micros,
+}
+
+/// What a training set was made from, so that it can be made again.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TrainingSet {
+    pub name: Name,
+    pub location: String,
+    pub query: String,
+    pub query_schema: String,
+    pub manifest: Manifest,
+    #[serde(flatten)]
+    pub about: About,
+    pub created_at: Micros,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Manifest {
+    pub catalog_version: u64,
+    /// The instant that `now()` meant.
+    pub instant: Micros,
+    pub engine_version: String,
+    /// Delta tables: name as resolved, table path or URL, version.
+    pub tables: Vec<PinnedTable>,
+    /// Plain files: path, size, etag or mtime.
+    pub files: Vec<PinnedFile>,
+    pub settings: BTreeMap<String, String>,
+    pub rows: u64,
+    /// Order-independent over (schema, canonical row encoding).
+    pub content_hash: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PinnedTable {
+    pub name: String,
+    pub location: String,
+    pub table_id: String,
+    pub version: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PinnedFile {
+    pub table: String,
+    pub path: String,
+    pub size: u64,
+    pub fingerprint: String,
+}

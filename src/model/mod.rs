@@ -1,0 +1,8 @@
+//! Plain values: what the catalog stores and what the stores encode. No IO.
+
+pub mod codec;
+pub mod definition;
+pub mod live;
+pub mod types;
+
+pub use definition::*;

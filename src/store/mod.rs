@@ -1,0 +1,4 @@
+//! Where bytes lie: Delta tables (`offline`) and the key-value stores of the online side (`online`).
+
+pub mod offline;
+pub mod online;
