@@ -251,8 +251,7 @@ impl OnlineStore for EmbeddedStore {
     }
 
     async fn get_batch(&self, requests: &[KeysOf<'_>]) -> Result<Vec<RowsOf>> {
-        let work: Vec<_> =
-            requests.iter().map(|r| (self.view(r.view), r.keys.iter().map(|k| k.to_vec()).collect::<Vec<_>>())).collect();
+        let work: Vec<_> = requests.iter().map(|r| (self.view(r.view), r.keys.iter().map(|k| k.to_vec()).collect::<Vec<_>>())).collect();
         tokio::task::spawn_blocking(move || work.iter().map(|(view, keys)| view.get(keys)).collect()).await?
     }
 
