@@ -25,7 +25,13 @@ instants!(i64, i128);
 /// `event_ts <= at AND (ttl = 0 OR event_ts >= at - ttl)`, both ends inclusive, saturating.
 /// `ttl` is `None` for no limit; `Some(0)` means the same instant only (`WITHIN INTERVAL '0'`).
 #[inline]
-pub fn is_live<T: Instant>(event_ts: T, at: T, ttl: Option<T>) -> bool {
+pub fn is_live(event_ts: Micros, at: Micros, ttl: Option<Micros>) -> bool {
+    is_live_on(event_ts, at, ttl)
+}
+
+/// `is_live` on any line of time.
+#[inline]
+pub fn is_live_on<T: Instant>(event_ts: T, at: T, ttl: Option<T>) -> bool {
     event_ts <= at && ttl.is_none_or(|ttl| event_ts >= at.saturating_sub(ttl))
 }
 
@@ -88,7 +94,7 @@ mod tests {
 
     #[test]
     fn looking_ahead_is_the_mirror() {
-        assert!(is_ahead(110, 100, Some(10)) && !is_ahead(111, 100, Some(10)) && !is_ahead(99, 100, None));
+        assert!(is_ahead(110i64, 100, Some(10)) && !is_ahead(111i64, 100, Some(10)) && !is_ahead(99i64, 100, None));
         assert!(is_ahead(i64::MAX, i64::MAX, Some(10)));
         let row = |e: i64, s| RowOrder { event_ts: e, created_ts: None, seq: s };
         assert!(row(1, 0).ahead() > row(2, 9).ahead() && row(1, 2).ahead() > row(1, 1).ahead());
@@ -96,8 +102,8 @@ mod tests {
 
     #[test]
     fn null_is_never_known() {
-        assert!(is_known(Some(5), Some(5)) && !is_known(Some(6), Some(5)));
-        assert!(!is_known(None, Some(5)) && !is_known(Some(5), None::<i64>));
+        assert!(is_known(Some(5i64), Some(5)) && !is_known(Some(6i64), Some(5)));
+        assert!(!is_known(None, Some(5i64)) && !is_known(Some(5), None::<i64>));
     }
 
     #[test]

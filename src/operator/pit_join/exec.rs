@@ -120,6 +120,11 @@ impl PitJoinExec {
         self.first_items().map(move |i| i.label_keys().map(|e| e.data_type(&schema)).collect())
     }
 
+    /// Per child: true where the order of its rows means something.
+    pub(super) fn needs_input_order(&self) -> Vec<bool> {
+        std::iter::once(true).chain(self.items.iter().map(|i| i.seq.is_none())).collect()
+    }
+
     fn keeps_all_labels(&self) -> bool {
         !self.items.iter().any(|i| i.inner)
     }

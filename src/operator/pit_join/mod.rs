@@ -10,6 +10,7 @@
 mod exec;
 mod instant;
 mod key;
+mod order;
 mod output;
 mod planner;
 mod slots;
@@ -17,4 +18,14 @@ mod stream;
 mod winners;
 
 pub use exec::PitJoinExec;
+pub use order::KeepInputOrder;
 pub use planner::PitJoinPlanner;
+
+#[cfg(test)]
+mod oracle;
+#[cfg(test)]
+mod properties;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;

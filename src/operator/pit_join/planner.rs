@@ -12,9 +12,11 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_planner::{ExtensionPlanner, PhysicalPlanner};
 
 use super::exec::{PitExecItem, PitJoinExec};
+use super::order::hold_scans;
 use crate::plan::pit_join::PitJoinNode;
 
-/// Plans `PitJoinNode`; register it with the session's query planner.
+/// Plans `PitJoinNode`. Register it with the session's query planner, `plan::pit_rules::PushLabelFilters` as
+/// an optimizer rule, and `KeepInputOrder` as the last physical optimizer rule.
 #[derive(Debug, Default)]
 pub struct PitJoinPlanner;
 
@@ -52,6 +54,12 @@ impl ExtensionPlanner for PitJoinPlanner {
                 index: 0,
             });
         }
-        Ok(Some(Arc::new(PitJoinExec::try_new(Arc::clone(labels), views.to_vec(), items, node.label_fetch)?)))
+        let labels = hold_scans(Arc::clone(labels))?;
+        let views = views
+            .iter()
+            .zip(&items)
+            .map(|(view, item)| if item.seq.is_none() { hold_scans(Arc::clone(view)) } else { Ok(Arc::clone(view)) })
+            .collect::<Result<Vec<_>>>()?;
+        Ok(Some(Arc::new(PitJoinExec::try_new(labels, views, items, node.label_fetch)?)))
     }
 }

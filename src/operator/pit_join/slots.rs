@@ -13,7 +13,7 @@ use hashbrown::HashMap;
 use super::instant::{Instants, OnLine, Round};
 use super::key::NO_GROUP;
 use super::winners::{Place, Winners};
-use crate::model::live::{RowOrder, is_ahead, is_known, is_live};
+use crate::model::live::{RowOrder, is_ahead, is_known, is_live_on};
 use crate::plan::pit_join::MatchOp;
 use crate::plan::pit_types::TimeLines;
 
@@ -141,7 +141,7 @@ impl<T: OnLine> Slots<T> {
     }
 
     fn in_ttl(&self, event: T, slot: usize) -> bool {
-        if self.op.looks_ahead() { is_ahead(event, self.at[slot], self.ttl) } else { is_live(event, self.at[slot], self.ttl) }
+        if self.op.looks_ahead() { is_ahead(event, self.at[slot], self.ttl) } else { is_live_on(event, self.at[slot], self.ttl) }
     }
 
     /// Puts one row into the slots where it is the best so far; answers the steps it took.
