@@ -73,6 +73,8 @@ pub struct PitItem {
     /// Compare in microseconds, features rounded up and labels down (feature views), instead of
     /// exactly at the finer unit of the two sides (plain tables).
     pub round_to_micros: bool,
+    /// `*` shows the features only, not the view's keys and timestamps (form C).
+    pub features_only: bool,
     /// What EXPLAIN and errors call it: `name@vN`.
     pub description: String,
 }

@@ -173,7 +173,7 @@ impl CreateService {
             if !names.catalog().feature_views.contains_key(&full) {
                 let e = match names.catalog().relation(&full) {
                     Some(r) => Error::invalid(format!("{} {full} is not a feature view", r.kind())).with_hint("a feature service reads feature views only; declare one over it"),
-                    None => names.catalog().feature_views_of(&full).map(|_| ()).err().unwrap_or_else(|| Error::not_found(format!("feature view {full} does not exist"))),
+                    None => names.catalog().feature_view_series(&full).map(|_| ()).err().unwrap_or_else(|| Error::not_found(format!("feature view {full} does not exist"))),
                 };
                 return Err(e.or_span(f.view.span));
             }

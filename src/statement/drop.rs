@@ -120,7 +120,7 @@ impl Drop {
                     Some(VersionRef::Number(v)) => Some(v),
                     _ => None,
                 };
-                let series = catalog.feature_views_of(&name)?;
+                let series = catalog.feature_view_series(&name)?;
                 let views: Vec<Arc<FeatureView>> =
                     series.versions.values().filter(|v| version.is_none_or(|n| n == v.version)).map(|v| Arc::new(v.clone())).collect();
                 let cascade = self.cascade;
@@ -133,7 +133,7 @@ impl Drop {
 }
 
 fn drop_view(c: &CatalogSnapshot, name: &Name, version: Option<u32>, cascade: bool) -> Result<Vec<CatalogChange>> {
-    let series = c.feature_views_of(name)?;
+    let series = c.feature_view_series(name)?;
     let services = c.services_using_view(name, version);
     if !services.is_empty() && !cascade {
         let list: Vec<String> = services.iter().map(|s| s.to_string()).collect();

@@ -107,7 +107,7 @@ impl Show {
             }
             Show::Versions(n) => {
                 let name = p.names().name(&n);
-                p.names().catalog().feature_views_of(&name).map_err(|e| e.or_span(n.span))?;
+                p.names().catalog().feature_view_series(&name).map_err(|e| e.or_span(n.span))?;
                 format!(
                     "SELECT version, is_current, filled, materialized, rows, watermark, location, created_at FROM system.feature_view_versions WHERE schema = {} AND name = {} ORDER BY version",
                     quoted(&name.schema),

@@ -268,6 +268,7 @@ impl Case {
                 op: view.op,
                 inner: view.inner,
                 round_to_micros: view.micros,
+                features_only: false,
                 ..item(&name)
             });
 

@@ -87,6 +87,7 @@ pub fn item(view: &str) -> PitItem {
         op: MatchOp::AtOrBefore,
         inner: false,
         round_to_micros: true,
+        features_only: false,
         description: format!("{view}@v1"),
     }
 }

@@ -8,6 +8,7 @@ mod changes;
 mod commit;
 mod foreign;
 pub mod lease;
+mod log_table;
 mod scan;
 mod snapshot;
 mod stats;
