@@ -38,7 +38,8 @@ pub fn create(dir: &Path, clock: &Clock) -> Result<()> {
         return Err(Error::already_exists(format!("{} is not empty", dir.display())).with_hint("name a directory that does not exist yet"));
     }
     // The samples end today: what is looked up online must not have expired.
-    let end = clock.now() - clock.now().rem_euclid(HOUR) - HOUR;
+    let now = clock.now();
+    let end = now - now.rem_euclid(HOUR) - HOUR;
     let mut files = vec![
         (FILE_NAME.to_string(), example_file()),
         (".gitignore".to_string(), "/warehouse/\n/train.parquet\n".to_string()),
