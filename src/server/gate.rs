@@ -71,7 +71,7 @@ mod tests {
         let first = gate.enter().await.unwrap();
         assert!(gate.enter().await.unwrap_err().message().contains("1 statements are running"));
         drop(first);
-        gate.enter().await.unwrap();
+        drop(gate.enter().await.unwrap());
         assert_eq!(gate.waiting.load(Ordering::Relaxed), 0);
     }
 }
