@@ -9,7 +9,7 @@ use datafusion::logical_expr::{Expr, LogicalPlan, Volatility};
 use datafusion::sql::sqlparser::tokenizer::Token;
 
 use super::{Planned, Planning, Statement, about};
-use crate::catalog::{CatalogChange, CatalogSnapshot, PutMode};
+use crate::catalog::{CatalogChange, CatalogSnapshot, PutMode, VersionRef};
 use crate::clock::{Micros, new_id};
 use crate::error::{Error, Result, Span};
 use crate::model::types::ColumnType;
@@ -470,7 +470,7 @@ fn replace(catalog: &CatalogSnapshot, view: &FeatureView, or_replace: bool, if_n
         let first = FeatureView { online_id: catalog.next_online_id, ..view.clone() };
         let mut changes = vec![CatalogChange::PutFeatureView(first, PutMode::Create)];
         if view.is_push() {
-            changes.push(CatalogChange::MarkFilled { name: name.clone(), version: 1, table_id: view.table_id.clone() });
+            changes.push(CatalogChange::MarkFilled(VersionRef::from(view)));
         }
         return outcome(changes, vec![], true, "new");
     };
@@ -506,11 +506,12 @@ fn replace(catalog: &CatalogSnapshot, view: &FeatureView, or_replace: bool, if_n
     let next = FeatureView { version: series.last_version + 1, online_id: catalog.next_online_id, ..view.clone() };
     let mut notices = vec![];
     let version = next.version;
+    let pushed = VersionRef::from(&next);
     let (bare, kept) = (series.current, series.versions.get(&series.current).is_some_and(|v| v.online));
     let mut changes = vec![CatalogChange::PutFeatureView(next, PutMode::Create)];
     if view.is_push() {
-        changes.push(CatalogChange::MarkFilled { name: name.clone(), version, table_id: view.table_id.clone() });
-        changes.push(CatalogChange::SetCurrentVersion { name: name.clone(), version, table_id: view.table_id.clone() });
+        changes.push(CatalogChange::MarkFilled(pushed.clone()));
+        changes.push(CatalogChange::SetCurrentVersion(pushed));
         notices.push(format!("feature view {name}: version v{version} is new and empty, and {name} means it from now on"));
     } else {
         let online = if kept { format!(" and MATERIALIZE FEATURE VIEW {name}@v{version}") } else { String::new() };

@@ -147,7 +147,7 @@ fn drop_view(c: &CatalogSnapshot, name: &Name, version: Option<u32>, cascade: bo
                 return Err(Error::invalid(format!("{name}@v{v} is what {name} means now; it cannot be dropped while other versions stay"))
                     .with_hint("fill the newer version first (REFRESH, MATERIALIZE), or drop the whole feature view"));
             }
-            changes.push(CatalogChange::DropFeatureViewVersion { name: name.clone(), version: v });
+            changes.push(CatalogChange::DropFeatureViewVersion(crate::catalog::VersionRef::from(c.feature_view(name, Some(v))?)));
         }
         _ => changes.push(CatalogChange::DropFeatureView(name.clone())),
     }

@@ -21,7 +21,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use datafusion::arrow::datatypes::SchemaRef;
-use datafusion::logical_expr::{Explain, ExplainOption, LogicalPlan, PlanType, ToStringifiedPlan};
+use datafusion::logical_expr::{Explain, LogicalPlan, PlanType, ToStringifiedPlan};
 use datafusion::scalar::ScalarValue;
 use datafusion::sql::parser::Statement as DfStatement;
 
@@ -275,7 +275,6 @@ impl Statement {
 fn explain_of(inner: Planned, verbose: bool) -> Result<Planned> {
     let stringified = vec![inner.plan.to_stringified(PlanType::InitialLogicalPlan)];
     let schema = LogicalPlan::explain_schema();
-    let _ = ExplainOption::default();
     let plan = LogicalPlan::Explain(Explain {
         verbose,
         plan: Arc::new(inner.plan),
@@ -283,6 +282,7 @@ fn explain_of(inner: Planned, verbose: bool) -> Result<Planned> {
         stringified_plans: stringified,
         schema: Arc::new(datafusion::common::DFSchema::try_from(schema.as_ref().clone())?),
         logical_optimization_succeeded: false,
+        show_statistics: None,
     });
     Ok(Planned { plan, kind: StatementKind::Query, tag: "EXPLAIN", changes_session: false })
 }
