@@ -6,20 +6,17 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use datafusion::common::ScalarValue;
-use futures::{StreamExt, TryStreamExt};
 
 use super::change::CatalogChange;
 use super::event::{self, Event};
 use super::snapshot::CatalogSnapshot;
 use crate::clock::Micros;
 use crate::error::{Error, Kind, Result};
-use crate::store::offline::{Commit, DataFile, OfflineStore, Snapshot, TableOptions};
+use crate::store::offline::{Commit, DataFile, OfflineStore, READ_AHEAD, Snapshot, TableOptions};
 
 const LOCATION: &str = "_remige/registry";
 /// How often a commit starts over after losing a race.
 const MAX_ATTEMPTS: u32 = 100;
-/// Event files read at once.
-const READ_AHEAD: usize = 16;
 
 /// The catalog of a warehouse. One per process; shared.
 #[derive(Debug)]
@@ -207,16 +204,14 @@ async fn read_events(store: &OfflineStore, table: &Snapshot, files: &[Arc<DataFi
         bound(f.max("catalog_version")).is_none_or(|max| max >= from)
             && bound(f.min("catalog_version")).is_none_or(|min| until.is_none_or(|u| min <= u))
     });
-    let mut batches = futures::stream::iter(wanted.cloned())
-        .map(|file| async move {
-            let batches = store.read_small_file(table, &file).await.map_err(|e| e.context("registry"))?;
-            Ok::<_, Error>((file, batches))
-        })
-        .buffer_unordered(READ_AHEAD);
+    let wanted: Vec<Arc<DataFile>> = wanted.cloned().collect();
     let mut events = vec![];
-    while let Some((file, read)) = batches.try_next().await? {
-        for batch in &read {
-            event::from_batch(batch, &mut events).map_err(|why| damaged(store, format!("{LOCATION}/{} {why}", file.path)))?;
+    for files in wanted.chunks(READ_AHEAD) {
+        let read = store.read_small_files(table, files).await.map_err(|e| e.context("registry"))?;
+        for (file, batches) in files.iter().zip(read) {
+            for batch in &batches {
+                event::from_batch(batch, &mut events).map_err(|why| damaged(store, format!("{LOCATION}/{} {why}", file.path)))?;
+            }
         }
     }
     events.retain(|e| e.catalog_version >= from && until.is_none_or(|u| e.catalog_version <= u));

@@ -8,15 +8,13 @@ use std::sync::Arc;
 
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, Int32Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
 use datafusion::arrow::datatypes::{DataType, Field, Int32Type, Int64Type, Schema, SchemaRef, TimestampMicrosecondType};
-use futures::{StreamExt, TryStreamExt};
 
 use crate::clock::Micros;
 use crate::error::{Error, Kind, Result};
 use crate::model::types::timestamp_type;
-use crate::store::offline::{Commit, OfflineStore, TableOptions};
+use crate::store::offline::{Commit, OfflineStore, READ_AHEAD, TableOptions};
 
 const LOCATION: &str = "_remige/runs";
-const READ_AHEAD: usize = 16;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum RunStatus {
@@ -130,15 +128,10 @@ impl Runs {
     pub async fn list(&self) -> Result<Vec<Run>> {
         let store = &self.store;
         let table = store.snapshot(LOCATION, None).await.map_err(|e| e.context("runs"))?;
-        let mut files = futures::stream::iter(table.files().to_vec())
-            .map(|f| {
-                let table = table.clone();
-                async move { store.read_small_file(&table, &f).await.map_err(|e| e.context("runs")) }
-            })
-            .buffer_unordered(READ_AHEAD);
         let mut folded: HashMap<String, Run> = HashMap::new();
-        while let Some(batches) = files.try_next().await? {
-            for run in batches.iter().map(from_batch).collect::<Result<Vec<_>>>()?.into_iter().flatten() {
+        for files in table.files().chunks(READ_AHEAD) {
+            let batches = store.read_small_files(&table, files).await.map_err(|e| e.context("runs"))?;
+            for run in batches.iter().flatten().map(from_batch).collect::<Result<Vec<_>>>()?.into_iter().flatten() {
                 let rank = |r: &Run| (r.status != RunStatus::Running, r.finished_at);
                 match folded.get(&run.run_id) {
                     Some(known) if rank(known) >= rank(&run) => {}

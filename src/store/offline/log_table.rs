@@ -1,6 +1,8 @@
 //! Small append-only tables of our own (registry, runs): read whole, one file per commit, and
 //! rewritten into one file now and then so that opening them stays two reads and a short tail.
 
+use std::sync::Arc;
+
 use datafusion::arrow::array::RecordBatch;
 use datafusion::parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use object_store::ObjectStoreExt;
@@ -32,9 +34,14 @@ impl OfflineStore {
         reader.collect::<std::result::Result<Vec<_>, _>>().map_err(|e| unreadable(&e))
     }
 
+    /// Reads several small files at once; at most `READ_AHEAD` should be asked for.
+    pub(crate) async fn read_small_files(&self, table: &Snapshot, files: &[Arc<DataFile>]) -> Result<Vec<Vec<RecordBatch>>> {
+        futures::future::try_join_all(files.iter().map(|f| self.read_small_file(table, f))).await
+    }
+
     /// Writes a few rows as one file.
     pub(crate) async fn write_small_file(&self, table: &Snapshot, batch: &RecordBatch) -> Result<Vec<NewFile>> {
-        let mut writer = self.writer(table.location(), WriteSpec::plain(std::sync::Arc::clone(table.schema())))?;
+        let mut writer = self.writer(table.location(), WriteSpec::plain(Arc::clone(table.schema())))?;
         writer.write(batch).await?;
         writer.finish().await
     }
@@ -45,7 +52,7 @@ impl OfflineStore {
         if table.files().len() <= COMPACT_AFTER {
             return Ok(None);
         }
-        let mut writer = self.writer(table.location(), WriteSpec::plain(std::sync::Arc::clone(table.schema())))?;
+        let mut writer = self.writer(table.location(), WriteSpec::plain(Arc::clone(table.schema())))?;
         for file in table.files() {
             for batch in self.read_small_file(table, file).await? {
                 writer.write(&batch).await?;
