@@ -1,23 +1,21 @@
 //! What commits did: history, and the files that changed between two versions.
 
 use std::collections::HashMap;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
+use datafusion::arrow::datatypes::SchemaRef;
 use deltalake::kernel::{Action, Remove};
 use deltalake::logstore::get_actions;
-use futures::{StreamExt, TryStreamExt};
 use serde_json::{Map, Value};
 
 use super::commit::{RUN_ID, WATERMARK};
-use super::delta_error;
 use super::snapshot::DataFile;
 use super::stats::Ranges;
 use super::warehouse::OfflineStore;
+use super::{READ_AHEAD, delta_error};
 use crate::clock::{MILLISECOND, Micros};
 use crate::error::{Error, Result};
-
-/// Commits read at once.
-const READ_AHEAD: usize = 16;
 
 /// One entry of a table's history.
 #[derive(Debug, Clone, PartialEq)]
@@ -58,12 +56,12 @@ impl OfflineStore {
     pub async fn history(&self, location: &str, from_version: u64) -> Result<Vec<CommitRecord>> {
         let newest = self.snapshot(location, None).await?.version();
         let first = self.first_version(location).await?.max(from_version);
-        let commits: Vec<_> = futures::stream::iter(first..=newest)
-            .map(|v| async move { Ok::<_, Error>((v, self.read_commit(location, v).await?)) })
-            .buffered(READ_AHEAD)
-            .try_collect()
-            .await?;
-        Ok(commits.into_iter().filter_map(|(v, actions)| record(v, actions?)).collect())
+        let mut records = vec![];
+        for versions in ranges(first, newest) {
+            let commits = self.read_commits(location, versions.clone()).await?;
+            records.extend(versions.zip(commits).filter_map(|(v, actions)| record(v, actions?)));
+        }
+        Ok(records)
     }
 
     /// The files that changed after version `from`, up to and including version `to`.
@@ -72,31 +70,22 @@ impl OfflineStore {
         if to > snapshot.version() || from > to {
             return Err(Error::internal(format!("table {location:?} has no changes from {from} to {to}")));
         }
-        let mut commits = futures::stream::iter(from + 1..=to)
-            .map(|v| async move { Ok::<_, Error>((v, self.read_commit(location, v).await?)) })
-            .buffered(READ_AHEAD);
         let mut known: HashMap<String, Arc<DataFile>> = snapshot.files().iter().map(|f| (f.path.clone(), Arc::clone(f))).collect();
         let mut out = Changes::default();
-        while let Some((version, actions)) = commits.try_next().await? {
-            let Some(actions) = actions else { return Ok(Changed::Gap { missing: version }) };
-            for action in actions {
-                match action {
-                    Action::Add(add) => {
-                        let file = Arc::new(DataFile::from_add(&add, snapshot.schema()));
-                        known.insert(add.path.clone(), Arc::clone(&file));
-                        if add.data_change {
-                            out.added.push(file);
-                        }
-                    }
-                    Action::Remove(remove) if remove.data_change => {
-                        out.removed.push(known.get(&remove.path).cloned().unwrap_or_else(|| Arc::new(removed_file(&remove))));
-                    }
-                    Action::Metadata(_) => out.schema_changed = true,
-                    _ => {}
+        for versions in ranges(from + 1, to) {
+            let commits = self.read_commits(location, versions.clone()).await?;
+            for (version, actions) in versions.zip(commits) {
+                let Some(actions) = actions else { return Ok(Changed::Gap { missing: version }) };
+                for action in actions {
+                    out.take(action, snapshot.schema(), &mut known);
                 }
             }
         }
         Ok(Changed::Files(out))
+    }
+
+    async fn read_commits(&self, location: &str, versions: RangeInclusive<u64>) -> Result<Vec<Option<Vec<Action>>>> {
+        futures::future::try_join_all(versions.map(|v| self.read_commit(location, v))).await
     }
 
     async fn read_commit(&self, location: &str, version: u64) -> Result<Option<Vec<Action>>> {
@@ -107,6 +96,31 @@ impl OfflineStore {
             None => Ok(None),
         }
     }
+}
+
+impl Changes {
+    fn take(&mut self, action: Action, schema: &SchemaRef, known: &mut HashMap<String, Arc<DataFile>>) {
+        match action {
+            Action::Add(add) => {
+                let file = Arc::new(DataFile::from_add(&add, schema));
+                known.insert(add.path.clone(), Arc::clone(&file));
+                if add.data_change {
+                    self.added.push(file);
+                }
+            }
+            Action::Remove(remove) if remove.data_change => {
+                self.removed.push(known.get(&remove.path).cloned().unwrap_or_else(|| Arc::new(removed_file(&remove))));
+            }
+            Action::Metadata(_) => self.schema_changed = true,
+            _ => {}
+        }
+    }
+}
+
+/// Both ends inclusive, cut into pieces that are read at once.
+fn ranges(from: u64, to: u64) -> impl Iterator<Item = RangeInclusive<u64>> {
+    let step = READ_AHEAD as u64;
+    (from..=to).step_by(READ_AHEAD).map(move |a| a..=to.min(a + step - 1))
 }
 
 fn record(version: u64, actions: Vec<Action>) -> Option<CommitRecord> {

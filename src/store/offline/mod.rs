@@ -8,6 +8,7 @@ mod changes;
 mod commit;
 mod foreign;
 pub mod lease;
+mod log_table;
 mod scan;
 mod snapshot;
 mod stats;
@@ -42,6 +43,9 @@ pub const SEQ: &str = "_seq";
 
 /// Key of a data file's order, in its Parquet footer and in its tags in the Delta log.
 pub(crate) const ORDER_KEY: &str = "remige.order";
+
+/// Small files and commits read at once.
+pub(crate) const READ_AHEAD: usize = 16;
 
 /// Who wrote a commit or a file.
 pub(crate) const ENGINE: &str = concat!("remige/", env!("CARGO_PKG_VERSION"));
