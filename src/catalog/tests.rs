@@ -414,3 +414,23 @@ async fn runs_are_folded_and_orphans_settled() {
     assert_eq!((batch.schema(), batch.num_rows()), (Runs::schema(), 4));
     assert!(batch.column_by_name("process").is_none());
 }
+
+/// Futures of the public API can be spawned, closures included.
+#[tokio::test]
+async fn futures_are_send() {
+    fn send<T: Send>(t: T) -> T {
+        t
+    }
+    let dir = TempDir::new().unwrap();
+    let s = store(&dir).await;
+    let r = send(Registry::open(Arc::clone(&s))).await.unwrap();
+    let changes = vec![PutEntity(entity("user"), Create)];
+    send(r.commit(None, |_| Ok(changes.clone()))).await.unwrap();
+    send(r.snapshot()).await.unwrap();
+    send(r.at_version(0)).await.unwrap();
+    assert_eq!(send(r.events(1)).await.unwrap().len(), 1);
+    let runs = send(Runs::open(s)).await.unwrap();
+    send(runs.finish(&Run { status: RunStatus::Cancelled, ..Run::default() })).await.unwrap();
+    assert_eq!(send(runs.settle(async |r: Run| runs.judge(&r).await)).await.unwrap(), 0);
+    assert_eq!(send(runs.list()).await.unwrap().len(), 1);
+}

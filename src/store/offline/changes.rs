@@ -143,6 +143,7 @@ fn removed_file(remove: &Remove) -> DataFile {
         size: remove.size.and_then(|s| u64::try_from(s).ok()).unwrap_or(0),
         rows: None,
         order: vec![],
+        added: (0, 0),
         modified_ms: remove.deletion_timestamp.unwrap_or(0),
         ranges: Ranges::new(),
         has_deletions: remove.deletion_vector.is_some(),

@@ -160,14 +160,14 @@ impl OfflineStore {
                 ..Default::default()
             }));
         }
-        for file in &commit.adds {
+        for (place, file) in commit.adds.iter().enumerate() {
             actions.push(Action::Add(Add {
                 path: file.path.clone(),
                 size: i64::try_from(file.size).map_err(|e| Error::internal(e.to_string()))?,
                 modification_time: now,
                 data_change: !commit.rewrite,
                 stats: Some(file.stats_json()),
-                tags: Some(file.tags()),
+                tags: Some(file.tags(base.version() + 1, place)),
                 ..Default::default()
             }));
         }

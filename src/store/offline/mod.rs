@@ -44,6 +44,9 @@ pub const SEQ: &str = "_seq";
 /// Key of a data file's order, in its Parquet footer and in its tags in the Delta log.
 pub(crate) const ORDER_KEY: &str = "remige.order";
 
+/// Tag of a data file: `<version that added it>.<place in the commit>`.
+pub(crate) const ADDED_KEY: &str = "remige.added";
+
 /// Small files and commits read at once.
 pub(crate) const READ_AHEAD: usize = 16;
 

@@ -18,7 +18,7 @@ use object_store::path::Path;
 
 use super::stats::{ColumnRange, Ranges, from_json, tag};
 use super::warehouse::OfflineStore;
-use super::{ENGINE, ORDER_KEY, delta_error};
+use super::{ADDED_KEY, ENGINE, ORDER_KEY, delta_error};
 use crate::clock::{DAY, MILLISECOND, Micros};
 use crate::error::{Error, Kind, Result};
 
@@ -52,6 +52,9 @@ pub struct DataFile {
     pub rows: Option<u64>,
     /// Columns by which the rows are sorted, ascending, NULLs first; empty: not known to be sorted.
     pub order: Vec<String>,
+    /// Version that added it and its place in that commit: the order in which rows were written.
+    /// Files of other writers come first.
+    pub(crate) added: (u64, u32),
     pub(crate) modified_ms: i64,
     pub(crate) ranges: Ranges,
     pub(crate) has_deletions: bool,
@@ -78,6 +81,7 @@ impl DataFile {
             size: add.size.try_into().unwrap_or(0),
             rows,
             order,
+            added: tag(&add.tags, ADDED_KEY).and_then(parse_added).unwrap_or_default(),
             modified_ms: add.modification_time,
             ranges,
             has_deletions: add.deletion_vector.is_some(),
@@ -126,6 +130,7 @@ impl Snapshot {
     pub fn schema(&self) -> &SchemaRef {
         &self.0.schema
     }
+    /// In the order in which they were written.
     pub fn files(&self) -> &[Arc<DataFile>] {
         &self.0.files
     }
@@ -176,7 +181,7 @@ impl Snapshot {
             _ => HashMap::new(),
         };
         let views = state.snapshot().try_log_data().map_err(|e| delta_error(e, location))?;
-        let files = views
+        let mut files: Vec<Arc<DataFile>> = views
             .iter()
             .map(|view| {
                 let path = view.path();
@@ -191,6 +196,7 @@ impl Snapshot {
                 }
             })
             .collect();
+        files.sort_by(|a, b| (a.added, &a.path).cmp(&(b.added, &b.path)));
         Ok(Snapshot(Arc::new(Inner { location: location.to_string(), log, state, schema, files, watermark })))
     }
 }
@@ -418,6 +424,11 @@ pub(crate) async fn read_watermark(state: &DeltaTableState, log: &LogStoreRef, l
         return Ok(None);
     }
     state.snapshot().transaction_version(log.as_ref(), WATERMARK_APP).await.map_err(|e| delta_error(e, &format!("table {location:?}")))
+}
+
+fn parse_added(text: &str) -> Option<(u64, u32)> {
+    let (version, place) = text.split_once('.')?;
+    Some((version.parse().ok()?, place.parse().ok()?))
 }
 
 fn backtick(name: &str) -> String {

@@ -509,3 +509,88 @@ async fn a_lease_has_one_holder_at_a_time() {
     assert_eq!(a.lease_holder("refresh/f1").await.unwrap(), None);
     assert_eq!(a.acquire_lease("refresh/f1", "a", SECOND).await.unwrap().unwrap().fencing(), 3);
 }
+
+#[tokio::test]
+async fn unsorted_tables_come_back_as_they_were_written() {
+    let dir = TempDir::new().unwrap();
+    let store = store(&dir, &Clock::fixed(T0)).await;
+    let mut t = table(&store).await;
+    for i in 0..4i64 {
+        let mut w = store.writer("features/f1", WriteSpec { target_file_rows: 2, ..spec(&[]) }).unwrap();
+        w.write(&rows(&[("z", 1, i * 4), ("y", 1, i * 4 + 1), ("x", 1, i * 4 + 2), ("w", 1, i * 4 + 3)])).await.unwrap();
+        let adds = w.finish().await.unwrap();
+        t = store.commit(&t, Commit { adds, ..Default::default() }).await.unwrap();
+    }
+    t.checkpoint().await.unwrap();
+    let fresh = self::store(&dir, &Clock::fixed(T0)).await;
+    let t = fresh.snapshot("features/f1", None).await.unwrap();
+    for partitions in [1, 3] {
+        let plan = physical(fresh.scan_provider(&t, ScanOptions::default()).unwrap(), partitions).await;
+        let mut got: Vec<i64> = vec![];
+        for p in 0..plan.output_partitioning().partition_count() {
+            let stream = plan.execute(p, SessionContext::new().task_ctx()).unwrap();
+            for b in datafusion::physical_plan::common::collect(stream).await.unwrap() {
+                got.extend(b.column(2).as_any().downcast_ref::<Int64Array>().unwrap().values());
+            }
+        }
+        assert_eq!(got, (0..16).collect::<Vec<i64>>());
+    }
+}
+
+#[tokio::test]
+async fn what_a_plain_scan_would_misread_is_refused() {
+    let dir = TempDir::new().unwrap();
+    let store = store(&dir, &Clock::fixed(T0)).await;
+    let t = table(&store).await;
+    let t = add(&store, &t, &[("a", 1, 1)]).await;
+    let refused = |t: &Snapshot, edit: fn(&mut DataFile)| {
+        let mut file = DataFile::clone(&t.files()[0]);
+        edit(&mut file);
+        let options = ScanOptions { files: Some(vec![Arc::new(file)]), ..Default::default() };
+        store.scan_provider(t, options).unwrap_err().message().to_string()
+    };
+    assert!(refused(&t, |f| f.has_deletions = true).contains("deletion vectors"));
+    assert!(refused(&t, |f| f.is_partitioned = true).contains("partitions"));
+    let properties = [("delta.columnMapping.mode".to_string(), "name".to_string())].into();
+    let mapped = store.create_table("mapped", schema(), TableOptions { properties, ..Default::default() }).await.unwrap();
+    let e = store.scan_provider(&mapped, ScanOptions::default()).unwrap_err();
+    assert!(e.message().contains("column mapping"), "{e}");
+}
+
+#[tokio::test]
+async fn written_rows_count_against_the_memory_pool() {
+    use datafusion::execution::memory_pool::{GreedyMemoryPool, MemoryPool};
+    let dir = TempDir::new().unwrap();
+    let store = store(&dir, &Clock::fixed(T0)).await;
+    table(&store).await;
+    let pool: Arc<dyn MemoryPool> = Arc::new(GreedyMemoryPool::new(100));
+    let mut w = store.writer("features/f1", WriteSpec { memory: Some(Arc::clone(&pool)), ..spec(&ORDER) }).unwrap();
+    assert_eq!(w.write(&rows(&[("a", 1, 1)])).await.unwrap_err().kind(), Kind::Exhausted);
+    let pool: Arc<dyn MemoryPool> = Arc::new(GreedyMemoryPool::new(100 << 20));
+    let mut w = store.writer("features/f1", WriteSpec { memory: Some(Arc::clone(&pool)), ..spec(&ORDER) }).unwrap();
+    w.write(&rows(&[("a", 1, 1)])).await.unwrap();
+    assert!(pool.reserved() > 0);
+    w.finish().await.unwrap();
+    assert_eq!(pool.reserved(), 0);
+}
+
+/// Futures of the public API can be spawned.
+#[tokio::test]
+async fn futures_are_send() {
+    fn send<T: Send>(t: T) -> T {
+        t
+    }
+    let dir = TempDir::new().unwrap();
+    let store = store(&dir, &Clock::fixed(T0)).await;
+    let t = send(store.create_table("t", schema(), TableOptions::default())).await.unwrap();
+    send(store.snapshot("t", None)).await.unwrap();
+    send(store.snapshot_at("t", T0)).await.unwrap();
+    send(store.history("t", 0)).await.unwrap();
+    send(store.changed_files("t", 0, 0)).await.unwrap();
+    let none = Box::pin(RecordBatchStreamAdapter::new(schema(), futures::stream::empty()));
+    let adds = send(store.write_files("t", spec(&[]), none)).await.unwrap();
+    assert!(adds.is_empty(), "no rows, no files");
+    send(store.append(&t, Commit { adds, ..Default::default() })).await.unwrap();
+    send(store.acquire_lease("l", "me", SECOND)).await.unwrap();
+    send(store.delete_table("t")).await.unwrap();
+}

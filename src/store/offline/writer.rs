@@ -22,7 +22,7 @@ use object_store::{ObjectStore, ObjectStoreExt};
 
 use super::stats::{Ranges, from_footer, to_json};
 use super::warehouse::{OfflineStore, table_path};
-use super::{ENGINE, ORDER_KEY};
+use super::{ADDED_KEY, ENGINE, ORDER_KEY};
 use crate::clock::new_id;
 use crate::error::{Error, Result};
 
@@ -65,8 +65,9 @@ impl NewFile {
     pub(crate) fn stats_json(&self) -> String {
         to_json(self.rows, &self.ranges)
     }
-    pub(crate) fn tags(&self) -> HashMap<String, Option<String>> {
-        HashMap::from([(ORDER_KEY.to_string(), Some(order_text(&self.order)))])
+    pub(crate) fn tags(&self, version: u64, place: usize) -> HashMap<String, Option<String>> {
+        let added = format!("{version}.{place}");
+        HashMap::from([(ORDER_KEY.to_string(), Some(order_text(&self.order))), (ADDED_KEY.to_string(), Some(added))])
     }
     pub fn range(&self, column: &str) -> Option<&super::ColumnRange> {
         self.ranges.get(column)
