@@ -1,2 +1,3 @@
 //! (being built)
-pub mod pit_join;
+
+pub mod online_lookup;

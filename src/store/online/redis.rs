@@ -110,7 +110,7 @@ impl RedisStore {
         match e.kind() {
             ErrorKind::AuthenticationFailed | ErrorKind::Server(ServerErrorKind::NoPerm) => self.denied(&text),
             _ if matches!(e.code(), Some("NOAUTH" | "WRONGPASS")) => self.denied(&text),
-            _ if text.contains("OOM command not allowed") => {
+            _ if text.contains("\"OOM\"") || text.contains("OOM command not allowed") => {
                 Error::exhausted(format!("the online store {} is out of memory; what it held before is served on", self.url))
                     .with_hint("raise maxmemory of the server (two generations of the largest view must fit) and run the statement again")
             }
