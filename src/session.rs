@@ -39,6 +39,8 @@ pub struct Prepared {
     pub schema: SchemaRef,
     /// One per placeholder, in the order $1, $2, …; `None`: any type (bind as text).
     pub parameters: Vec<Option<DataType>>,
+    /// USE, SET and what else lasts for the session: refused where a client has none.
+    pub changes_session: bool,
 }
 
 pub enum Outcome {
