@@ -2,6 +2,7 @@
 
 pub mod command;
 pub mod external;
+pub mod ingest;
 pub mod materialize;
 pub mod planner;
 pub mod push;
