@@ -4,9 +4,8 @@ use std::collections::{BTreeMap, HashMap};
 
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::arrow::error::ArrowError;
-use deltalake::DeltaTableError;
 use deltalake::kernel::engine::arrow_conversion::TryIntoKernel;
-use deltalake::kernel::transaction::{CommitBuilder, CommitProperties, TransactionError};
+use deltalake::kernel::transaction::{CommitBuilder, CommitProperties};
 use deltalake::kernel::{Action, Add, CommitInfo, Metadata, MetadataExt, Remove, StructType, Transaction};
 use deltalake::protocol::{DeltaOperation, SaveMode};
 use serde_json::Value;
@@ -78,7 +77,7 @@ impl OfflineStore {
         let version = base.version() + 1;
         let state = match prepared.await {
             Ok(done) => done.await.map(|f| f.snapshot).ok(),
-            Err(e) if lost_race(&e) && self.is_mine(base, version, &commit_id).await => None,
+            Err(_) if self.is_mine(base, version, &commit_id).await => None,
             Err(e) => return Err(delta_error(e, &what)),
         };
         // From here on the commit has happened, whatever reading it back says.
@@ -210,14 +209,6 @@ fn transactions(commit: &Commit, now_ms: i64) -> Vec<Transaction> {
     let watermark = commit.watermark.map(|w| (WATERMARK_APP.to_string(), w));
     let all = commit.txns.iter().cloned().chain(watermark);
     all.map(|(app, n)| Transaction::new_with_last_update(app, n, Some(now_ms))).collect()
-}
-
-fn lost_race(e: &DeltaTableError) -> bool {
-    matches!(
-        e,
-        DeltaTableError::VersionAlreadyExists(_)
-            | DeltaTableError::Transaction { source: TransactionError::MaxCommitAttempts(_) | TransactionError::VersionAlreadyExists(_) }
-    )
 }
 
 fn delta_operation(operation: Operation) -> DeltaOperation {
