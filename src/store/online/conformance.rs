@@ -586,6 +586,56 @@ mod embedded_only {
         drop(db);
     }
 
+    const CHILD: &str = "REMIGE_TEST_WRITER_DIR";
+    const KEYS: std::ops::Range<i64> = 0..20;
+
+    /// All keys of one commit hold one value; which one, or -1.
+    async fn value_of_all(store: &dyn OnlineStore) -> i64 {
+        let got = values(store, &view(1), &KEYS.collect::<Vec<_>>()).await;
+        assert!(got.iter().all(|g| *g == got[0]), "half a commit: {got:?}");
+        got[0].unwrap_or(-1)
+    }
+
+    #[tokio::test]
+    #[ignore = "runs as the child of readers_outlive_a_killed_writer"]
+    async fn killed_writer() {
+        let dir = std::env::var(CHILD).expect("started by readers_outlive_a_killed_writer only");
+        let store = connect("embedded", Some(Path::new(&dir)), &OnlineSettings::default(), Clock::system()).await.unwrap();
+        let first = value_of_all(&*store).await + 1;
+        for n in first.. {
+            put(&*store, &view(1), 1, KEYS.map(|k| offer(k, n, 1, n as u64 + 1, n)).collect()).await;
+        }
+    }
+
+    #[tokio::test]
+    async fn readers_outlive_a_killed_writer() {
+        let p = Place::embedded();
+        let store = p.open().await;
+        assert_eq!(published(&*store, &view(1)).await, 1);
+        let mut last = -1;
+        for round in 0..6 {
+            let mut child = Command::new(std::env::current_exe().unwrap())
+                .args(["--exact", "store::online::conformance::embedded_only::killed_writer", "--ignored"])
+                .env(CHILD, p.dir.path())
+                .stdout(Stdio::null())
+                .spawn()
+                .unwrap();
+            // A reader of another process follows the writer's commits in place.
+            let target = last + 3;
+            while value_of_all(&*store).await < target {
+                assert!(child.try_wait().unwrap().is_none(), "the writer ended by itself");
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            child.kill().unwrap();
+            child.wait().unwrap();
+            let seen = value_of_all(&*store).await;
+            assert!(seen >= target);
+            last = value_of_all(&*p.open().await).await;
+            assert_eq!(last, seen);
+            assert_eq!(put(&*store, &view(1), 1, vec![offer(1000 + round, 1, 1, 1, round)]).await, (1, 0));
+        }
+    }
+
     #[tokio::test]
     async fn needs_a_local_warehouse_and_a_known_scheme() {
         let open = async |url: &str| connect(url, None, &OnlineSettings::default(), Clock::system()).await.unwrap_err();
