@@ -364,7 +364,9 @@ async fn drop_reclaims_exactly_its_own(p: &Place) {
 }
 
 async fn readers_never_see_two_generations(p: &Place) {
-    let (writer, reader, v) = (p.open().await, p.open().await, view(1));
+    let (writer, v) = (p.open().await, view(1));
+    // Few keys per command, so that one answer is put together from several.
+    let reader = p.open_with(&OnlineSettings { read_chunk: 7, ..Default::default() }).await;
     let mut current = published(&*writer, &v).await;
     writer.load(&v, current, (0..20).map(|k| offer(k, 1, 1, 1, 0)).collect()).await.unwrap();
     let task = {
@@ -475,6 +477,38 @@ mod redis_only {
         assert_eq!(store.load(&v, 1, vec![offer(1, 1, 1, 1, 1)]).await.unwrap_err().kind(), Kind::Conflict);
         assert_eq!(store.publish(&v, None, &pointer(1)).await.unwrap_err().kind(), Kind::Conflict);
         published(&*store, &v).await;
+    }
+
+    #[tokio::test]
+    async fn the_script_decides_as_the_rule_does() {
+        use proptest::prelude::*;
+        use proptest::strategy::ValueTree;
+        use proptest::test_runner::TestRunner;
+
+        let far = [i64::MIN + 1, -(1 << 32), -1, 0, 1, (1 << 32) - 1, 1 << 32, (1 << 53) + 1, i64::MAX];
+        let word = prop::sample::select(far.to_vec());
+        let put_row =
+            (0..4i64, word.clone(), prop::option::of(word.clone()), word, 1..5u64, 0..3u8, prop::sample::select(vec![0, 1, 255, 256, -1]))
+                .prop_map(|(k, event, created, seq, asof, kind, value)| match kind {
+                    0 => grave(k, asof),
+                    1 => row(PutKind::State, k, (event, created, seq), asof, value),
+                    _ => row(PutKind::Offer, k, (event, created, seq), asof, value),
+                });
+        let sequence = prop::collection::vec(prop::collection::vec(put_row, 1..12), 1..6);
+        let (a, b) = (Place::embedded(), Place::redis());
+        let (embedded, redis) = (a.open().await, b.open().await);
+        let keys: Vec<_> = (0..4).map(key).collect();
+        let mut runner = TestRunner::default();
+        for n in 0..60 {
+            let v = view(n);
+            let (ga, gb) = (published(&*embedded, &v).await, published(&*redis, &v).await);
+            for rows in sequence.new_tree(&mut runner).unwrap().current() {
+                let (x, y) = (put(&*embedded, &v, ga, rows.clone()).await, put(&*redis, &v, gb, rows.clone()).await);
+                let read = [KeysOf { view: &v, keys: keys.iter().map(|k| k.stored()).collect() }];
+                let (held, other) = (embedded.get_batch(&read).await.unwrap(), redis.get_batch(&read).await.unwrap());
+                assert_eq!((x, &held[0].rows), (y, &other[0].rows), "{rows:?}");
+            }
+        }
     }
 
     #[tokio::test]
