@@ -71,6 +71,9 @@ fn nanos(t: &DataType) -> i128 {
     }
 }
 
+/// Per view and label, the row that wins.
+type Matches = Vec<Vec<Option<i64>>>;
+
 #[derive(Debug, Clone)]
 struct RawLabel {
     keys: [Option<u8>; 2],
@@ -220,7 +223,7 @@ fn time_column(values: impl Iterator<Item = Option<i8>>, (t, step): &TimeType) -
 
 impl Case {
     /// Which rows win by the oracle, per view; and which by the operator, per view, with the label rows.
-    fn run(&self) -> (Vec<usize>, Vec<Vec<Option<i64>>>, Vec<i64>, Vec<Vec<Option<i64>>>) {
+    fn run(&self) -> (Vec<usize>, Matches, Vec<i64>, Matches) {
         let (at_type, time_type) = TIME_TYPES[self.time_types % TIME_TYPES.len()].clone();
         let micros_type = (DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())), 1i128);
         let families: Vec<&Vec<DataType>> = self.key_families.iter().map(|f| f.get(&KEY_TYPES)).collect();
@@ -366,8 +369,6 @@ proptest! {
         prop_assert_eq!(expected, got);
     }
 }
-
-type Matches = Vec<Vec<Option<i64>>>;
 
 impl Case {
     /// The same case with nothing dropped, in the order of the labels.
