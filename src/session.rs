@@ -18,6 +18,7 @@ use datafusion::execution::TaskContext;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::execute_stream;
 use datafusion::scalar::ScalarValue;
+use futures::future::BoxFuture;
 use futures::{StreamExt, TryStreamExt};
 use parking_lot::{Mutex, RwLock};
 
@@ -155,7 +156,11 @@ impl Session {
         Ok(Resolver::new(Arc::clone(self.services()), catalog, scope))
     }
 
-    async fn plan(&self, sql: &str, resolver: &Arc<Resolver>) -> Result<Planned> {
+    fn plan<'a>(&'a self, sql: &'a str, resolver: &'a Arc<Resolver>) -> BoxFuture<'a, Result<Planned>> {
+        Box::pin(self.plan_one(sql, resolver))
+    }
+
+    async fn plan_one(&self, sql: &str, resolver: &Arc<Resolver>) -> Result<Planned> {
         let limit = self.engine.config().server.max_statement_bytes;
         if sql.len() > limit {
             return Err(Error::exhausted(format!("the statement has {} bytes, more than the limit of {limit}", sql.len())));
@@ -166,7 +171,11 @@ impl Session {
     }
 
     /// Plans exactly one statement; runs nothing.
-    pub async fn prepare(&self, sql: &str) -> Result<Prepared> {
+    pub fn prepare<'a>(&'a self, sql: &'a str) -> BoxFuture<'a, Result<Prepared>> {
+        Box::pin(self.prepare_one(sql))
+    }
+
+    async fn prepare_one(&self, sql: &str) -> Result<Prepared> {
         let notices = Notices::default();
         let resolver = self.resolver(vec![], Arc::clone(&notices)).await?;
         let planned = self.plan(sql, &resolver).await?;
@@ -241,7 +250,11 @@ impl Session {
         Ok(Outcome::Rows(Box::pin(datafusion::physical_plan::stream::RecordBatchStreamAdapter::new(schema, all))))
     }
 
-    async fn run_once(&self, prepared: &Prepared, values: Vec<ScalarValue>) -> Result<Outcome> {
+    fn run_once<'a>(&'a self, prepared: &'a Prepared, values: Vec<ScalarValue>) -> BoxFuture<'a, Result<Outcome>> {
+        Box::pin(self.run_bound(prepared, values))
+    }
+
+    async fn run_bound(&self, prepared: &Prepared, values: Vec<ScalarValue>) -> Result<Outcome> {
         let started = crate::clock::stopwatch();
         let notices = Notices::default();
         let resolver = self.resolver(values.clone(), Arc::clone(&notices)).await?;
@@ -345,7 +358,7 @@ impl Session {
         if let Some(n) = number("batch_size").and_then(|n| ConfigNonZeroUsize::try_new(n).ok()) {
             options.execution.batch_size = n;
         }
-        if let Some(n) = number("threads").and_then(|n| ConfigNonZeroUsize::try_new(n).ok()) {
+        if let Some(n) = number("threads").filter(|n| *n > 0) {
             options.execution.target_partitions = n;
         }
     }
@@ -389,8 +402,10 @@ impl Session {
         *self.own.notices.lock() = notices;
         let mut state = state(&resolver, &self.current_schema());
         self.apply_variables(&mut state);
+        let cx = Arc::new(TaskContext::from(&state));
         let name = Name::new(schema.map_or(self.current_schema(), str::to_string), table);
-        ingest::run(&resolver, &name, mode, rows, &Arc::new(TaskContext::from(&state))).await
+        let work: BoxFuture<'_, Result<u64>> = Box::pin(ingest::run(&resolver, &name, mode, rows, &cx));
+        work.await
     }
 
     /// The statement's instant as this session's clock gives it; microseconds, UTC.

@@ -18,7 +18,7 @@ use datafusion::physical_planner::{ExtensionPlanner, PhysicalPlanner};
 
 use super::resolve::Resolver;
 use super::write::stream_of;
-use super::{materialize, refresh, table, training};
+use super::{boxed, materialize, refresh, table, training};
 use crate::catalog::{CatalogChange, PutMode, Run, Runs};
 use crate::clock::new_id;
 use crate::error::{Error, Result};
@@ -108,7 +108,7 @@ impl ExecutionPlan for CommandExec {
     }
     fn execute(&self, _partition: usize, cx: Arc<TaskContext>) -> DfResult<SendableRecordBatchStream> {
         let (command, inputs, resolver) = (Arc::clone(&self.command), self.inputs.clone(), Arc::clone(&self.resolver));
-        let work = async move { run(&resolver, &command, inputs, &cx).await };
+        let work: futures::future::BoxFuture<'static, Result<RecordBatch>> = Box::pin(async move { run(&resolver, &command, inputs, &cx).await });
         Ok(stream_of(Arc::clone(&self.schema), futures::stream::once(work)))
     }
 }
@@ -148,7 +148,7 @@ async fn run(resolver: &Arc<Resolver>, command: &Command, inputs: Vec<Arc<dyn Ex
         Command::DropFeatureView { views, build, .. } => {
             registry.commit(None, |c| build(c)).await?;
             for view in views {
-                reclaim(resolver, view).await;
+                boxed(reclaim(resolver, view)).await;
             }
             count(0)
         }
@@ -166,11 +166,11 @@ async fn run(resolver: &Arc<Resolver>, command: &Command, inputs: Vec<Arc<dyn Ex
             training::reclaim(resolver, &t.location).await;
             count(0)
         }
-        Command::CreateTableAs { table, or_replace, if_not_exists } => create_table(resolver, table, *or_replace, *if_not_exists, &inputs, input).await,
-        Command::CreateTrainingSet(spec) => count(training::create(resolver, spec, input()?).await?),
-        Command::Rebuild { name } => training::rebuild(resolver, name, cx).await,
-        Command::Refresh { views, range, at } => runs_batch(refresh::run(resolver, views, *range, *at, cx).await?),
-        Command::Materialize { views, full, .. } => runs_batch(materialize::run(resolver, views, *full, cx).await?),
+        Command::CreateTableAs { table, or_replace, if_not_exists } => boxed(create_table(resolver, table, *or_replace, *if_not_exists, &inputs, input)).await,
+        Command::CreateTrainingSet(spec) => count(boxed(training::create(resolver, spec, input()?)).await?),
+        Command::Rebuild { name } => boxed(training::rebuild(resolver, name, cx)).await,
+        Command::Refresh { views, range, at } => runs_batch(boxed(refresh::run(resolver, views, *range, *at, cx)).await?),
+        Command::Materialize { views, full, .. } => runs_batch(boxed(materialize::run(resolver, views, *full, cx)).await?),
     }
 }
 

@@ -18,3 +18,8 @@ pub mod write;
 
 pub use planner::StatementPlanner;
 pub use services::Services;
+
+/// Hides the type of a large future: the compiler would otherwise look into it again at every caller.
+pub fn boxed<'a, T>(f: impl Future<Output = T> + Send + 'a) -> futures::future::BoxFuture<'a, T> {
+    Box::pin(f)
+}

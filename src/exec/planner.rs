@@ -16,6 +16,7 @@ use datafusion::scalar::ScalarValue;
 use datafusion::sql::parser::{CopyToSource, Statement as DfStatement};
 use datafusion::sql::sqlparser::ast::{Query, Statement as SqlStatement};
 use futures::FutureExt;
+use futures::future::BoxFuture;
 
 use super::command::CommandPlanner;
 use super::external;
@@ -71,7 +72,11 @@ pub fn set_instant(state: &mut SessionState, at: Micros) {
 }
 
 /// Plans a statement of the stock parser: loads its tables, folds its ASOF joins, expands its wildcards.
-pub async fn plan_sql(resolver: &Arc<Resolver>, mut statement: DfStatement, schema: &str) -> Result<LogicalPlan> {
+pub fn plan_sql<'a>(resolver: &'a Arc<Resolver>, statement: DfStatement, schema: &'a str) -> BoxFuture<'a, Result<LogicalPlan>> {
+    Box::pin(plan_statement(resolver, statement, schema))
+}
+
+async fn plan_statement(resolver: &Arc<Resolver>, mut statement: DfStatement, schema: &str) -> Result<LogicalPlan> {
     let state = state(resolver, schema);
     with_queries(&mut statement, &mut |q| {
         asof::fold(q);

@@ -15,7 +15,7 @@ use super::planner::{plan_sql, state};
 use super::resolve::{Resolver, Scope};
 use super::rows::{Accept, Conform, Counts};
 use super::write::{Sequence, order, sorted, spec, stream_of, with_seq};
-use super::{Services, replace};
+use super::{Services, boxed, replace};
 use crate::catalog::{CatalogChange, Run, RunStatus, VersionRef};
 use crate::clock::{Micros, format_micros, new_id};
 use crate::error::{Error, Kind, Result};
@@ -32,7 +32,7 @@ const MAX_ATTEMPTS: u32 = 10;
 pub async fn run(resolver: &Arc<Resolver>, views: &[Arc<FeatureView>], range: Range, at: Option<Micros>, cx: &Arc<TaskContext>) -> Result<Vec<Run>> {
     let mut out = vec![];
     for view in views {
-        out.push(run_one(resolver, view, range, at, cx).await?);
+        out.push(boxed(run_one(resolver, view, range, at, cx)).await?);
     }
     Ok(out)
 }
@@ -40,7 +40,7 @@ pub async fn run(resolver: &Arc<Resolver>, views: &[Arc<FeatureView>], range: Ra
 /// Records a run around its work: "running" first, then how it ended.
 pub async fn recorded<F>(services: &Services, kind: &str, view: &FeatureView, work: impl FnOnce(Run) -> F) -> Result<Run>
 where
-    F: Future<Output = Result<Run>>,
+    F: Future<Output = Result<Run>> + Send,
 {
     let started = Run {
         run_id: new_id(),
@@ -53,7 +53,7 @@ where
         ..Default::default()
     };
     services.runs.start(&started).await?;
-    let ended = work(started.clone()).await;
+    let ended = boxed(work(started.clone())).await;
     let finished_at = Some(services.clock.now());
     match ended {
         Ok(run) => {
@@ -78,7 +78,7 @@ async fn run_one(resolver: &Arc<Resolver>, view: &Arc<FeatureView>, range: Range
         let mut attempt = 0;
         loop {
             attempt += 1;
-            match try_once(resolver, view, range, instant, run.clone(), cx).await {
+            match boxed(try_once(resolver, view, range, instant, run.clone(), cx)).await {
                 Err(e) if e.kind() == Kind::Conflict && attempt < MAX_ATTEMPTS => {
                     tracing::info!(view = %view.name, attempt, "the table changed during REFRESH; computing again");
                 }

@@ -69,8 +69,8 @@ fn converter(view: &FeatureView) -> Result<RowConverter> {
 /// Reads the rows of the range, file by file.
 pub async fn old_rows(services: &Services, view: &FeatureView, base: &Snapshot, range: (Micros, Micros), cx: &Arc<TaskContext>) -> Result<Old> {
     let files: Vec<Arc<DataFile>> = base.files().iter().filter(|f| overlaps(f, view, range)).cloned().collect();
-    let mut memory = MemoryConsumer::new("REFRESH: rows of the range").register(&services.runtime.memory_pool);
-    let mut converter = converter(view)?;
+    let memory = MemoryConsumer::new("REFRESH: rows of the range").register(&services.runtime.memory_pool);
+    let converter = converter(view)?;
     let mut rows: HashMap<Box<[u8]>, Vec<u32>> = HashMap::new();
     let mut count = 0;
     for (i, file) in files.iter().enumerate() {

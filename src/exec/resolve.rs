@@ -11,6 +11,7 @@ use datafusion::common::{DFSchema, Result as DfResult};
 use datafusion::datasource::{TableType, ViewTable};
 use datafusion::logical_expr::Expr;
 use datafusion::scalar::ScalarValue;
+use futures::future::BoxFuture;
 use parking_lot::Mutex;
 
 use super::push::PushSink;
@@ -121,7 +122,11 @@ impl Resolver {
     }
 
     /// The table of a feature view version, loaded once per statement.
-    pub async fn load_features(&self, view: &FeatureView, travel: Option<Travel>) -> Result<Arc<FeatureTable>> {
+    pub fn load_features<'a>(&'a self, view: &'a FeatureView, travel: Option<Travel>) -> BoxFuture<'a, Result<Arc<FeatureTable>>> {
+        Box::pin(self.load_features_once(view, travel))
+    }
+
+    async fn load_features_once(&self, view: &FeatureView, travel: Option<Travel>) -> Result<Arc<FeatureTable>> {
         let key = (view.name.clone(), view.version);
         if travel.is_none()
             && let Some(t) = self.loaded.lock().features.get(&key)
@@ -146,7 +151,11 @@ impl Resolver {
 
     /// Loads a relation by schema and name as the SQL planner asks for it; `None`: there is none, or it is
     /// a service (whose views are loaded).
-    pub async fn load(&self, schema: &str, table: &str) -> Result<Option<Arc<dyn TableProvider>>> {
+    pub fn load<'a>(&'a self, schema: &'a str, table: &'a str) -> BoxFuture<'a, Result<Option<Arc<dyn TableProvider>>>> {
+        Box::pin(self.load_once(schema, table))
+    }
+
+    async fn load_once(&self, schema: &str, table: &str) -> Result<Option<Arc<dyn TableProvider>>> {
         let key = (schema.to_string(), table.to_string());
         if let Some(known) = self.loaded.lock().tables.get(&key) {
             return Ok(known.clone());
@@ -223,8 +232,7 @@ impl Resolver {
         }
         let planned = async {
             let statement = crate::sql::parse::statement(query)?;
-            let plan = Box::pin(super::planner::plan_sql(&self.shared()?, statement, schema)).await?;
-            Ok::<_, Error>(plan)
+            super::planner::plan_sql(&self.shared()?, statement, schema).await
         };
         let plan = planned.await.map_err(|e| Error::new(e.kind(), e.message()).context(format!("view {name}")).or_hint(e.hint().unwrap_or("the view's query no longer works; CREATE OR REPLACE VIEW changes it")));
         self.loaded.lock().views.pop();

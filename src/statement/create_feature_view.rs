@@ -13,7 +13,7 @@ use crate::catalog::{CatalogChange, CatalogSnapshot, PutMode, VersionRef};
 use crate::clock::{Micros, new_id};
 use crate::error::{Error, Result, Span};
 use crate::model::types::ColumnType;
-use crate::model::{About, Column, Feature, FeatureView, FeatureViewSeries, Name, Tags};
+use crate::model::{About, Column, Feature, FeatureView, Name, Tags};
 use crate::plan::command::{Command, NewTable};
 use crate::plan::feature_table::SEQ;
 use crate::sql::Cursor;
@@ -547,9 +547,4 @@ fn cleared(old: &FeatureView, new: &FeatureView) -> Vec<&'static str> {
     gone(old.about.owner.is_some(), new.about.owner.is_some(), "OWNER");
     gone(!old.about.tags.is_empty(), !new.about.tags.is_empty(), "TAGS");
     out
-}
-
-/// Versions of a series that statements with a bare name mean.
-pub fn bare(series: &FeatureViewSeries) -> Option<&FeatureView> {
-    series.current()
 }
