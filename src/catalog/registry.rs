@@ -36,7 +36,8 @@ struct Loaded {
 
 impl Registry {
     /// Opens the registry, and makes it on first use.
-    pub async fn open(store: Arc<OfflineStore>) -> Result<Arc<Self>> {
+    pub fn open(store: Arc<OfflineStore>) -> futures::future::BoxFuture<'static, Result<Arc<Self>>> {
+        Box::pin(async move {
         let table = match store.snapshot(LOCATION, None).await {
             Err(e) if e.kind() == Kind::NotFound => create(&store).await?,
             other => other.map_err(|e| e.context("registry"))?,
@@ -45,6 +46,7 @@ impl Registry {
         let catalog = fold(&store, &table, &CatalogSnapshot::empty(), None, &[]).await?;
         let loaded = ArcSwap::from_pointee(Loaded { table, catalog: Arc::new(catalog), checked_at });
         Ok(Arc::new(Registry { store, loaded, turn: tokio::sync::Mutex::new(()) }))
+    })
     }
 
     /// The catalog as last seen; no IO.
@@ -58,13 +60,16 @@ impl Registry {
     }
 
     /// The newest catalog: one request when nothing changed, else the new events are read.
-    pub async fn snapshot(&self) -> Result<Arc<CatalogSnapshot>> {
+    pub fn snapshot<'a>(&'a self) -> futures::future::BoxFuture<'a, Result<Arc<CatalogSnapshot>>> {
+        Box::pin(async move {
         let _turn = self.turn.lock().await;
         Ok(Arc::clone(&self.refresh().await?.catalog))
+    })
     }
 
     /// The catalog as it was at an earlier version.
-    pub async fn at_version(&self, version: u64) -> Result<Arc<CatalogSnapshot>> {
+    pub fn at_version<'a>(&'a self, version: u64) -> futures::future::BoxFuture<'a, Result<Arc<CatalogSnapshot>>> {
+        Box::pin(async move {
         let newest = self.snapshot().await?;
         if version == newest.version {
             return Ok(newest);
@@ -74,13 +79,16 @@ impl Registry {
         }
         let table = self.loaded.load().table.clone();
         Ok(Arc::new(fold(&self.store, &table, &CatalogSnapshot::empty(), Some(version), &[]).await?))
+    })
     }
 
     /// All changes from a catalog version on, in order.
-    pub async fn events(&self, from_version: u64) -> Result<Vec<Event>> {
+    pub fn events<'a>(&'a self, from_version: u64) -> futures::future::BoxFuture<'a, Result<Vec<Event>>> {
+        Box::pin(async move {
         self.snapshot().await?;
         let table = self.loaded.load().table.clone();
         read_events(&self.store, &table, table.files(), from_version, None).await
+    })
     }
 
     /// Commits a list of changes, all or nothing. `build` checks what the changes rest on and answers

@@ -85,7 +85,8 @@ pub struct Runs {
 
 impl Runs {
     /// Opens the table, and makes it on first use.
-    pub async fn open(store: Arc<OfflineStore>) -> Result<Arc<Self>> {
+    pub fn open(store: Arc<OfflineStore>) -> futures::future::BoxFuture<'static, Result<Arc<Self>>> {
+        Box::pin(async move {
         match store.snapshot(LOCATION, None).await {
             Ok(_) => {}
             Err(e) if e.kind() == Kind::NotFound => {
@@ -102,6 +103,7 @@ impl Runs {
             Err(e) => return Err(e.context("runs")),
         }
         Ok(Arc::new(Runs { store }))
+    })
     }
 
     /// Columns of `system.runs`.
@@ -111,21 +113,26 @@ impl Runs {
     }
 
     /// Records that a run begins.
-    pub async fn start(&self, run: &Run) -> Result<()> {
+    pub fn start<'a>(&'a self, run: &'a Run) -> futures::future::BoxFuture<'a, Result<()>> {
+        Box::pin(async move {
         self.append(Run { status: RunStatus::Running, finished_at: None, ..run.clone() }).await
+    })
     }
 
     /// Records how a run ended.
-    pub async fn finish(&self, run: &Run) -> Result<()> {
+    pub fn finish<'a>(&'a self, run: &'a Run) -> futures::future::BoxFuture<'a, Result<()>> {
+        Box::pin(async move {
         if run.status == RunStatus::Running {
             return Err(Error::internal(format!("run {} is finished, but still running", run.run_id)));
         }
         let finished_at = run.finished_at.or(Some(self.store.clock().now()));
         self.append(Run { finished_at, ..run.clone() }).await
+    })
     }
 
     /// All runs, newest first.
-    pub async fn list(&self) -> Result<Vec<Run>> {
+    pub fn list<'a>(&'a self) -> futures::future::BoxFuture<'a, Result<Vec<Run>>> {
+        Box::pin(async move {
         let store = &self.store;
         let table = store.snapshot(LOCATION, None).await.map_err(|e| e.context("runs"))?;
         let mut folded: HashMap<String, Run> = HashMap::new();
@@ -144,12 +151,15 @@ impl Runs {
         let mut runs: Vec<Run> = folded.into_values().collect();
         runs.sort_by(|a, b| (b.started_at, &b.run_id).cmp(&(a.started_at, &a.run_id)));
         Ok(runs)
+    })
     }
 
     /// `system.runs`.
-    pub async fn batch(&self) -> Result<RecordBatch> {
+    pub fn batch<'a>(&'a self) -> futures::future::BoxFuture<'a, Result<RecordBatch>> {
+        Box::pin(async move {
         let all = to_batch(&self.list().await?)?;
         Ok(all.project(&(0..SHOWN).collect::<Vec<_>>())?)
+    })
     }
 
     /// Runs as rows of `system.runs`.
@@ -178,7 +188,8 @@ impl Runs {
 
     /// The usual judge: a run of a process that is gone succeeded if its id is in the metadata of its
     /// table's commits.
-    pub async fn judge(&self, run: &Run) -> Result<Verdict> {
+    pub fn judge<'a>(&'a self, run: &'a Run) -> futures::future::BoxFuture<'a, Result<Verdict>> {
+        Box::pin(async move {
         if run.process.as_deref().and_then(is_gone) != Some(true) {
             return Ok(Verdict::Leave);
         }
@@ -194,6 +205,7 @@ impl Runs {
             }
         }
         Ok(Verdict::Failed("the process ended before the run did".into()))
+    })
     }
 
     async fn append(&self, run: Run) -> Result<()> {

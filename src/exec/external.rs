@@ -70,7 +70,8 @@ fn format(t: &Table) -> Result<(Arc<dyn FileFormat>, &'static str)> {
 }
 
 /// Opens an external table as it is now.
-pub async fn open(services: &Services, t: &Table, travel: Option<Travel>) -> Result<Arc<dyn TableProvider>> {
+pub fn open<'a>(services: &'a Services, t: &'a Table, travel: Option<Travel>) -> futures::future::BoxFuture<'a, Result<Arc<dyn TableProvider>>> {
+    Box::pin(async move {
     if t.format == "DELTA" {
         let (version, at) = match travel {
             Some(Travel::Version(v)) => (Some(v), None),
@@ -98,13 +99,15 @@ pub async fn open(services: &Services, t: &Table, travel: Option<Travel>) -> Res
     };
     let config = ListingTableConfig::new(url).with_listing_options(options).with_schema(schema);
     Ok(Arc::new(ListingTable::try_new(config)?))
+})
 }
 
 fn url(t: &Table) -> Result<ListingTableUrl> {
     ListingTableUrl::parse(&t.location).map_err(|e| Error::from(e).context(format!("location {:?}", t.location)))
 }
 
-async fn list(services: &Services, t: &Table) -> Result<Vec<object_store::ObjectMeta>> {
+fn list<'a>(services: &'a Services, t: &'a Table) -> futures::future::BoxFuture<'a, Result<Vec<object_store::ObjectMeta>>> {
+    Box::pin(async move {
     let url = url(t)?;
     let store = services.runtime.object_store(&url).map_err(|e| {
         Error::from(e).with_hint("local paths work always; s3://, gs:// and az:// need a build with the cargo feature s3, gcs or azure")
@@ -117,10 +120,12 @@ async fn list(services: &Services, t: &Table) -> Result<Vec<object_store::Object
         Err(datafusion::common::DataFusionError::ObjectStore(e)) if matches!(*e, object_store::Error::NotFound { .. }) => Ok(vec![]),
         Err(e) => Err(e.into()),
     }
+})
 }
 
 /// The files of a table and what tells one version of a file from the next.
-pub async fn files(services: &Services, t: &Table) -> Result<Vec<PinnedFile>> {
+pub fn files<'a>(services: &'a Services, t: &'a Table) -> futures::future::BoxFuture<'a, Result<Vec<PinnedFile>>> {
+    Box::pin(async move {
     if t.format == "DELTA" {
         return Ok(vec![]);
     }
@@ -136,4 +141,5 @@ pub async fn files(services: &Services, t: &Table) -> Result<Vec<PinnedFile>> {
         .collect();
     out.sort_by(|a, b| a.path.cmp(&b.path));
     Ok(out)
+})
 }

@@ -50,7 +50,8 @@ impl PushSink {
     }
 
     /// Stores a stream in one commit; answers the rows stored.
-    pub async fn store(&self, input: SendableRecordBatchStream, cx: &Arc<TaskContext>) -> Result<u64> {
+    pub fn store<'a>(&'a self, input: SendableRecordBatchStream, cx: &'a Arc<TaskContext>) -> futures::future::BoxFuture<'a, Result<u64>> {
+        Box::pin(async move {
         let (services, view) = (&self.services, &self.view);
         // the right to write online comes first: a row that is stored must also be served
         let claim = match view.online {
@@ -91,16 +92,20 @@ impl PushSink {
         }
         drop(claim);
         Ok(stored)
+    })
     }
 
-    async fn serve(&self, version: u64, cx: &Arc<TaskContext>) -> Result<()> {
+    fn serve<'a>(&'a self, version: u64, cx: &'a Arc<TaskContext>) -> futures::future::BoxFuture<'a, Result<()>> {
+        Box::pin(async move {
         materialize::apply(&self.services, &self.view, cx).await.map(|_| ()).map_err(|e| {
             Error::new(e.kind(), format!("feature view {}: stored in version {version}, not yet online: {}", self.view.name, e.message()))
                 .with_hint(format!("MATERIALIZE FEATURE VIEW {} repairs it; do not insert the rows again", self.view.name))
         })
+    })
     }
 
-    async fn remove(&self, filter: Option<Arc<dyn PhysicalExpr>>, cx: &Arc<TaskContext>) -> Result<u64> {
+    fn remove<'a>(&'a self, filter: Option<Arc<dyn PhysicalExpr>>, cx: &'a Arc<TaskContext>) -> futures::future::BoxFuture<'a, Result<u64>> {
+        Box::pin(async move {
         let (services, view) = (&self.services, &self.view);
         let claim = match view.online {
             true => Some(services.online().await?.claim(&services.online_view(view)).await?),
@@ -146,6 +151,7 @@ impl PushSink {
             }
         }
         Err(Error::conflict(format!("DELETE FROM {}: the table changed {MAX_ATTEMPTS} times meanwhile", view.name)).with_hint("try again"))
+    })
     }
 }
 

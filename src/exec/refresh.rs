@@ -29,12 +29,14 @@ use crate::store::offline::{Commit, NewFile, Operation, Snapshot};
 const MAX_ATTEMPTS: u32 = 10;
 
 /// Runs REFRESH for each view in turn; answers one row of `system.runs` each. Stops at the first failure.
-pub async fn run(resolver: &Arc<Resolver>, views: &[Arc<FeatureView>], range: Range, at: Option<Micros>, cx: &Arc<TaskContext>) -> Result<Vec<Run>> {
+pub fn run<'a>(resolver: &'a Arc<Resolver>, views: &'a [Arc<FeatureView>], range: Range, at: Option<Micros>, cx: &'a Arc<TaskContext>) -> futures::future::BoxFuture<'a, Result<Vec<Run>>> {
+    Box::pin(async move {
     let mut out = vec![];
     for view in views {
         out.push(boxed(run_one(resolver, view, range, at, cx)).await?);
     }
     Ok(out)
+})
 }
 
 /// Records a run around its work: "running" first, then how it ended.
@@ -71,7 +73,8 @@ where
     }
 }
 
-async fn run_one(resolver: &Arc<Resolver>, view: &Arc<FeatureView>, range: Range, at: Option<Micros>, cx: &Arc<TaskContext>) -> Result<Run> {
+fn run_one<'a>(resolver: &'a Arc<Resolver>, view: &'a Arc<FeatureView>, range: Range, at: Option<Micros>, cx: &'a Arc<TaskContext>) -> futures::future::BoxFuture<'a, Result<Run>> {
+    Box::pin(async move {
     let services = &resolver.services;
     let instant = at.unwrap_or(resolver.instant);
     let run = recorded(services, "refresh", view, |run| async move {
@@ -100,10 +103,12 @@ async fn run_one(resolver: &Arc<Resolver>, view: &Arc<FeatureView>, range: Range
     }
     metrics::counter!(crate::telemetry::REFRESH_ROWS, "view" => view.name.to_string()).increment(run.rows_written);
     Ok(run)
+})
 }
 
 /// Notes that a version is complete, and lets the bare name move on to it where nothing else is missing.
-pub async fn filled(resolver: &Resolver, view: &FeatureView) -> Result<()> {
+pub fn filled<'a>(resolver: &'a Resolver, view: &'a FeatureView) -> futures::future::BoxFuture<'a, Result<()>> {
+    Box::pin(async move {
     let (name, version) = (view.name.clone(), view.version);
     let moved = std::sync::atomic::AtomicBool::new(false);
     let needed = |c: &crate::catalog::CatalogSnapshot| -> Result<Vec<CatalogChange>> {
@@ -128,6 +133,7 @@ pub async fn filled(resolver: &Resolver, view: &FeatureView) -> Result<()> {
         resolver.notice(format!("{name} means version v{version} from now on"));
     }
     Ok(())
+})
 }
 
 /// The change that makes the bare name mean a newer version, once that is complete, and online where the
@@ -148,7 +154,8 @@ fn bounds(view: &FeatureView, base: &Snapshot, range: Range, instant: Micros) ->
     }
 }
 
-async fn try_once(resolver: &Arc<Resolver>, view: &Arc<FeatureView>, range: Range, instant: Micros, mut run: Run, cx: &Arc<TaskContext>) -> Result<Run> {
+fn try_once<'a>(resolver: &'a Arc<Resolver>, view: &'a Arc<FeatureView>, range: Range, instant: Micros, mut run: Run, cx: &'a Arc<TaskContext>) -> futures::future::BoxFuture<'a, Result<Run>> {
+    Box::pin(async move {
     let services = &resolver.services;
     let base = services.store.snapshot(&view.location, None).await?;
     let (lo, hi) = bounds(view, &base, range, instant);
@@ -222,6 +229,7 @@ async fn try_once(resolver: &Arc<Resolver>, view: &Arc<FeatureView>, range: Rang
         }
     }
     Ok(run)
+})
 }
 
 /// W after the run: never backwards, except that FULL starts anew; FROM … TO moves it only where the range
@@ -241,7 +249,8 @@ fn watermark(base: &Snapshot, range: Range, newest: Option<Micros>, view: &Featu
 
 /// Runs the view's query as of an instant. The second value: true where the query has an order of its own,
 /// which then numbers full ties.
-async fn query(resolver: &Arc<Resolver>, view: &FeatureView, range: (Micros, Micros), instant: Micros, cx: &Arc<TaskContext>) -> Result<(SendableRecordBatchStream, bool)> {
+fn query<'a>(resolver: &'a Arc<Resolver>, view: &'a FeatureView, range: (Micros, Micros), instant: Micros, cx: &'a Arc<TaskContext>) -> futures::future::BoxFuture<'a, Result<(SendableRecordBatchStream, bool)>> {
+    Box::pin(async move {
     let Some(text) = &view.query else {
         return Err(Error::invalid(format!("feature view {} is a push view", view.name)));
     };
@@ -253,6 +262,7 @@ async fn query(resolver: &Arc<Resolver>, view: &FeatureView, range: (Micros, Mic
     let state = state(&inner, &view.query_schema);
     let physical = state.create_physical_plan(&plan).await?;
     Ok((execute_stream(physical, Arc::clone(cx))?, ordered))
+})
 }
 
 fn is_ordered(plan: &LogicalPlan) -> bool {

@@ -67,7 +67,8 @@ fn converter(view: &FeatureView) -> Result<RowConverter> {
 }
 
 /// Reads the rows of the range, file by file.
-pub async fn old_rows(services: &Services, view: &FeatureView, base: &Snapshot, range: (Micros, Micros), cx: &Arc<TaskContext>) -> Result<Old> {
+pub fn old_rows<'a>(services: &'a Services, view: &'a FeatureView, base: &'a Snapshot, range: (Micros, Micros), cx: &'a Arc<TaskContext>) -> futures::future::BoxFuture<'a, Result<Old>> {
+    Box::pin(async move {
     let files: Vec<Arc<DataFile>> = base.files().iter().filter(|f| overlaps(f, view, range)).cloned().collect();
     let memory = MemoryConsumer::new("REFRESH: rows of the range").register(&services.runtime.memory_pool);
     let converter = converter(view)?;
@@ -91,21 +92,24 @@ pub async fn old_rows(services: &Services, view: &FeatureView, base: &Snapshot, 
         }
     }
     Ok(Old::Compared(Box::new(Compared { converter, rows, files, _memory: memory })))
+})
 }
 
-async fn scan(
-    services: &Services,
-    base: &Snapshot,
-    file: &Arc<DataFile>,
+fn scan<'a>(
+    services: &'a Services,
+    base: &'a Snapshot,
+    file: &'a Arc<DataFile>,
     hidden: bool,
     filter: Option<Expr>,
-    cx: &Arc<TaskContext>,
-) -> Result<datafusion::execution::SendableRecordBatchStream> {
+    cx: &'a Arc<TaskContext>,
+) -> futures::future::BoxFuture<'a, Result<datafusion::execution::SendableRecordBatchStream>> {
+    Box::pin(async move {
     let options = ScanOptions { hidden, files: Some(vec![Arc::clone(file)]), ordering: Ordering::Never };
     let provider: Arc<dyn TableProvider> = services.store.scan_provider(base, options)?;
     let filters: Vec<Expr> = filter.into_iter().collect();
     let plan = provider.scan(&services.base, None, &filters, None).await?;
     Ok(execute_stream(plan, Arc::clone(cx))?)
+})
 }
 
 /// The rows of a batch inside (or outside) of a range.

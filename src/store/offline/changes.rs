@@ -53,7 +53,8 @@ pub struct Changes {
 
 impl OfflineStore {
     /// Commits from `from_version` on, oldest first; those that are no longer in the log are left out.
-    pub async fn history(&self, location: &str, from_version: u64) -> Result<Vec<CommitRecord>> {
+    pub fn history<'a>(&'a self, location: &'a str, from_version: u64) -> futures::future::BoxFuture<'a, Result<Vec<CommitRecord>>> {
+        Box::pin(async move {
         let newest = self.snapshot(location, None).await?.version();
         let first = self.first_version(location).await?.max(from_version);
         let mut records = vec![];
@@ -62,10 +63,12 @@ impl OfflineStore {
             records.extend(versions.zip(commits).filter_map(|(v, actions)| record(v, actions?)));
         }
         Ok(records)
+    })
     }
 
     /// The files that changed after version `from`, up to and including version `to`.
-    pub async fn changed_files(&self, location: &str, from: u64, to: u64) -> Result<Changed> {
+    pub fn changed_files<'a>(&'a self, location: &'a str, from: u64, to: u64) -> futures::future::BoxFuture<'a, Result<Changed>> {
+        Box::pin(async move {
         let snapshot = self.snapshot(location, None).await?;
         if to > snapshot.version() || from > to {
             return Err(Error::internal(format!("table {location:?} has no changes from {from} to {to}")));
@@ -82,6 +85,7 @@ impl OfflineStore {
             }
         }
         Ok(Changed::Files(out))
+    })
     }
 
     async fn read_commits(&self, location: &str, versions: RangeInclusive<u64>) -> Result<Vec<Option<Vec<Action>>>> {

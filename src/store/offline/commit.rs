@@ -60,7 +60,8 @@ pub struct Commit {
 impl OfflineStore {
     /// Commits version `base.version() + 1`, or fails with a conflict where somebody else has
     /// written that version: reload, decide again, try again.
-    pub async fn commit(&self, base: &Snapshot, commit: Commit) -> Result<Snapshot> {
+    pub fn commit<'a>(&'a self, base: &'a Snapshot, commit: Commit) -> futures::future::BoxFuture<'a, Result<Snapshot>> {
+        Box::pin(async move {
         let what = format!("table {:?}", base.location());
         if commit.watermark.is_some() && !base.has_watermark() {
             return Err(Error::internal(format!("{what} was made without a watermark")));
@@ -96,10 +97,12 @@ impl OfflineStore {
         }
         self.remember(&snapshot);
         Ok(snapshot)
+    })
     }
 
     /// Commits new rows behind whatever others have committed since `base`.
-    pub async fn append(&self, base: &Snapshot, commit: Commit) -> Result<Snapshot> {
+    pub fn append<'a>(&'a self, base: &'a Snapshot, commit: Commit) -> futures::future::BoxFuture<'a, Result<Snapshot>> {
+        Box::pin(async move {
         if !commit.removes.is_empty() || commit.rewrite || commit.watermark.is_some() || commit.new_schema.is_some() {
             return Err(Error::internal("append() takes new files only"));
         }
@@ -116,6 +119,7 @@ impl OfflineStore {
             }
         }
         Err(Error::conflict(format!("table {:?}: {MAX_APPEND_ATTEMPTS} attempts to append lost against other writers", base.location())))
+    })
     }
 
     /// Takes files back that no commit names. Best effort: what stays is invisible.

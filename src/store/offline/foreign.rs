@@ -12,7 +12,8 @@ use crate::clock::Micros;
 use crate::error::{Error, Result};
 
 /// Opens an external Delta table at a version, at an instant, or as it is now.
-pub async fn open_foreign_delta(url: &str, version: Option<u64>, at: Option<Micros>) -> Result<Arc<dyn TableProvider>> {
+pub fn open_foreign_delta<'a>(url: &'a str, version: Option<u64>, at: Option<Micros>) -> futures::future::BoxFuture<'a, Result<Arc<dyn TableProvider>>> {
+    Box::pin(async move {
     let what = format!("Delta table at {url:?}");
     if !url.contains("://") && !std::path::Path::new(url).is_dir() {
         return Err(Error::not_found(format!("{what} does not exist")));
@@ -28,4 +29,5 @@ pub async fn open_foreign_delta(url: &str, version: Option<u64>, at: Option<Micr
     };
     let table = builder.load().await.map_err(|e| delta_error(e, &what))?;
     table.table_provider().await.map_err(|e| Error::from(e).context(&what))
+})
 }

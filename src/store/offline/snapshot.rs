@@ -207,7 +207,8 @@ impl Snapshot {
 
 impl OfflineStore {
     /// Makes an empty table (version 0). Fails with AlreadyExists where there is one.
-    pub async fn create_table(&self, location: &str, schema: SchemaRef, options: TableOptions) -> Result<Snapshot> {
+    pub fn create_table<'a>(&'a self, location: &'a str, schema: SchemaRef, options: TableOptions) -> futures::future::BoxFuture<'a, Result<Snapshot>> {
+        Box::pin(async move {
         let log = self.log_store(location)?;
         let kernel: StructType = schema
             .as_ref()
@@ -259,10 +260,12 @@ impl OfflineStore {
         let snapshot = Snapshot::build(location, log, state, None, None)?;
         self.remember(&snapshot);
         Ok(snapshot)
+    })
     }
 
     /// A version of a table; `None`: the newest, which costs one request when nothing changed.
-    pub async fn snapshot(&self, location: &str, version: Option<u64>) -> Result<Snapshot> {
+    pub fn snapshot<'a>(&'a self, location: &'a str, version: Option<u64>) -> futures::future::BoxFuture<'a, Result<Snapshot>> {
+        Box::pin(async move {
         if let Some(known) = self.cached(location) {
             match version {
                 None => return self.refresh(&known).await,
@@ -275,10 +278,12 @@ impl OfflineStore {
             self.remember(&snapshot);
         }
         Ok(snapshot)
+    })
     }
 
     /// The newest version of the table that `snapshot` is a version of.
-    pub async fn refresh(&self, snapshot: &Snapshot) -> Result<Snapshot> {
+    pub fn refresh<'a>(&'a self, snapshot: &'a Snapshot) -> futures::future::BoxFuture<'a, Result<Snapshot>> {
+        Box::pin(async move {
         let next = commit_path(snapshot.version() + 1);
         match snapshot.log().object_store(None).head(&next).await {
             Err(object_store::Error::NotFound { .. }) => return Ok(snapshot.clone()),
@@ -293,10 +298,12 @@ impl OfflineStore {
         let fresh = Snapshot::build(snapshot.location(), Arc::clone(snapshot.log()), state, watermark, Some(snapshot))?;
         self.remember(&fresh);
         Ok(fresh)
+    })
     }
 
     /// The last version committed at or before an instant.
-    pub async fn snapshot_at(&self, location: &str, at: Micros) -> Result<Snapshot> {
+    pub fn snapshot_at<'a>(&'a self, location: &'a str, at: Micros) -> futures::future::BoxFuture<'a, Result<Snapshot>> {
+        Box::pin(async move {
         let newest = self.snapshot(location, None).await?;
         let log = newest.log();
         let first = self.first_version(location).await?;
@@ -320,6 +327,7 @@ impl OfflineStore {
                 crate::clock::format_micros(commit_time(log.as_ref(), first, location).await?)
             ))),
         }
+    })
     }
 
     async fn load(&self, location: &str, version: Option<u64>) -> Result<Snapshot> {

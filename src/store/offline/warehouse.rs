@@ -58,7 +58,8 @@ impl OfflineStore {
     /// Opens the warehouse at a local path or URL, and makes it on first use. A directory that holds
     /// something else is refused and left as it is; so is a warehouse of a newer format. Credentials
     /// of object stores come from the environment.
-    pub async fn open(location: &str, clock: Clock) -> Result<Arc<Self>> {
+    pub fn open<'a>(location: &'a str, clock: Clock) -> futures::future::BoxFuture<'a, Result<Arc<Self>>> {
+        Box::pin(async move {
         let place = Place::resolve(location)?;
         let files: Arc<dyn ObjectStore> = Arc::new(PrefixStore::new(Arc::clone(&place.root), place.prefix.clone()));
         let warehouse_id = ensure_marker(files.as_ref(), location, &clock).await?;
@@ -73,6 +74,7 @@ impl OfflineStore {
             files,
             newest: Mutex::new(HashMap::new()),
         }))
+    })
     }
 
     /// The id in the marker file: the same for every process that opens this warehouse.
@@ -103,7 +105,8 @@ impl OfflineStore {
     }
 
     /// Removes every file of a table. Readers that hold a snapshot of it will fail.
-    pub async fn delete_table(&self, location: &str) -> Result<()> {
+    pub fn delete_table<'a>(&'a self, location: &'a str) -> futures::future::BoxFuture<'a, Result<()>> {
+        Box::pin(async move {
         let prefix = table_path(location)?;
         self.forget(location);
         let listed = self.files.list(Some(&prefix)).map(|m| m.map(|m| m.location)).boxed();
@@ -120,6 +123,7 @@ impl OfflineStore {
             let _ = tokio::fs::remove_dir_all(dir).await;
         }
         Ok(())
+    })
     }
 
     pub(crate) fn files(&self) -> &Arc<dyn ObjectStore> {

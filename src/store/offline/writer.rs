@@ -155,7 +155,8 @@ impl FileWriter {
     }
 
     /// Takes rows; columns must be those of the spec's schema, in order.
-    pub async fn write(&mut self, batch: &RecordBatch) -> Result<()> {
+    pub fn write<'a>(&'a mut self, batch: &'a RecordBatch) -> futures::future::BoxFuture<'a, Result<()>> {
+        Box::pin(async move {
         let batch = self.conform(batch)?;
         if let Some(check) = &mut self.order_check {
             check.follow(&batch).map_err(|e| e.context(format!("table {:?}", self.location)))?;
@@ -183,12 +184,15 @@ impl FileWriter {
             }
         }
         Ok(())
+    })
     }
 
     /// Ends the last file. No rows: no files.
-    pub async fn finish(mut self) -> Result<Vec<NewFile>> {
+    pub fn finish(mut self) -> futures::future::BoxFuture<'static, Result<Vec<NewFile>>> {
+        Box::pin(async move {
         self.close().await?;
         Ok(std::mem::take(&mut self.done))
+    })
     }
 
     /// Field metadata and nullability of the input do not matter; names, types and NULLs do.

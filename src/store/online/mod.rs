@@ -161,7 +161,8 @@ pub trait OnlineStore: Send + Sync + Debug {
 /// Opens the store that `url` names: `embedded` (files in the warehouse directory) or `redis://…`.
 /// Does not wait for a server: use [`OnlineStore::check`].
 #[cfg_attr(not(feature = "redis"), allow(unused_variables))]
-pub async fn connect(url: &str, warehouse_dir: Option<&Path>, settings: &OnlineSettings, clock: Clock) -> Result<Arc<dyn OnlineStore>> {
+pub fn connect<'a>(url: &'a str, warehouse_dir: Option<&'a Path>, settings: &'a OnlineSettings, clock: Clock) -> futures::future::BoxFuture<'a, Result<Arc<dyn OnlineStore>>> {
+    Box::pin(async move {
     let scheme = url.split_once(':').map_or(url, |(s, _)| s);
     match scheme {
         "embedded" if url == scheme => match warehouse_dir {
@@ -181,4 +182,5 @@ pub async fn connect(url: &str, warehouse_dir: Option<&Path>, settings: &OnlineS
             Err(Error::invalid(format!("unknown online store {scheme:?}")).with_hint("the stores are `embedded` and `redis://host:port`"))
         }
     }
+})
 }
