@@ -270,7 +270,7 @@ impl Session {
             self.change(&command)?;
             return Ok(Outcome::Updated(0));
         }
-        let mut state = state(&resolver, &self.current_schema());
+        let mut state = state(&resolver, &self.current_schema())?;
         self.apply_variables(&mut state);
         let needs_online = uses_lookup(&plan)?;
         if needs_online {
@@ -400,7 +400,7 @@ impl Session {
         let notices = Notices::default();
         let resolver = self.resolver(vec![], Arc::clone(&notices)).await?;
         *self.own.notices.lock() = notices;
-        let mut state = state(&resolver, &self.current_schema());
+        let mut state = state(&resolver, &self.current_schema())?;
         self.apply_variables(&mut state);
         let cx = Arc::new(TaskContext::from(&state));
         let name = Name::new(schema.map_or(self.current_schema(), str::to_string), table);

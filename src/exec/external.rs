@@ -86,7 +86,7 @@ pub fn open<'a>(services: &'a Services, t: &'a Table, travel: Option<Travel>) ->
     let extension = if url.is_collection() && url.get_glob().is_none() { extension } else { "" };
     let mut options = ListingOptions::new(format).with_file_extension(extension);
     options = options.with_table_partition_cols(t.partition_columns.iter().map(|c| (c.clone(), DataType::Utf8)).collect());
-    let state = &services.base;
+    let state = services.session.as_ref();
     let schema = match t.columns.is_empty() {
         true => {
             let found = list(services, t).await?;
@@ -114,7 +114,7 @@ fn list<'a>(services: &'a Services, t: &'a Table) -> futures::future::BoxFuture<
     })?;
     let (_, extension) = format(t)?;
     let extension = if url.is_collection() && url.get_glob().is_none() { extension } else { "" };
-    let stream = url.list_all_files(&services.base, store.as_ref(), extension).await?;
+    let stream = url.list_all_files(services.session.as_ref(), store.as_ref(), extension).await?;
     match stream.try_collect().await {
         Ok(found) => Ok(found),
         Err(datafusion::common::DataFusionError::ObjectStore(e)) if matches!(*e, object_store::Error::NotFound { .. }) => Ok(vec![]),

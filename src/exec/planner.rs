@@ -49,9 +49,9 @@ impl QueryPlanner for Physical {
 }
 
 /// A session state for a statement: its tables, its instant, its schema.
-pub fn state(resolver: &Arc<Resolver>, schema: &str) -> SessionState {
+pub fn state(resolver: &Arc<Resolver>, schema: &str) -> Result<SessionState> {
     let names: Arc<dyn Names> = Arc::clone(resolver) as Arc<dyn Names>;
-    let base = &resolver.services.base;
+    let base = resolver.services.base()?;
     let config = base.config().clone().with_default_catalog_and_schema(crate::sql::cursor::CATALOG, schema);
     let mut state = SessionStateBuilder::new_from_existing(base.clone())
         .with_config(config)
@@ -60,7 +60,7 @@ pub fn state(resolver: &Arc<Resolver>, schema: &str) -> SessionState {
         .with_query_planner(Arc::new(Physical { resolver: Some(Arc::clone(resolver)) }))
         .build();
     set_instant(&mut state, resolver.instant);
-    state
+    Ok(state)
 }
 
 /// Makes `now()` mean an instant.
@@ -77,7 +77,7 @@ pub fn plan_sql<'a>(resolver: &'a Arc<Resolver>, statement: DfStatement, schema:
 }
 
 async fn plan_statement(resolver: &Arc<Resolver>, mut statement: DfStatement, schema: &str) -> Result<LogicalPlan> {
-    let state = state(resolver, schema);
+    let state = state(resolver, schema)?;
     with_queries(&mut statement, &mut |q| {
         asof::fold(q);
         Ok(())
@@ -229,7 +229,7 @@ impl Planning for StatementPlanner {
         let at = chrono::DateTime::from_timestamp_micros(self.resolver.instant);
         let cx = SimplifyContext::builder()
             .with_schema(Arc::new(schema))
-            .with_config_options(Arc::clone(self.resolver.services.base.config_options()))
+            .with_config_options(Arc::clone(self.resolver.services.session.config().options()))
             .with_query_execution_start_time(at)
             .build();
         let simplifier = datafusion::optimizer::simplify_expressions::ExprSimplifier::new(cx);

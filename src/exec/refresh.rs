@@ -259,7 +259,7 @@ fn query<'a>(resolver: &'a Arc<Resolver>, view: &'a FeatureView, range: (Micros,
     let plan = plan_sql(&inner, crate::sql::parse::statement(text)?, &view.query_schema).await?;
     let ordered = is_ordered(&plan);
     let plan = if ordered { plan } else { narrowed(plan, view, range)? };
-    let state = state(&inner, &view.query_schema);
+    let state = state(&inner, &view.query_schema)?;
     let physical = state.create_physical_plan(&plan).await?;
     Ok((execute_stream(physical, Arc::clone(cx))?, ordered))
 })

@@ -107,7 +107,7 @@ fn scan<'a>(
     let options = ScanOptions { hidden, files: Some(vec![Arc::clone(file)]), ordering: Ordering::Never };
     let provider: Arc<dyn TableProvider> = services.store.scan_provider(base, options)?;
     let filters: Vec<Expr> = filter.into_iter().collect();
-    let plan = provider.scan(&services.base, None, &filters, None).await?;
+    let plan = provider.scan(services.session.as_ref(), None, &filters, None).await?;
     Ok(execute_stream(plan, Arc::clone(cx))?)
 })
 }

@@ -292,7 +292,7 @@ impl Names for Resolver {
 
     fn expression(&self, text: &str, schema: &DFSchema) -> Result<Expr> {
         let parsed = crate::sql::parse::expression(text)?;
-        Ok(self.services.base.create_logical_expr_from_sql_expr(
+        Ok(self.services.base()?.create_logical_expr_from_sql_expr(
             datafusion::sql::sqlparser::ast::ExprWithAlias { expr: parsed, alias: None },
             schema,
         )?)

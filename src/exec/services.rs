@@ -13,7 +13,7 @@ use tokio::sync::OnceCell;
 use crate::catalog::{Registry, Runs};
 use crate::clock::Clock;
 use crate::config::{Config, OnlineSettings};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::model::FeatureView;
 use crate::operator::online_lookup::{LookupContext, LookupHandle};
 use crate::progress::Progress;
@@ -22,7 +22,6 @@ use crate::store::online::{OnlineStore, OnlineView, connect};
 
 const TOP_CONSUMERS: std::num::NonZeroUsize = std::num::NonZeroUsize::MIN.saturating_add(4);
 
-#[derive(Debug)]
 pub struct Services {
     pub config: Config,
     pub clock: Clock,
@@ -32,8 +31,15 @@ pub struct Services {
     pub runs: Arc<Runs>,
     pub runtime: Arc<RuntimeEnv>,
     online: OnceCell<Arc<dyn OnlineStore>>,
-    /// State without tables: functions, rules, limits. Statements clone it.
-    pub base: SessionState,
+    /// A `SessionState` without tables: functions, rules, limits. Behind a trait object, because the compiler
+    /// would otherwise prove anew at every use that all of it can be sent to another thread (minutes in all).
+    pub session: Arc<dyn datafusion::catalog::Session>,
+}
+
+impl std::fmt::Debug for Services {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Services({})", self.store.root())
+    }
 }
 
 impl Services {
@@ -47,13 +53,18 @@ impl Services {
         }
         let pool = TrackConsumersPool::new(FairSpillPool::new(config.memory_limit), TOP_CONSUMERS);
         let runtime = RuntimeEnvBuilder::new().with_memory_pool(Arc::new(pool)).with_disk_manager_builder(disk).build_arc()?;
-        let base = base_state(&config, Arc::clone(&runtime));
-        let services = Services { config, clock, progress, store, registry, runs, runtime, online: OnceCell::new(), base };
+        let session: Arc<dyn datafusion::catalog::Session> = Arc::new(base_state(&config, Arc::clone(&runtime)));
+        let services = Services { config, clock, progress, store, registry, runs, runtime, online: OnceCell::new(), session };
         let settled = services.runs.settle(|run| { let runs = Arc::clone(&services.runs); async move { runs.judge(&run).await } }).await?;
         if settled > 0 {
             tracing::warn!(runs = settled, "settled runs that an earlier process left unfinished");
         }
         Ok(Arc::new(services))
+    }
+
+    /// The state that statements clone.
+    pub fn base(&self) -> Result<&SessionState> {
+        self.session.as_any().downcast_ref().ok_or_else(|| Error::internal("the session state is of another kind"))
     }
 
     /// The online store; connects at first use.

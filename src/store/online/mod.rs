@@ -161,8 +161,7 @@ pub trait OnlineStore: Send + Sync + Debug {
 /// Opens the store that `url` names: `embedded` (files in the warehouse directory) or `redis://…`.
 /// Does not wait for a server: use [`OnlineStore::check`].
 #[cfg_attr(not(feature = "redis"), allow(unused_variables))]
-pub fn connect<'a>(url: &'a str, warehouse_dir: Option<&'a Path>, settings: &'a OnlineSettings, clock: Clock) -> futures::future::BoxFuture<'a, Result<Arc<dyn OnlineStore>>> {
-    Box::pin(async move {
+pub async fn connect(url: &str, warehouse_dir: Option<&Path>, settings: &OnlineSettings, clock: Clock) -> Result<Arc<dyn OnlineStore>> {
     let scheme = url.split_once(':').map_or(url, |(s, _)| s);
     match scheme {
         "embedded" if url == scheme => match warehouse_dir {
@@ -182,5 +181,4 @@ pub fn connect<'a>(url: &'a str, warehouse_dir: Option<&'a Path>, settings: &'a 
             Err(Error::invalid(format!("unknown online store {scheme:?}")).with_hint("the stores are `embedded` and `redis://host:port`"))
         }
     }
-})
 }
