@@ -20,8 +20,8 @@ CREATE EXTERNAL TABLE planes  STORED AS PARQUET LOCATION 'examples/data/planes.p
 -- plus `minute`; the instant at which the plane really left is `dep_delay` minutes after it.
 CREATE VIEW departures AS
 SELECT carrier, flight, tailnum, origin, dest, distance, dep_delay,
-       time_hour + CAST(concat(minute, ' minutes') AS INTERVAL)             AS scheduled_at,
-       time_hour + CAST(concat(minute + dep_delay, ' minutes') AS INTERVAL) AS departed_at
+       time_hour + CAST(minute || ' minutes' AS INTERVAL)               AS scheduled_at,
+       time_hour + CAST((minute + dep_delay) || ' minutes' AS INTERVAL) AS departed_at
 FROM flights;
 
 
@@ -102,7 +102,7 @@ AS SELECT DISTINCT carrier, origin, departed_at,
 -- One flight in six finds no plane here: its features are NULL, its row stays.
 CREATE FEATURE VIEW plane_facts
   ENTITY plane
-  EVENT TIMESTAMP known_from
+  EVENT TIMESTAMP known_from AT TIME ZONE 'UTC'
   ONLINE
   COMMENT 'What the registry says about an aircraft'
 AS SELECT tailnum, to_timestamp('2013-01-01T00:00:00Z') AS known_from,
