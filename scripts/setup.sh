@@ -20,7 +20,7 @@ apt_install() {
   fi
   echo "setup: installing $* with apt-get"
   $root apt-get update -qq
-  DEBIAN_FRONTEND=noninteractive $root apt-get install -y -qq --no-install-recommends "$@" >/dev/null
+  $root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >/dev/null
 }
 
 command -v redis-server >/dev/null || apt_install redis-server
