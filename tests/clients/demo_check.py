@@ -93,7 +93,7 @@ def compare(con, what, want, got, columns, unique):
         same_key = " AND ".join(f"w.{k} IS NOT DISTINCT FROM g.{k}" for k in unique)
         for c in [c for c in columns if c not in unique]:
             n, example = con.execute(f"""
-                SELECT count(*), any_value((w.{c}::VARCHAR, g.{c}::VARCHAR, {", ".join("w." + k for k in unique)}))
+                SELECT count(*), any_value((w.{c}::VARCHAR, g.{c}::VARCHAR, {", ".join(f"w.{k}::VARCHAR" for k in unique)}))
                 FROM want_rows w JOIN got_rows g ON {same_key} WHERE w.{c} IS DISTINCT FROM g.{c}""").fetchall()[0]
             if n:
                 print(f"     {c}: {n:,} rows differ, for example (expected, found, key) {example}")
