@@ -8,7 +8,8 @@
 --     remige sql -w warehouse-demo -f examples/flights.sql
 
 
--- 1. Source data --------------------------------------------------------------------------------------
+-- 1. Source data ------------------------------------------------------------------------------------------
+SELECT 'Parquet files of flights, weather and planes become tables; they stay where they are' AS "1. Source data";
 -- Plain Parquet files. They stay where they are; the warehouse remembers them.
 
 CREATE EXTERNAL TABLE flights STORED AS PARQUET LOCATION 'examples/data/flights.parquet';
@@ -25,7 +26,8 @@ SELECT carrier, flight, tailnum, origin, dest, distance, dep_delay,
 FROM flights;
 
 
--- 2. Labels -------------------------------------------------------------------------------------------
+-- 2. Labels -----------------------------------------------------------------------------------------------
+SELECT 'one row per flight at its scheduled UTC instant: did it leave more than 15 minutes late?' AS "2. Labels";
 -- One row per flight at its scheduled UTC instant: did it leave more than 15 minutes late?
 -- 8,255 cancelled flights never left: they are neither late nor on time, so they are no labels.
 --
@@ -58,7 +60,8 @@ CREATE ENTITY airline_station KEY (carrier VARCHAR, origin VARCHAR) COMMENT 'an 
 CREATE ENTITY plane           KEY (tailnum VARCHAR)                 COMMENT 'an aircraft, by its tail number';
 
 
--- 4. Feature views: how the values are computed, and when each became known -----------------------------
+-- 4. Feature views: how the values are computed, and when each became known -------------------------------
+SELECT 'weather at the airport, recent delays of the airline there, facts about the plane' AS "4. Feature views";
 
 -- An hour's weather is known when the hour is over. Older than three hours it says nothing about now:
 -- the TTL turns it into NULL, in training and online by the same rule. (Hours are missing from the file.)
@@ -112,7 +115,8 @@ AS SELECT tailnum, to_timestamp('2013-01-01T00:00:00Z') AS known_from,
 SHOW FEATURE VIEWS;
 
 
--- 5. A feature service: what the model asks for ---------------------------------------------------------
+-- 5. A feature service: what the model asks for -----------------------------------------------------------
+SELECT 'features of three views, expressions over them, and a column that the caller brings' AS "5. A feature service";
 -- The caller brings `distance`. The expressions run unchanged in training and online; now() is the row's
 -- instant, so a plane is as old as it was then.
 CREATE FEATURE SERVICE departure_delay_v1
@@ -131,7 +135,8 @@ AS SELECT w.temperature, w.wind_speed, w.visibility, w.precipitation, w.pressure
 DESCRIBE departure_delay_v1;
 
 
--- 6. Refresh: compute the features into Delta tables ----------------------------------------------------
+-- 6. Refresh: compute the features into Delta tables ------------------------------------------------------
+SELECT 'the queries run and their rows are stored, as if it were 30 December 2013, 18:00 UTC' AS "6. Refresh";
 -- It is 30 December 2013, 18:00 UTC, one in the afternoon in New York: `AT` runs as if it were then, and what
 -- happened later stays unseen.
 REFRESH FEATURE VIEW origin_weather AT '2013-12-30 18:00';
@@ -141,7 +146,8 @@ REFRESH FEATURE VIEW plane_facts    AT '2013-12-30 18:00';
 SELECT * FROM station_delays WHERE carrier = 'UA' AND origin = 'EWR' ORDER BY departed_at LIMIT 5;
 
 
--- 7. A training set -------------------------------------------------------------------------------------
+-- 7. A training set ---------------------------------------------------------------------------------------
+SELECT 'for every flight the features as they were known one hour before it' AS "7. A training set";
 -- For every flight the features as they were known one hour before its scheduled departure. As many rows
 -- as labels; stored with a manifest, so that it can be made again.
 CREATE TRAINING SET late_departures COMMENT 'flights of 2013 up to 30 December'
@@ -164,22 +170,24 @@ FROM late_departures GROUP BY 1 ORDER BY 1;
 COPY (SELECT * FROM late_departures) TO 'examples/out/late_departures.parquet' STORED AS PARQUET;
 
 
--- 8. Online: the newest value per key, ready to be asked for ---------------------------------------------
+-- 8. Online: the newest value per key, ready to be asked for ----------------------------------------------
+SELECT 'the newest value per key goes to the online store; lookups read only that' AS "8. Online";
 MATERIALIZE ALL FEATURE VIEWS;
 
 -- Three flights that leave around 19:00: keys in order of first appearance in FROM, then the request column.
 SELECT origin, carrier, tailnum, distance, temperature, visibility, departures_3h, round(late_share_3h, 2) AS late_share_3h, seats, plane_age
 FROM ONLINE_LOOKUP('departure_delay_v1',
-       ('EWR', 'UA', 'N14228', 1400), ('LGA', 'DL', 'N668DN', 762), ('JFK', 'B6', 'no such plane', 944),
+       ('EWR', 'UA', 'N68452', 1605), ('LGA', 'WN', 'N298WN', 725), ('JFK', 'B6', 'no such plane', 944),
        at => TIMESTAMP '2013-12-30 18:00:00');
 
 -- Why is something NULL? The status of each view says so.
 SELECT tailnum, w__status, d__status, p__status, d__event_timestamp
-FROM ONLINE_LOOKUP('departure_delay_v1', ('JFK', 'B6', 'no such plane', 944), ('LGA', 'OO', 'N14228', 544),
+FROM ONLINE_LOOKUP('departure_delay_v1', ('JFK', 'B6', 'no such plane', 944), ('LGA', 'OO', 'N68452', 544),
        at => TIMESTAMP '2013-12-30 18:00:00', status => true);
 
 
 -- 9. Six hours later --------------------------------------------------------------------------------------
+SELECT 'refresh reads on from where it stopped, materialize writes the keys that changed' AS "9. Six hours later";
 -- Refresh reads on from where it stopped, and materialize writes only the keys that changed.
 REFRESH FEATURE VIEW origin_weather AT '2013-12-31 00:00';
 REFRESH FEATURE VIEW station_delays AT '2013-12-31 00:00';
@@ -187,7 +195,8 @@ MATERIALIZE FEATURE VIEW origin_weather;
 MATERIALIZE FEATURE VIEW station_delays;
 
 
--- 10. Online equals offline ---------------------------------------------------------------------------------
+-- 10. Online equals offline -------------------------------------------------------------------------------
+SELECT 'every airport, airline and plane asked on both sides: rows that only one side has' AS "10. Online equals offline";
 -- Every combination of airport, airline and plane of the year, asked on both sides for the same instant:
 -- the rows that only one side has. Both numbers must be 0.
 CREATE VIEW every_key AS
@@ -211,7 +220,7 @@ SELECT (SELECT count(*) FROM online)  AS keys,
        (SELECT count(*) FROM (SELECT * FROM offline EXCEPT SELECT * FROM online)) AS only_offline;
 
 
--- 11. What was done, and where it is -------------------------------------------------------------------------
+-- 11. What was done, and where it is ----------------------------------------------------------------------
 SELECT kind, object, version, status, rows_read, rows_written, delta_version
 FROM system.runs ORDER BY started_at;
 
