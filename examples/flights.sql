@@ -10,7 +10,6 @@
 
 -- 1. Source data ------------------------------------------------------------------------------------------
 SELECT 'Parquet files of flights, weather and planes become tables; they stay where they are' AS "1. Source data";
--- Plain Parquet files. They stay where they are; the warehouse remembers them.
 
 CREATE EXTERNAL TABLE flights STORED AS PARQUET LOCATION 'examples/data/flights.parquet';
 CREATE EXTERNAL TABLE weather STORED AS PARQUET LOCATION 'examples/data/weather.parquet';
@@ -28,7 +27,7 @@ FROM flights;
 
 -- 2. Labels -----------------------------------------------------------------------------------------------
 SELECT 'one row per flight at its scheduled UTC instant: did it leave more than 15 minutes late?' AS "2. Labels";
--- One row per flight at its scheduled UTC instant: did it leave more than 15 minutes late?
+
 -- 8,255 cancelled flights never left: they are neither late nor on time, so they are no labels.
 --
 -- When do we want to know? Not at the scheduled instant: 61 % of all flights have left by then, and the
@@ -117,6 +116,7 @@ SHOW FEATURE VIEWS;
 
 -- 5. A feature service: what the model asks for -----------------------------------------------------------
 SELECT 'features of three views, expressions over them, and a column that the caller brings' AS "5. A feature service";
+
 -- The caller brings `distance`. The expressions run unchanged in training and online; now() is the row's
 -- instant, so a plane is as old as it was then.
 CREATE FEATURE SERVICE departure_delay_v1
@@ -137,6 +137,7 @@ DESCRIBE departure_delay_v1;
 
 -- 6. Refresh: compute the features into Delta tables ------------------------------------------------------
 SELECT 'the queries run and their rows are stored, as if it were 30 December 2013, 18:00 UTC' AS "6. Refresh";
+
 -- It is 30 December 2013, 18:00 UTC, one in the afternoon in New York: `AT` runs as if it were then, and what
 -- happened later stays unseen.
 REFRESH FEATURE VIEW origin_weather AT '2013-12-30 18:00';
@@ -148,6 +149,7 @@ SELECT * FROM station_delays WHERE carrier = 'UA' AND origin = 'EWR' ORDER BY de
 
 -- 7. A training set ---------------------------------------------------------------------------------------
 SELECT 'for every flight the features as they were known one hour before it' AS "7. A training set";
+
 -- For every flight the features as they were known one hour before its scheduled departure. As many rows
 -- as labels; stored with a manifest, so that it can be made again.
 CREATE TRAINING SET late_departures COMMENT 'flights of 2013 up to 30 December'
@@ -172,6 +174,7 @@ COPY (SELECT * FROM late_departures) TO 'examples/out/late_departures.parquet' S
 
 -- 8. Online: the newest value per key, ready to be asked for ----------------------------------------------
 SELECT 'the newest value per key goes to the online store; lookups read only that' AS "8. Online";
+
 MATERIALIZE ALL FEATURE VIEWS;
 
 -- Three flights that leave around 19:00: keys in order of first appearance in FROM, then the request column.
@@ -188,6 +191,7 @@ FROM ONLINE_LOOKUP('departure_delay_v1', ('JFK', 'B6', 'no such plane', 944), ('
 
 -- 9. Six hours later --------------------------------------------------------------------------------------
 SELECT 'refresh reads on from where it stopped, materialize writes the keys that changed' AS "9. Six hours later";
+
 -- Refresh reads on from where it stopped, and materialize writes only the keys that changed.
 REFRESH FEATURE VIEW origin_weather AT '2013-12-31 00:00';
 REFRESH FEATURE VIEW station_delays AT '2013-12-31 00:00';
@@ -197,6 +201,7 @@ MATERIALIZE FEATURE VIEW station_delays;
 
 -- 10. Online equals offline -------------------------------------------------------------------------------
 SELECT 'every airport, airline and plane asked on both sides: rows that only one side has' AS "10. Online equals offline";
+
 -- Every combination of airport, airline and plane of the year, asked on both sides for the same instant:
 -- the rows that only one side has. Both numbers must be 0.
 CREATE VIEW every_key AS
