@@ -31,6 +31,7 @@ test: setup build
 	scripts/clients.sh $(REMIGE)
 
 lint:
+	@cargo fmt --version >/dev/null 2>&1 && cargo clippy --version >/dev/null 2>&1 || rustup component add rustfmt clippy
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
 
