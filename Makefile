@@ -17,7 +17,7 @@ help:
 	@echo "make clean-demo  remove what the demo made"
 
 build:
-	@test -x $(REMIGE) || echo "Building Remige. The first build compiles about 600 crates: 7 minutes on 2 cores."
+	@test -x $(REMIGE) || echo "Building Remige. The first build compiles about 420 crates: 7 minutes on 2 cores."
 	cargo build --locked
 
 demo: build
