@@ -1,8 +1,16 @@
-//! Every setting: name, default, meaning, limit.
+//! Every setting: name, default, meaning, limit. `settings` lists them for files, variables and flags;
+//! `load` reads these; `value` is the text form of sizes and durations.
+
+mod load;
+mod settings;
+mod value;
 
 use std::path::PathBuf;
 
 use crate::clock::{DAY, MILLISECOND, MINUTE, Micros, SECOND};
+
+pub use load::{FILE_NAME, Flag, Loaded, load, load_text, read_file};
+pub use settings::{SETTINGS, Setting, example_file};
 
 /// The settings of one process. Order of precedence, highest first: flag, environment
 /// (`REMIGE_…`), `remige.toml`, default.
@@ -128,7 +136,26 @@ impl Default for Config {
     }
 }
 
-/// How long a lookup waits for the store before it says so.
+impl Config {
+    /// The online store's address without user name, password and query: fit for messages and logs.
+    pub fn online_shown(&self) -> String {
+        without_credentials(&self.online)
+    }
+}
+
+/// A URL without user name, password and query.
+pub fn without_credentials(url: &str) -> String {
+    match url.split_once("://") {
+        Some((scheme, rest)) => {
+            let rest = rest.split(['?', '#']).next().unwrap_or_default();
+            let host = rest.rsplit_once('@').map_or(rest, |(_, host)| host);
+            format!("{scheme}://{host}")
+        }
+        None => url.to_string(),
+    }
+}
+
+/// The shortest time that a setting may give a store to answer.
 pub const MIN_TIMEOUT: Micros = 10 * MILLISECOND;
 
 fn default_memory_limit() -> usize {

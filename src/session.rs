@@ -9,12 +9,14 @@ use datafusion::execution::SendableRecordBatchStream;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::error::{Error, Result};
+use crate::progress::Progress;
 
 /// One open warehouse in this process.
 #[derive(Debug)]
 pub struct Engine {
     config: Config,
     clock: Clock,
+    progress: Progress,
 }
 
 /// How a statement answers, known before it runs.
@@ -37,6 +39,8 @@ pub struct Prepared {
     pub schema: SchemaRef,
     /// One per placeholder, in the order $1, $2, …; `None`: any type (bind as text).
     pub parameters: Vec<Option<DataType>>,
+    /// USE, SET and what else lasts for the session: refused where a client has none.
+    pub changes_session: bool,
 }
 
 pub enum Outcome {
@@ -85,7 +89,14 @@ pub struct Session {
 
 impl Engine {
     pub async fn open(config: Config, clock: Clock) -> Result<Arc<Engine>> {
-        Ok(Arc::new(Engine { config, clock }))
+        Engine::open_with(config, clock, Progress::default()).await
+    }
+    /// As `open`; long work is reported to `progress`.
+    pub async fn open_with(config: Config, clock: Clock, progress: Progress) -> Result<Arc<Engine>> {
+        Ok(Arc::new(Engine { config, clock, progress }))
+    }
+    pub fn progress(&self) -> &Progress {
+        &self.progress
     }
     pub fn config(&self) -> &Config {
         &self.config

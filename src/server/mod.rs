@@ -1,1 +1,183 @@
-//! (being built)
+//! The Flight SQL endpoint.
+//!
+//! | RPC | command | file |
+//! |---|---|---|
+//! | Handshake | Basic, Bearer | `handshake` |
+//! | GetFlightInfo, GetSchema, PollFlightInfo, DoGet | StatementQuery | `statement` |
+//! | DoPut | StatementUpdate | `statement` |
+//! | CreatePreparedStatement, ClosePreparedStatement, GetFlightInfo, DoPut | PreparedStatementQuery/Update | `prepared` |
+//! | DoPut | StatementIngest | `ingest` |
+//! | GetFlightInfo, DoGet | GetCatalogs, GetDbSchemas, GetTables, GetTableTypes, keys | `metadata` |
+//! | GetFlightInfo, DoGet | GetSqlInfo, GetXdbcTypeInfo | `sql_info`, `type_info` |
+//! | Set/GetSessionOptions, CloseSession | | `session_actions` |
+//! | CancelQuery, CancelFlightInfo | | `cancel` |
+//!
+//! `flight_sql` holds the table of Flight SQL commands, `flight` the few RPCs around it that
+//! arrow-flight leaves out. `status` maps errors to codes, `encode`/`decode` rows to messages.
+
+// `tonic::Status` is what every RPC answers with; boxing it would only move the cost.
+#![allow(clippy::result_large_err)]
+
+mod cancel;
+mod decode;
+mod encode;
+mod flight;
+mod flight_sql;
+mod gate;
+mod handshake;
+mod ingest;
+mod metadata;
+mod prepared;
+mod session_actions;
+mod sessions;
+mod sql_info;
+mod statement;
+mod statements;
+mod status;
+#[cfg(test)]
+mod tests;
+mod type_info;
+
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use arrow_flight::flight_service_server::FlightServiceServer;
+use arrow_flight::sql::metadata::{SqlInfoData, XdbcTypeInfoData};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::server::TcpIncoming;
+use tonic::transport::{Identity, Server, ServerTlsConfig};
+
+use crate::config::ServerSettings;
+use crate::error::{Error, Result};
+use crate::session::Engine;
+
+/// The one catalog that clients see.
+pub const CATALOG: &str = "remige";
+
+const MAX_HEADERS: u32 = 64 << 10;
+const MAX_STREAMS_PER_CONNECTION: u32 = 256;
+const KEEPALIVE: Duration = Duration::from_secs(60);
+/// Time for answers to leave after statements were stopped.
+const LAST_WORDS: Duration = Duration::from_millis(500);
+
+/// What all RPCs share.
+#[derive(Debug)]
+struct Shared {
+    engine: Arc<Engine>,
+    sessions: sessions::Sessions,
+    statements: statements::Statements,
+    gate: gate::Gate,
+    sql_info: Static<SqlInfoData>,
+    type_info: Static<XdbcTypeInfoData>,
+    /// No new work is taken.
+    draining: AtomicBool,
+    /// The grace time is over: what still runs is stopped.
+    stop: CancellationToken,
+}
+
+/// Tables that never change; arrow-flight's types have no `Debug`.
+struct Static<T>(T);
+
+impl<T> std::fmt::Debug for Static<T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("…")
+    }
+}
+
+impl Shared {
+    fn new(engine: Arc<Engine>) -> Result<Arc<Self>> {
+        let settings = engine.config().server.clone();
+        Ok(Arc::new(Shared {
+            sessions: sessions::Sessions::new(Arc::clone(&engine)),
+            statements: statements::Statements::new(
+                engine.clock().clone(),
+                settings.handle_ttl,
+                settings.max_prepared,
+                settings.max_parameter_bytes.saturating_mul(4),
+            ),
+            gate: gate::Gate::new(settings.max_concurrent_statements),
+            sql_info: Static(sql_info::build()?),
+            type_info: Static(type_info::build()?),
+            draining: AtomicBool::new(false),
+            stop: CancellationToken::new(),
+            engine,
+        }))
+    }
+
+    fn settings(&self) -> &ServerSettings {
+        &self.engine.config().server
+    }
+}
+
+/// Serves Flight SQL on `listener` until `shutdown` resolves; then takes no new work, lets running
+/// statements finish for `server.shutdown_grace`, stops the rest, and returns.
+///
+/// Without a certificate only a loopback address is served.
+pub async fn serve(engine: Arc<Engine>, listener: TcpListener, shutdown: impl Future<Output = ()>) -> Result<()> {
+    let settings = engine.config().server.clone();
+    let tls = tls(&settings, &listener)?;
+    let shared = Shared::new(engine)?;
+    let service = FlightServiceServer::new(flight::Flight::new(Arc::clone(&shared)))
+        .max_decoding_message_size(settings.max_message_bytes)
+        .max_encoding_message_size(usize::MAX);
+    let mut server = Server::builder()
+        .http2_keepalive_interval(Some(KEEPALIVE))
+        .http2_max_header_list_size(MAX_HEADERS)
+        .max_concurrent_streams(MAX_STREAMS_PER_CONNECTION);
+    if let Some(tls) = tls {
+        server = server.tls_config(tls).map_err(|e| Error::invalid(format!("server.tls_cert, server.tls_key: {}", causes(&e))))?;
+    }
+    let begun = CancellationToken::new();
+    let signal = begun.clone();
+    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+    let serving = server.add_service(service).serve_with_incoming_shutdown(incoming, signal.cancelled_owned());
+    tokio::pin!(serving, shutdown);
+    tokio::select! {
+        ended = &mut serving => return ended.map_err(|e| Error::unavailable(format!("the server stopped: {}", causes(&e)))),
+        () = &mut shutdown => {}
+    }
+    tracing::info!("shutting down: running statements may finish");
+    shared.draining.store(true, Ordering::SeqCst);
+    begun.cancel();
+    let grace = Duration::from_micros(settings.shutdown_grace.max(0) as u64);
+    let drained = match tokio::time::timeout(grace, &mut serving).await {
+        Ok(ended) => ended,
+        Err(_) => {
+            tracing::warn!("the grace time is over: stopping the statements that still run");
+            shared.stop.cancel();
+            tokio::time::timeout(LAST_WORDS, &mut serving).await.unwrap_or(Ok(()))
+        }
+    };
+    drained.map_err(|e| Error::unavailable(format!("the server stopped: {}", causes(&e))))
+}
+
+fn tls(settings: &ServerSettings, listener: &TcpListener) -> Result<Option<ServerTlsConfig>> {
+    let (cert, key) = match (&settings.tls_cert, &settings.tls_key) {
+        (Some(cert), Some(key)) => (cert, key),
+        (None, None) => {
+            let address = listener.local_addr()?;
+            if address.ip().is_loopback() {
+                return Ok(None);
+            }
+            return Err(Error::invalid(format!("{address} can be reached from other machines, and no certificate is given"))
+                .with_hint("pass --tls-cert and --tls-key, or listen on 127.0.0.1"));
+        }
+        _ => return Err(Error::invalid("a certificate and its key belong together").with_hint("pass both --tls-cert and --tls-key")),
+    };
+    let read = |path: &std::path::Path| std::fs::read(path).map_err(|e| Error::from(e).context(path.display()));
+    Ok(Some(ServerTlsConfig::new().identity(Identity::from_pem(read(cert)?, read(key)?))))
+}
+
+/// An error with what lies below it; tonic's own text is only "transport error".
+fn causes(e: &dyn std::error::Error) -> String {
+    let mut text = e.to_string();
+    let mut next = e.source();
+    while let Some(cause) = next {
+        text.push_str(&format!(": {cause}"));
+        next = cause.source();
+    }
+    text
+}

@@ -1,0 +1,177 @@
+//! Rows that clients send: parameters and bulk ingest.
+
+use std::sync::Arc;
+
+use arrow::compute::{CastOptions, cast_with_options, concat_batches};
+use arrow::record_batch::RecordBatchOptions;
+use arrow_flight::decode::{DecodedPayload, FlightDataDecoder};
+use arrow_flight::error::FlightError;
+use arrow_flight::sql::server::PeekableFlightDataStream;
+use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use datafusion::arrow::record_batch::RecordBatch;
+use datafusion::common::DataFusionError;
+use datafusion::execution::SendableRecordBatchStream;
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use futures::{StreamExt, TryStreamExt, future};
+
+use super::encode::wire_type;
+use crate::error::{Error, Result};
+
+fn decoder(messages: PeekableFlightDataStream) -> FlightDataDecoder {
+    // Updates without parameters, and some clients' last messages, carry no Arrow data.
+    FlightDataDecoder::new(messages.try_filter(|m| future::ready(!m.data_header.is_empty())).map_err(|s| FlightError::Tonic(Box::new(s))))
+}
+
+fn client_error(e: FlightError) -> Error {
+    match e {
+        FlightError::Tonic(s) if s.code() == tonic::Code::OutOfRange || s.code() == tonic::Code::ResourceExhausted => {
+            Error::exhausted(s.message().to_string()).with_hint("send smaller record batches")
+        }
+        FlightError::Tonic(s) => Error::cancelled(format!("the client stopped sending: {}", s.message())),
+        FlightError::Arrow(a) => Error::from(a).context("record batch from the client"),
+        other => Error::invalid(format!("record batch from the client: {other}")),
+    }
+}
+
+/// All rows of a parameter stream; `None` where the client sent no schema.
+pub(super) async fn parameters(messages: PeekableFlightDataStream, limit: usize) -> Result<Option<RecordBatch>> {
+    let mut decoder = decoder(messages);
+    let (mut schema, mut batches, mut bytes) = (None, vec![], 0);
+    while let Some(message) = decoder.next().await {
+        match message.map_err(client_error)?.payload {
+            DecodedPayload::Schema(s) => schema = Some(s),
+            DecodedPayload::RecordBatch(b) => {
+                bytes += b.get_array_memory_size();
+                if bytes > limit {
+                    return Err(Error::exhausted(format!("the bound parameters are larger than {limit} bytes"))
+                        .with_hint("bind fewer rows at once, use bulk ingest (adbc_ingest), or raise server.max_parameter_bytes"));
+                }
+                batches.push(b);
+            }
+            DecodedPayload::None => {}
+        }
+    }
+    match schema {
+        Some(schema) => Ok(Some(concat_batches(&schema, &batches)?)),
+        None => Ok(None),
+    }
+}
+
+/// The rows of a bulk ingest, as they come.
+pub(super) async fn rows(messages: PeekableFlightDataStream) -> Result<SendableRecordBatchStream> {
+    let mut decoder = decoder(messages);
+    let schema = loop {
+        match decoder.try_next().await.map_err(client_error)? {
+            Some(m) => match m.payload {
+                DecodedPayload::Schema(s) => break s,
+                DecodedPayload::RecordBatch(_) => return Err(Error::invalid("bulk ingest: rows came before their schema")),
+                DecodedPayload::None => {}
+            },
+            None => return Err(Error::invalid("bulk ingest: the client sent no rows and no schema")),
+        }
+    };
+    let batches = decoder.filter_map(|m| {
+        future::ready(match m {
+            Ok(m) => match m.payload {
+                DecodedPayload::RecordBatch(b) => Some(Ok(b)),
+                DecodedPayload::Schema(_) => Some(Err(DataFusionError::from(Error::invalid("bulk ingest: the schema changed midway")))),
+                DecodedPayload::None => None,
+            },
+            Err(e) => Some(Err(DataFusionError::from(client_error(e)))),
+        })
+    });
+    Ok(Box::pin(RecordBatchStreamAdapter::new(schema, batches)))
+}
+
+/// Name of placeholder `i` (from 0) in schemas that clients see.
+fn placeholder(i: usize) -> String {
+    format!("${}", i + 1)
+}
+
+/// What a client must bind: one nullable column per placeholder, text where any type will do.
+pub(super) fn parameter_schema(types: &[Option<DataType>]) -> Schema {
+    let field = |(i, t): (usize, &Option<DataType>)| Field::new(placeholder(i), t.as_ref().map_or(DataType::Utf8, wire_type), true);
+    Schema::new(types.iter().enumerate().map(field).collect::<Vec<_>>())
+}
+
+/// Puts bound columns into placeholder order and casts them to what the statement expects. Columns
+/// are taken by position, unless their names are exactly the placeholders.
+pub(super) fn bind(types: &[Option<DataType>], rows: &RecordBatch) -> Result<RecordBatch> {
+    if rows.num_columns() != types.len() {
+        return Err(Error::invalid(format!(
+            "the statement has {} parameter{}, but {} value{} bound",
+            types.len(),
+            if types.len() == 1 { "" } else { "s" },
+            rows.num_columns(),
+            if rows.num_columns() == 1 { " is" } else { "s are" },
+        ))
+        .with_hint("bind one value (or one column of values) per placeholder"));
+    }
+    let schema = rows.schema();
+    let named = (0..types.len()).map(|i| schema.column_with_name(&placeholder(i)).map(|(at, _)| at)).collect::<Option<Vec<_>>>();
+    let order = named.unwrap_or_else(|| (0..types.len()).collect());
+    let options = CastOptions { safe: false, ..Default::default() };
+    let (mut fields, mut columns) = (vec![], vec![]);
+    for (i, (at, wanted)) in order.into_iter().zip(types).enumerate() {
+        let column = rows.column(at);
+        let target = wanted.clone().unwrap_or_else(|| wire_type(column.data_type()));
+        let column = if column.data_type() == &target {
+            Arc::clone(column)
+        } else {
+            cast_with_options(column, &target, &options).map_err(|e| {
+                let cause = Error::from(e);
+                Error::invalid(format!("parameter {}: cannot use {} as {target}: {}", placeholder(i), column.data_type(), cause.message()))
+            })?
+        };
+        fields.push(Field::new(placeholder(i), target, true));
+        columns.push(column);
+    }
+    let count = RecordBatchOptions::new().with_row_count(Some(rows.num_rows()));
+    let schema: SchemaRef = Arc::new(Schema::new(fields));
+    Ok(RecordBatch::try_new_with_options(schema, columns, &count)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use datafusion::arrow::array::{Array, ArrayRef, AsArray, DictionaryArray, Int64Array, StringArray};
+    use datafusion::arrow::datatypes::{Int8Type, Int32Type};
+
+    use super::*;
+
+    fn batch(columns: Vec<(&str, ArrayRef)>) -> RecordBatch {
+        RecordBatch::try_from_iter(columns).unwrap()
+    }
+
+    #[test]
+    fn binds_by_position_and_casts() {
+        let given =
+            batch(vec![("0", Arc::new(Int64Array::from(vec![1, 2])) as ArrayRef), ("1", Arc::new(StringArray::from(vec!["3", "4"])))]);
+        let bound = bind(&[Some(DataType::Int32), Some(DataType::Int32)], &given).unwrap();
+        assert_eq!(bound.column(0).as_primitive::<Int32Type>().values(), &[1, 2]);
+        assert_eq!(bound.column(1).as_primitive::<Int32Type>().values(), &[3, 4]);
+    }
+
+    #[test]
+    fn placeholder_names_win_over_position() {
+        let given = batch(vec![("$2", Arc::new(Int64Array::from(vec![2])) as ArrayRef), ("$1", Arc::new(Int64Array::from(vec![1])))]);
+        let bound = bind(&[Some(DataType::Int32), Some(DataType::Int32)], &given).unwrap();
+        assert_eq!(bound.column(0).as_primitive::<Int32Type>().value(0), 1);
+    }
+
+    #[test]
+    fn untyped_parameters_keep_their_type_but_lose_dictionaries() {
+        let d: DictionaryArray<Int8Type> = vec!["a", "b"].into_iter().collect();
+        let bound = bind(&[None], &batch(vec![("0", Arc::new(d) as ArrayRef)])).unwrap();
+        assert_eq!(bound.column(0).data_type(), &DataType::Utf8);
+        assert_eq!(parameter_schema(&[None, Some(DataType::Utf8View)]).field(1).data_type(), &DataType::Utf8);
+    }
+
+    #[test]
+    fn says_what_does_not_fit() {
+        let given = batch(vec![("0", Arc::new(StringArray::from(vec!["x"])) as ArrayRef)]);
+        let e = bind(&[Some(DataType::Int64)], &given).unwrap_err();
+        assert!(e.message().contains("$1") && e.message().contains("Int64"), "{e}");
+        let e = bind(&[None, None], &given).unwrap_err();
+        assert!(e.message().contains("2 parameters, but 1 value is"), "{e}");
+    }
+}

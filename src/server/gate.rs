@@ -1,0 +1,77 @@
+//! How many statements run at once. The others wait in order, for a bounded time, in a bounded queue.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::error::{Error, Result};
+
+const LONGEST_WAIT: Duration = Duration::from_secs(30);
+const WAITERS_PER_PLACE: usize = 16;
+
+#[derive(Debug)]
+pub(super) struct Gate {
+    places: Arc<Semaphore>,
+    count: usize,
+    waiting: AtomicUsize,
+    longest_wait: Duration,
+}
+
+impl Gate {
+    pub fn new(count: usize) -> Self {
+        let count = count.max(1);
+        Gate { places: Arc::new(Semaphore::new(count)), count, waiting: AtomicUsize::new(0), longest_wait: LONGEST_WAIT }
+    }
+
+    /// A place to run one statement; free again when dropped.
+    pub async fn enter(&self) -> Result<OwnedSemaphorePermit> {
+        if let Ok(place) = Arc::clone(&self.places).try_acquire_owned() {
+            return Ok(place);
+        }
+        let _waiting = Waiting::new(&self.waiting);
+        if self.waiting.load(Ordering::Relaxed) > self.count * WAITERS_PER_PLACE {
+            return Err(self.full("too many others wait already"));
+        }
+        match tokio::time::timeout(self.longest_wait, Arc::clone(&self.places).acquire_owned()).await {
+            Ok(Ok(place)) => Ok(place),
+            _ => Err(self.full("none of them ended in time")),
+        }
+    }
+
+    fn full(&self, why: &str) -> Error {
+        Error::exhausted(format!("{} statements are running, and {why}", self.count))
+            .with_hint("read results to their end or close them, try again later, or raise server.max_concurrent_statements")
+    }
+}
+
+struct Waiting<'a>(&'a AtomicUsize);
+
+impl<'a> Waiting<'a> {
+    fn new(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Waiting(count)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_place_is_free_again_when_dropped() {
+        let gate = Gate { longest_wait: Duration::from_millis(10), ..Gate::new(1) };
+        let first = gate.enter().await.unwrap();
+        assert!(gate.enter().await.unwrap_err().message().contains("1 statements are running"));
+        drop(first);
+        drop(gate.enter().await.unwrap());
+        assert_eq!(gate.waiting.load(Ordering::Relaxed), 0);
+    }
+}

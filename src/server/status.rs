@@ -1,0 +1,102 @@
+//! `Error` to gRPC status. The message carries what a terminal would show: place, caret and help.
+
+use tonic::{Code, Status};
+
+use crate::error::{Error, Kind};
+
+/// gRPC sends messages as percent-encoded headers; Java clients refuse headers above 8 KiB.
+const MAX_MESSAGE: usize = 6 << 10;
+
+pub(super) fn code(kind: Kind) -> Code {
+    match kind {
+        Kind::Syntax | Kind::Invalid => Code::InvalidArgument,
+        Kind::NotFound => Code::NotFound,
+        Kind::AlreadyExists => Code::AlreadyExists,
+        Kind::Conflict => Code::Aborted,
+        Kind::Unavailable => Code::Unavailable,
+        Kind::Exhausted => Code::ResourceExhausted,
+        Kind::Denied => Code::PermissionDenied,
+        Kind::NotBuilt => Code::Unimplemented,
+        Kind::Cancelled => Code::Cancelled,
+        Kind::Internal => Code::Internal,
+    }
+}
+
+/// The status of an error in statement `sql`, with a caret under the place at fault.
+pub(super) fn in_statement(e: &Error, sql: &str) -> Status {
+    let rendered = e.render(sql, None);
+    let text = rendered.strip_prefix("error: ").unwrap_or(&rendered);
+    if encoded_len(text) <= MAX_MESSAGE {
+        return Status::new(code(e.kind()), text);
+    }
+    let place = e.span().map(|s| format!(" (line {}, column {})", s.line, s.column)).unwrap_or_default();
+    Status::new(code(e.kind()), shorten(&format!("{e}{place}")))
+}
+
+impl From<Error> for Status {
+    fn from(e: Error) -> Self {
+        Status::new(code(e.kind()), shorten(&e.to_string()))
+    }
+}
+
+fn encoded_len(text: &str) -> usize {
+    text.bytes().map(|b| if (b' '..=b'~').contains(&b) && b != b'%' { 1 } else { 3 }).sum()
+}
+
+fn shorten(text: &str) -> String {
+    let mut used = 0;
+    let mut out = String::new();
+    for c in text.chars() {
+        used += encoded_len(c.encode_utf8(&mut [0; 4]));
+        if used > MAX_MESSAGE {
+            out.push_str(" …");
+            break;
+        }
+        out.push(c);
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Span;
+
+    #[test]
+    fn every_kind_has_the_code_that_clients_act_on() {
+        for (kind, want) in [
+            (Kind::Syntax, Code::InvalidArgument),
+            (Kind::Invalid, Code::InvalidArgument),
+            (Kind::NotFound, Code::NotFound),
+            (Kind::AlreadyExists, Code::AlreadyExists),
+            (Kind::Conflict, Code::Aborted),
+            (Kind::Unavailable, Code::Unavailable),
+            (Kind::Exhausted, Code::ResourceExhausted),
+            (Kind::Denied, Code::PermissionDenied),
+            (Kind::NotBuilt, Code::Unimplemented),
+            (Kind::Cancelled, Code::Cancelled),
+            (Kind::Internal, Code::Internal),
+        ] {
+            assert_eq!(Status::from(Error::new(kind, "x")).code(), want, "{kind:?}");
+        }
+    }
+
+    #[test]
+    fn the_message_shows_place_and_caret() {
+        let e = Error::not_found("table \"usrs\" does not exist").with_span(Span::new(1, 15, 1, 19)).with_hint("did you mean \"users\"?");
+        let s = in_statement(&e, "SELECT * FROM usrs");
+        assert_eq!(s.code(), Code::NotFound);
+        assert!(s.message().contains("line:1:15"), "{}", s.message());
+        assert!(s.message().contains("^^^^"), "{}", s.message());
+        assert!(s.message().contains("did you mean"), "{}", s.message());
+    }
+
+    #[test]
+    fn a_long_message_stays_below_the_header_limit() {
+        let sql = "é".repeat(100_000);
+        let s = in_statement(&Error::syntax("no").with_span(Span::new(1, 90_000, 1, 90_001)), &sql);
+        assert!(encoded_len(s.message()) <= MAX_MESSAGE + 16);
+        assert!(s.message().contains("column 90000"));
+        assert!(encoded_len(Status::from(Error::invalid(sql)).message()) <= MAX_MESSAGE + 16);
+    }
+}
