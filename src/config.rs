@@ -5,6 +5,7 @@ mod load;
 mod settings;
 mod value;
 
+use std::fmt;
 use std::path::PathBuf;
 
 use crate::clock::{DAY, MILLISECOND, MINUTE, Micros, SECOND};
@@ -14,7 +15,7 @@ pub use settings::{SETTINGS, Setting, example_file};
 
 /// The settings of one process. Order of precedence, highest first: flag, environment
 /// (`REMIGE_…`), `remige.toml`, default.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Config {
     /// Directory or object-store URL that holds everything. Default `./warehouse`.
     pub warehouse: String,
@@ -140,6 +141,41 @@ impl Config {
     /// The online store's address without user name, password and query: fit for messages and logs.
     pub fn online_shown(&self) -> String {
         without_credentials(&self.online)
+    }
+}
+
+/// Shows the online store without its credentials: engines and sessions appear in logs.
+impl fmt::Debug for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Taken apart, so that a new field cannot be forgotten.
+        let Config {
+            warehouse,
+            schema,
+            online: _,
+            memory_limit,
+            threads,
+            spill_dir,
+            batch_size,
+            clock_tolerance,
+            target_file_rows,
+            row_group_rows,
+            online_settings,
+            server,
+        } = self;
+        f.debug_struct("Config")
+            .field("warehouse", warehouse)
+            .field("schema", schema)
+            .field("online", &self.online_shown())
+            .field("memory_limit", memory_limit)
+            .field("threads", threads)
+            .field("spill_dir", spill_dir)
+            .field("batch_size", batch_size)
+            .field("clock_tolerance", clock_tolerance)
+            .field("target_file_rows", target_file_rows)
+            .field("row_group_rows", row_group_rows)
+            .field("online_settings", online_settings)
+            .field("server", server)
+            .finish()
     }
 }
 

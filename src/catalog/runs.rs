@@ -152,6 +152,11 @@ impl Runs {
         Ok(all.project(&(0..SHOWN).collect::<Vec<_>>())?)
     }
 
+    /// Runs as rows of `system.runs`.
+    pub fn to_batch(runs: &[Run]) -> Result<RecordBatch> {
+        Ok(to_batch(runs)?.project(&(0..SHOWN).collect::<Vec<_>>())?)
+    }
+
     /// Ends runs that are "running" although nobody runs them, as `judge` says. Answers how many.
     pub async fn settle<F, Fut>(&self, judge: F) -> Result<usize>
     where

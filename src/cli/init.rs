@@ -1,5 +1,6 @@
 //! `remige init`: a starter project that runs as it is.
 
+use std::io::{self, Write};
 use std::path::Path;
 
 use remige::clock::{Clock, DAY, HOUR, MINUTE, Micros, format_micros};
@@ -21,18 +22,18 @@ pub const SCRIPTS: [(&str, &str); 4] = [
 pub fn run(dir: &Path) -> Result<()> {
     create(dir, &Clock::system())?;
     let shown = dir.display();
-    println!("Made a starter project in {shown}. Next:\n");
-    println!("  cd {shown}");
+    let mut text = format!("Made a starter project in {shown}. Next:\n\n  cd {shown}\n");
     for (name, _) in SCRIPTS {
-        println!("  remige sql -f {name}");
+        text.push_str(&format!("  remige sql -f {name}\n"));
     }
-    println!("\nEach script says what it does; {FILE_NAME} lists every setting.");
+    // The project is made, whether anybody reads this or not.
+    let _ = writeln!(io::stdout(), "{text}\nEach script says what it does; {FILE_NAME} lists every setting.");
     Ok(())
 }
 
 /// Writes the project into `dir`, which must not exist or be empty.
 pub fn create(dir: &Path, clock: &Clock) -> Result<()> {
-    let named = |e: std::io::Error| Error::from(e).context(dir.display());
+    let named = |e: io::Error| Error::from(e).context(dir.display());
     std::fs::create_dir_all(dir).map_err(named)?;
     if std::fs::read_dir(dir).map_err(named)?.next().is_some() {
         return Err(Error::already_exists(format!("{} is not empty", dir.display())).with_hint("name a directory that does not exist yet"));

@@ -49,13 +49,7 @@ async fn serve(config: Config) -> Result<()> {
     let mut out = std::io::stdout();
     let scheme = if tls { "grpc+tls" } else { "grpc" };
     writeln!(out, "remige ready {scheme}://{address}").and_then(|()| out.flush())?;
-    until_shutdown(engine, listener, shutdown).await
-}
-
-/// Stands in for `remige::server::serve` until that is merged: delete it then.
-async fn until_shutdown(_: std::sync::Arc<Engine>, _: TcpListener, shutdown: impl Future<Output = ()>) -> Result<()> {
-    shutdown.await;
-    Ok(())
+    remige::server::serve(engine, listener, shutdown).await
 }
 
 async fn resolve(flag: &str, address: &str) -> Result<SocketAddr> {

@@ -59,7 +59,8 @@ pub fn run(runner: &mut Runner, runtime: &Runtime) -> std::result::Result<(), Ex
         if line.trim().is_empty() {
             continue;
         }
-        let _ = editor.add_history_entry(line.trim());
+        // A statement with a secret can be kept out of the history by a space in front.
+        let _ = editor.add_history_entry(line.trim_end());
         let mut runner = runner.borrow_mut();
         runner.interrupt.reset();
         match line.trim().strip_prefix('\\') {
@@ -85,7 +86,8 @@ pub fn run(runner: &mut Runner, runtime: &Runtime) -> std::result::Result<(), Ex
 }
 
 fn editor(helper: ShellHelper<'_>) -> rustyline::Result<Editor<ShellHelper<'_>, FileHistory>> {
-    let config = Config::builder().max_history_size(HISTORY_LINES)?.completion_type(CompletionType::List).build();
+    let config =
+        Config::builder().max_history_size(HISTORY_LINES)?.history_ignore_space(true).completion_type(CompletionType::List).build();
     let mut editor = Editor::with_config(config)?;
     editor.set_helper(Some(helper));
     Ok(editor)
@@ -132,7 +134,8 @@ fn list(runner: &mut Runner, runtime: &Runtime) -> Result<()> {
     for t in &tables {
         shown.add_row([&t.schema, &t.name, &t.kind, &t.comment]);
     }
-    runner.say(&format!("{shown}\n({} objects)", tables.len()))?;
+    let plural = if tables.len() == 1 { "object" } else { "objects" };
+    runner.say(&format!("{shown}\n({} {plural})", tables.len()))?;
     Ok(())
 }
 

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use remige::clock;
 use remige::config::Config;
-use remige::error::{Error, Result};
+use remige::error::{Error, Kind, Result};
 use remige::session::{Engine, Notice, Outcome, Session};
 
 use super::args::{Input, SqlArgs};
@@ -41,7 +41,7 @@ pub fn run(args: SqlArgs, inputs: Vec<Input>, config: Option<Config>) -> Result<
     if args.format == Format::Arrow && on_terminal {
         return Err(Exit::Usage("--format arrow writes binary data: send it to a file or a program".into()));
     }
-    let interactive = inputs.is_empty() && io::stdin().is_terminal();
+    let interactive = inputs.is_empty() && io::stdin().is_terminal() && on_terminal;
     let scripts = if interactive { Vec::new() } else { read_all(inputs)? };
     let runtime = super::runtime(config.as_ref().map_or(2, |c| c.threads))?;
     let (target, interrupt) = runtime.block_on(async {
@@ -131,7 +131,9 @@ impl Runner {
                     if let Target::Local(session) = &self.target {
                         tell_notices(&session.notices());
                     }
-                    return Err(tell(&in_script(e, &sql, line, column), text, name));
+                    let whole_input = name.is_none() && e.kind() == Kind::Cancelled;
+                    let e = if whole_input { e } else { in_script(e, &sql, line, column) };
+                    return Err(tell(&e, text, name));
                 }
                 Err(Stop::Output(e)) if e.kind() == io::ErrorKind::BrokenPipe => {
                     note("error: standard output was closed; later statements were not run");

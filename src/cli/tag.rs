@@ -35,21 +35,30 @@ fn leading_words(sql: &str) -> Vec<String> {
     let mut rest = sql;
     let mut words = Vec::new();
     while words.len() < 6 {
-        rest = rest.trim_start();
-        if let Some(comment) = rest.strip_prefix("--") {
-            rest = comment.split_once('\n').map_or("", |(_, after)| after);
-        } else if let Some(comment) = rest.strip_prefix("/*") {
-            rest = comment.split_once("*/").map_or("", |(_, after)| after);
-        } else {
-            let end = rest.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(rest.len());
-            if end == 0 {
-                break;
-            }
-            words.push(rest[..end].to_uppercase());
-            rest = &rest[end..];
+        rest = after_comments(rest);
+        let end = rest.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(rest.len());
+        if end == 0 {
+            break;
         }
+        words.push(rest[..end].to_uppercase());
+        rest = &rest[end..];
     }
     words
+}
+
+/// `sql` from its first word on: white space and comments left out.
+pub fn after_comments(sql: &str) -> &str {
+    let mut rest = sql.trim_start();
+    loop {
+        let after = if let Some(comment) = rest.strip_prefix("--") {
+            comment.split_once('\n').map_or("", |(_, after)| after)
+        } else if let Some(comment) = rest.strip_prefix("/*") {
+            comment.split_once("*/").map_or("", |(_, after)| after)
+        } else {
+            return rest;
+        };
+        rest = after.trim_start();
+    }
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use remige::error::{Error, Kind, Result, Span};
 use remige::session::{Notice, Outcome, Session, StatementKind};
 
 use super::connect::Remote;
+use super::tag::after_comments;
 
 pub enum Target {
     Local(Session),
@@ -89,14 +90,22 @@ impl Target {
 /// `error` of the statement that begins at `line`, `column` of a script, with its place in the script.
 /// An error that knows no place gets the statement's first word.
 pub fn in_script(error: Error, sql: &str, line: u64, column: u64) -> Error {
-    let first_word = sql.chars().take_while(|c| c.is_alphanumeric() || *c == '_').count().max(1) as u64;
-    let span = error.span().unwrap_or(Span::new(1, 1, 1, 1 + first_word));
+    let span = error.span().unwrap_or_else(|| first_word(sql));
     let shift = |at_line: u64, at_column: u64| {
         let column = if at_line <= 1 { at_column + column.saturating_sub(1) } else { at_column };
         (at_line.max(1) + line.saturating_sub(1), column)
     };
     let ((from_line, from_column), (to_line, to_column)) = (shift(span.line, span.column), shift(span.end_line, span.end_column));
     error.with_span(Span::new(from_line, from_column, to_line, to_column))
+}
+
+fn first_word(sql: &str) -> Span {
+    let rest = after_comments(sql);
+    let before = &sql[..sql.len() - rest.len()];
+    let line = before.matches('\n').count() as u64 + 1;
+    let column = before.rsplit('\n').next().map_or(0, |l| l.chars().count()) as u64 + 1;
+    let width = rest.chars().take_while(|c| c.is_alphanumeric() || *c == '_').count().max(1) as u64;
+    Span::new(line, column, line, column + width)
 }
 
 /// Reads the text that `Error::render` makes, as servers send it, back into an error. A text of another form is the message.
@@ -133,6 +142,7 @@ mod tests {
         let later = Error::not_found("x").with_span(Span::new(2, 8, 2, 9));
         assert_eq!(in_script(later, "SELECT\n       x", 3, 5).span(), Some(Span::new(4, 8, 4, 9)));
         assert_eq!(in_script(Error::internal("y"), "DROP it", 3, 5).span(), Some(Span::new(3, 5, 3, 9)));
+        assert_eq!(in_script(Error::internal("y"), "-- why\n /* x */ DROP it", 3, 5).span(), Some(Span::new(4, 10, 4, 14)));
         let script = "SELECT 1;\n\n    SELECT x;";
         let shown = in_script(e, "SELECT x", 3, 5).render(script, Some("a.sql"));
         assert!(shown.contains("--> a.sql:3:12\n   |\n 3 |     SELECT x;\n   |            ^"), "{shown}");

@@ -207,5 +207,6 @@ mod tests {
         assert!(e.contains("line 2") && !e.contains("hunter2"), "{e}");
         let c = Config { online: "redis://u:hunter2@h:1/0?x=hunter2".into(), ..Config::default() };
         assert_eq!(c.online_shown(), "redis://h:1/0");
+        assert!(!format!("{c:?}").contains("hunter2"));
     }
 }

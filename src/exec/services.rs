@@ -49,7 +49,7 @@ impl Services {
         let runtime = RuntimeEnvBuilder::new().with_memory_pool(Arc::new(pool)).with_disk_manager_builder(disk).build_arc()?;
         let base = base_state(&config, Arc::clone(&runtime));
         let services = Services { config, clock, progress, store, registry, runs, runtime, online: OnceCell::new(), base };
-        let settled = services.runs.settle(|run| services.runs.judge(run)).await?;
+        let settled = services.runs.settle(|run| { let runs = Arc::clone(&services.runs); async move { runs.judge(&run).await } }).await?;
         if settled > 0 {
             tracing::warn!(runs = settled, "settled runs that an earlier process left unfinished");
         }

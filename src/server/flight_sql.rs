@@ -9,6 +9,7 @@ use arrow_flight::{Action, FlightDescriptor, FlightInfo, HandshakeRequest, Hands
 use futures::Stream;
 use tonic::{Request, Response, Status, Streaming};
 
+use super::direct::DIRECT_QUERY;
 use super::encode::{self, FlightStream};
 use super::sessions::Caller;
 use super::{Shared, metadata};
@@ -38,8 +39,11 @@ impl FlightSqlService for FlightSql {
     async fn do_get_statement(&self, ticket: TicketStatementQuery, _: Request<Ticket>) -> Rows {
         self.0.do_get_handle(&ticket.statement_handle).await
     }
-    async fn do_get_fallback(&self, _: Request<Ticket>, ticket: Any) -> Rows {
-        self.0.do_get_result(&ticket)
+    async fn do_get_fallback(&self, request: Request<Ticket>, ticket: Any) -> Rows {
+        match ticket.type_url.as_str() {
+            DIRECT_QUERY => self.0.do_get_direct(&ticket, Caller::of(&request)).await,
+            _ => self.0.do_get_result(&ticket),
+        }
     }
     async fn do_put_statement_update(&self, command: CommandStatementUpdate, r: Request<PeekableFlightDataStream>) -> Result<i64, Status> {
         self.0.put_statement_update(command, r).await

@@ -129,16 +129,22 @@ pub(super) fn primary_keys_schema() -> SchemaRef {
 }
 
 fn key_rows(tables: &[TableInfo]) -> Result<RecordBatch> {
-    let rows: Vec<(&TableInfo, &str, i32)> =
-        tables.iter().flat_map(|t| t.primary_key.iter().zip(1..).map(move |(column, n)| (t, column.as_str(), n))).collect();
-    let text = |f: &dyn Fn(&(&TableInfo, &str, i32)) -> Option<String>| Arc::new(rows.iter().map(f).collect::<StringArray>()) as ArrayRef;
-    let columns = vec![
-        text(&|_| Some(CATALOG.into())),
-        text(&|(t, ..)| Some(t.schema.clone())),
-        text(&|(t, ..)| Some(t.name.clone())),
-        text(&|(_, column, _)| Some((*column).to_string())),
-        text(&|_| None),
-        Arc::new(rows.iter().map(|(.., n)| *n).collect::<Int32Array>()),
+    struct Key<'a> {
+        table: &'a TableInfo,
+        column: &'a str,
+        number: i32,
+    }
+    let keys: Vec<Key> = tables
+        .iter()
+        .flat_map(|table| table.primary_key.iter().zip(1..).map(move |(column, number)| Key { table, column, number }))
+        .collect();
+    let columns: Vec<ArrayRef> = vec![
+        Arc::new(keys.iter().map(|_| Some(CATALOG)).collect::<StringArray>()),
+        Arc::new(keys.iter().map(|k| Some(&k.table.schema)).collect::<StringArray>()),
+        Arc::new(keys.iter().map(|k| Some(&k.table.name)).collect::<StringArray>()),
+        Arc::new(keys.iter().map(|k| Some(k.column)).collect::<StringArray>()),
+        Arc::new(StringArray::new_null(keys.len())),
+        Arc::new(keys.iter().map(|k| k.number).collect::<Int32Array>()),
     ];
     Ok(RecordBatch::try_new(primary_keys_schema(), columns)?)
 }

@@ -10,6 +10,7 @@
 //! | GetFlightInfo, DoGet | GetCatalogs, GetDbSchemas, GetTables, GetTableTypes, keys | `metadata` |
 //! | GetFlightInfo, DoGet | GetSqlInfo, GetXdbcTypeInfo | `sql_info`, `type_info` |
 //! | Set/GetSessionOptions, CloseSession | | `session_actions` |
+//! | DoGet | DirectQuery: SQL and parameters in the ticket | `direct` |
 //! | CancelQuery, CancelFlightInfo | | `cancel` |
 //!
 //! `flight_sql` holds the table of Flight SQL commands, `flight` the few RPCs around it that
@@ -20,6 +21,7 @@
 
 mod cancel;
 mod decode;
+mod direct;
 mod encode;
 mod flight;
 mod flight_sql;
@@ -37,6 +39,8 @@ mod status;
 #[cfg(test)]
 mod tests;
 mod type_info;
+
+pub use direct::{DIRECT_QUERY, DirectQuery};
 
 use std::future::Future;
 use std::sync::Arc;

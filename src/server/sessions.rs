@@ -258,6 +258,7 @@ mod tests {
         let (a, b, c, d) = (caller(&s), caller(&s), caller(&s), caller(&s));
         s.mark_changed(&a, "USE").unwrap();
         s.session(&b).unwrap();
+        clock.advance(1);
         s.mark_changed(&c, "USE").unwrap();
         let e = s.session(&d).unwrap_err();
         assert_eq!(e.kind(), crate::error::Kind::Exhausted);

@@ -123,13 +123,18 @@ impl Shared {
         if let Some(result) = &statement.result {
             return Ok(messages(result.clone()));
         }
+        self.fetch(&statement).await
+    }
+
+    /// Runs a query for DoGet.
+    pub(super) async fn fetch(&self, statement: &Arc<Statement>) -> Result<Response<FlightStream>, Status> {
         if statement.kind() != StatementKind::Query {
             return Err(Status::invalid_argument("fetching runs nothing: call GetFlightInfo, which runs the statement once"));
         }
         statement.check_bound().map_err(|e| status::in_statement(&e, statement.sql()))?;
         let rows = match &statement.parameters {
             Some(p) if p.num_rows() == 0 => stream::empty().boxed(),
-            _ => self.run_query(&statement).await?,
+            _ => self.run_query(statement).await?,
         };
         Ok(Response::new(encode(rows, Arc::clone(&statement.schema), statement.sql().into())))
     }

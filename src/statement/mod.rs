@@ -5,6 +5,7 @@ mod about;
 mod alter;
 mod create_entity;
 mod create_feature_view;
+pub use create_feature_view::{stats_columns, stored_schema};
 mod create_service;
 mod describe;
 mod drop;

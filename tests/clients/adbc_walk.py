@@ -41,7 +41,8 @@ def refused(what, status, words, work):
     except adbc.Error as e:
         missing = [w for w in words if w not in str(e)]
         check(f"{what}: {status.name}", e.status_code == status, (e.status_code, str(e)))
-        check(f"{what}: the message says {', '.join(map(repr, words))}", not missing, str(e))
+        if words:
+            check(f"{what}: the message says {', '.join(map(repr, words))}", not missing, str(e))
     else:
         check(f"{what}: refused", False, "no error")
 
@@ -238,7 +239,7 @@ def errors(cur):
     refused("an unknown table", adbc.AdbcStatusCode.NOT_FOUND, ["nowhere"], lambda: cur.execute("SELECT * FROM nowhere"))
     refused("an unknown table in INSERT", adbc.AdbcStatusCode.NOT_FOUND, ["nowhere"], lambda: cur.execute("INSERT INTO nowhere VALUES (1)"))
     refused("a misspelt keyword", adbc.AdbcStatusCode.INVALID_ARGUMENT, ["line", "^"], lambda: cur.execute("SELECT 1\nFRM x WHERE"))
-    refused("an unknown column", adbc.AdbcStatusCode.INVALID_ARGUMENT, ["nope"], lambda: cur.execute("SELECT nope FROM (VALUES (1)) AS t(a)"))
+    refused("an unknown column", adbc.AdbcStatusCode.NOT_FOUND, ["nope"], lambda: cur.execute("SELECT nope FROM (VALUES (1)) AS t(a)"))
     refused("two statements", adbc.AdbcStatusCode.INVALID_ARGUMENT, [], lambda: cur.execute("SELECT 1; SELECT 2"))
     cur.execute(f"CREATE TABLE {SCHEMA}.twice (a BIGINT)")
     refused("an existing table", adbc.AdbcStatusCode.ALREADY_EXISTS, ["twice"], lambda: cur.execute(f"CREATE TABLE {SCHEMA}.twice (a BIGINT)"))

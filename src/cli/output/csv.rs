@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use datafusion::arrow::array::RecordBatch;
+use datafusion::arrow::array::{Array, RecordBatch};
 use datafusion::arrow::datatypes::{DataType, SchemaRef};
 use datafusion::arrow::json::writer::{EncoderOptions, NullableEncoder, make_encoder};
 use datafusion::arrow::util::display::{ArrayFormatter, FormatOptions};
@@ -50,15 +50,17 @@ impl Printer for CsvPrinter {
                 Column::Plain(ArrayFormatter::try_new(array, &format).map_err(Error::from)?)
             });
         }
+        // Of a dictionary and a column of type NULL only the logical nulls tell.
+        let nulls: Vec<_> = arrays.iter().map(|a| a.logical_nulls()).collect();
         let mut line = String::new();
         let mut scratch = Vec::new();
         for row in 0..batch.num_rows() {
             line.clear();
-            for (i, (column, array)) in columns.iter_mut().zip(&arrays).enumerate() {
+            for (i, (column, nulls)) in columns.iter_mut().zip(&nulls).enumerate() {
                 if i > 0 {
                     line.push(',');
                 }
-                if array.is_null(row) {
+                if nulls.as_ref().is_some_and(|n| n.is_null(row)) {
                     continue;
                 }
                 match column {

@@ -1,9 +1,10 @@
 use std::io::Cursor;
 
 use datafusion::arrow::array::{
-    ArrayRef, BinaryArray, Float64Array, Int64Array, ListArray, StringArray, TimestampMicrosecondArray, TimestampNanosecondArray,
+    ArrayRef, BinaryArray, DictionaryArray, Float64Array, Int64Array, ListArray, NullArray, StringArray, TimestampMicrosecondArray,
+    TimestampNanosecondArray,
 };
-use datafusion::arrow::datatypes::Int64Type;
+use datafusion::arrow::datatypes::{Int32Type, Int64Type};
 use datafusion::arrow::ipc::reader::StreamReader;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use futures::stream;
@@ -89,6 +90,17 @@ fn tables_align_numbers_and_count_rows() {
          └──────┴───────────────┘\n\
          (2 rows)\n"
     );
+}
+
+#[test]
+fn nulls_of_every_encoding_are_nulls() {
+    let dictionary: DictionaryArray<Int32Type> = [Some("x"), None].into_iter().collect();
+    let batch =
+        RecordBatch::try_from_iter_with_nullable([("d", Arc::new(dictionary) as ArrayRef, true), ("n", Arc::new(NullArray::new(2)), true)])
+            .unwrap();
+    assert_eq!(shown(vec![batch.clone()], Format::Csv, None).0, "d,n\nx,\n,\n");
+    assert_eq!(shown(vec![batch.clone()], Format::Json, None).0, "{\"d\":\"x\",\"n\":null}\n{\"d\":null,\"n\":null}\n");
+    assert_eq!(shown(vec![batch], Format::Table, None).0.matches("NULL").count(), 3);
 }
 
 fn numbers(from: i64, to: i64) -> RecordBatch {

@@ -3,9 +3,9 @@ use std::sync::{Arc, Weak};
 
 use async_trait::async_trait;
 use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::catalog::Session;
 use datafusion::common::Result as DfResult;
 use datafusion::common::tree_node::TreeNodeRecursion;
-use datafusion::catalog::Session;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
 use datafusion::logical_expr::{LogicalPlan, UserDefinedLogicalNode};
@@ -28,8 +28,13 @@ pub struct OnlineLookupPlanner;
 #[async_trait]
 impl ExtensionPlanner for OnlineLookupPlanner {
     async fn plan_extension(
-        &self, _planner: &dyn PhysicalPlanner, node: &dyn UserDefinedLogicalNode, _logical: &[&LogicalPlan],
-        inputs: &[Arc<dyn ExecutionPlan>], session: &dyn Session, _context: &PhysicalPlanningContext,
+        &self,
+        _planner: &dyn PhysicalPlanner,
+        node: &dyn UserDefinedLogicalNode,
+        _logical: &[&LogicalPlan],
+        inputs: &[Arc<dyn ExecutionPlan>],
+        session: &dyn Session,
+        _context: &PhysicalPlanningContext,
     ) -> DfResult<Option<Arc<dyn ExecutionPlan>>> {
         let Some(node) = node.as_any().downcast_ref::<OnlineLookupNode>() else { return Ok(None) };
         let [input] = inputs else { return Err(Error::internal("an online lookup has exactly one input").into()) };
@@ -122,7 +127,9 @@ impl ExecutionPlan for OnlineLookupExec {
     }
 
     fn replace_children(
-        self: Arc<Self>, mut children: Vec<Arc<dyn ExecutionPlan>>, _: ReplaceChildrenOptions,
+        self: Arc<Self>,
+        mut children: Vec<Arc<dyn ExecutionPlan>>,
+        _: ReplaceChildrenOptions,
     ) -> DfResult<Arc<dyn ExecutionPlan>> {
         let (Some(input), true) = (children.pop(), children.is_empty()) else {
             return Err(Error::internal("an online lookup has exactly one input").into());
@@ -136,7 +143,8 @@ impl ExecutionPlan for OnlineLookupExec {
     }
 
     fn execute(&self, partition: usize, task: Arc<TaskContext>) -> DfResult<SendableRecordBatchStream> {
-        let handle = task.session_config().get_extension::<LookupHandle>().ok_or_else(|| Error::internal("the session has no online store"))?;
+        let handle =
+            task.session_config().get_extension::<LookupHandle>().ok_or_else(|| Error::internal("the session has no online store"))?;
         let at = self.at.unwrap_or_else(|| self.instant(&task, &handle.0.clock()));
         let input = self.input.execute(partition, Arc::clone(&task))?;
         let lookup = stream::Lookup::new(&handle.0, &self.items, at, self.schema(), &task, &self.metrics, partition)?;

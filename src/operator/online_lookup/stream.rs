@@ -91,8 +91,13 @@ impl Requested {
 
 impl Lookup {
     pub fn new(
-        context: &Arc<dyn LookupContext>, items: &[LookupItem], at: Micros, schema: SchemaRef, task: &TaskContext,
-        metrics: &ExecutionPlanMetricsSet, partition: usize,
+        context: &Arc<dyn LookupContext>,
+        items: &[LookupItem],
+        at: Micros,
+        schema: SchemaRef,
+        task: &TaskContext,
+        metrics: &ExecutionPlanMetricsSet,
+        partition: usize,
     ) -> Result<Self> {
         let counter = |name: &'static str| MetricBuilder::new(metrics).counter(name, partition);
         Ok(Lookup {
@@ -146,7 +151,8 @@ impl Lookup {
                 return Err(Error::invalid(format!("feature view {name} was never materialized"))
                     .with_hint(format!("MATERIALIZE FEATURE VIEW {name}")));
             }
-            let (arrays, hits) = item.columns(requested, found, self.at).map_err(|e| e.context(format!("feature view {}", item.view.name)))?;
+            let (arrays, hits) =
+                item.columns(requested, found, self.at).map_err(|e| e.context(format!("feature view {}", item.view.name)))?;
             self.metrics.hits.add(hits);
             columns.extend(arrays);
         }

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use datafusion::arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
 use datafusion::arrow::util::pretty::pretty_format_batches;
 use datafusion::catalog::Session;
+use datafusion::common::TableReference;
 use datafusion::datasource::{MemTable, provider_as_source};
 use datafusion::execution::SessionStateBuilder;
 use datafusion::execution::context::QueryPlanner;
@@ -13,7 +14,6 @@ use datafusion::physical_plan::display::DisplayableExecutionPlan;
 use datafusion::physical_plan::{ExecutionPlan, collect};
 use datafusion::physical_planner::{DefaultPhysicalPlanner, PhysicalPlanner};
 use datafusion::prelude::{SessionConfig, SessionContext};
-use datafusion::sql::TableReference;
 use tempfile::TempDir;
 
 use super::*;
@@ -101,10 +101,8 @@ async fn publish(world: &World, view: &FeatureView, ttl: Option<Micros>, rows: &
     let keys: Vec<_> = encode_keys(&[key_column]).unwrap().into_iter().flatten().collect();
     let (schema_id, columns) = row_schema(view);
     let encoder = RowEncoder::new(schema_id, &columns);
-    let values: [ArrayRef; 2] = [
-        Arc::new(Int64Array::from_iter(rows.iter().map(|r| r.2))),
-        Arc::new(StringArray::from_iter(rows.iter().map(|r| r.3))),
-    ];
+    let values: [ArrayRef; 2] =
+        [Arc::new(Int64Array::from_iter(rows.iter().map(|r| r.2))), Arc::new(StringArray::from_iter(rows.iter().map(|r| r.3)))];
     let times = TimestampMicrosecondArray::from_iter_values(rows.iter().map(|r| r.1));
     let encoded = encoder.encode(&keys, &times, None, &Int64Array::from(vec![0; rows.len()]), 1, &values).unwrap();
     let puts = rows.iter().zip(keys).zip(encoded).map(|((r, key), row)| {
@@ -112,8 +110,7 @@ async fn publish(world: &World, view: &FeatureView, ttl: Option<Micros>, rows: &
         PutRow { key: key.into_stored(), row, kind: PutKind::Offer, expire_at: None }
     });
     world.store.load(&online, generation, puts.collect()).await.unwrap();
-    let pointer =
-        Pointer { generation, schema_id, view_version: 1, delta_version: 1, rows: rows.len() as u64, published_at: 0, ttl };
+    let pointer = Pointer { generation, schema_id, view_version: 1, delta_version: 1, rows: rows.len() as u64, published_at: 0, ttl };
     assert!(world.store.publish(&online, None, &pointer).await.unwrap());
 }
 
@@ -122,9 +119,7 @@ struct Planner;
 
 #[async_trait]
 impl QueryPlanner for Planner {
-    async fn create_physical_plan(
-        &self, plan: &LogicalPlan, session: &dyn Session,
-    ) -> datafusion::common::Result<Arc<dyn ExecutionPlan>> {
+    async fn create_physical_plan(&self, plan: &LogicalPlan, session: &dyn Session) -> datafusion::common::Result<Arc<dyn ExecutionPlan>> {
         let planner = DefaultPhysicalPlanner::with_extension_planners(vec![Arc::new(OnlineLookupPlanner)]);
         planner.create_physical_plan(plan, session).await
     }
@@ -176,8 +171,14 @@ fn table(text: &str) -> String {
 #[tokio::test]
 async fn every_status_in_request_order_with_duplicates() {
     let (world, v) = (world().await, churn(Some(10)));
-    let rows =
-        [(1, 95, Some(7), Some("x")), (2, 90, None, None), (3, 89, Some(8), Some("y")), (4, 101, Some(9), None), (5, -1, None, None), (6, 100, None, Some("z"))];
+    let rows = [
+        (1, 95, Some(7), Some("x")),
+        (2, 90, None, None),
+        (3, 89, Some(8), Some("y")),
+        (4, 101, Some(9), None),
+        (5, -1, None, None),
+        (6, 100, None, Some("z")),
+    ];
     publish(&world, &v, Some(10), &rows).await;
     let session = session(Arc::new(world), None);
     let ids = vec![Some(6), Some(3), None, Some(1), Some(2), Some(1), Some(4), Some(5), Some(99), None];
@@ -329,7 +330,8 @@ async fn plans_explain_themselves_and_keep_order() {
     let s = session(Arc::new(world), None);
     // Several batches, as a filter above the scan would make repartitioning tempting.
     let ids: Vec<_> = (0..500).map(|k| Some((k * 7) % 600)).collect();
-    let plan = lookup(users(ids.clone()), vec![item("f", &v, vec![1])], Some(5)).project([col("r.id"), col("f.a")]).unwrap().build().unwrap();
+    let plan =
+        lookup(users(ids.clone()), vec![item("f", &v, vec![1])], Some(5)).project([col("r.id"), col("f.a")]).unwrap().build().unwrap();
     let optimized = s.state().optimize(&plan).unwrap();
     let text = optimized.display_indent().to_string();
     assert!(text.contains("OnlineLookup: f = public.churn@v1 [a, b] by (r.id), at=1970-01-01T00:00:00.000005Z"), "{text}");
@@ -345,7 +347,8 @@ async fn plans_explain_themselves_and_keep_order() {
     let want: Vec<_> = ids.iter().map(|id| (*id, id.filter(|k| *k < 500).map(|k| k * 10))).collect();
     assert_eq!(got, want);
     let text = DisplayableExecutionPlan::with_metrics(&*physical).indent(true).to_string();
-    for part in ["OnlineLookupExec: f = public.churn@v1 [a, b] by (id)", "store=embedded", "lookups=500", "keys=500", "store_round_trips="] {
+    for part in ["OnlineLookupExec: f = public.churn@v1 [a, b] by (id)", "store=embedded", "lookups=500", "keys=500", "store_round_trips="]
+    {
         assert!(text.contains(part), "{part} in {text}");
     }
     let hits = want.iter().filter(|(_, a)| a.is_some()).count();

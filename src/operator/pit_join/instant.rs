@@ -70,7 +70,7 @@ impl<T: OnLine> Instants<T> {
                 DataType::UInt64 => map(array.as_primitive::<UInt64Type>(), |v| T::saturate(v.into())),
                 _ => map(cast(&array, &DataType::Int64)?.as_primitive::<Int64Type>(), |v| T::saturate(v.into())),
             },
-            TimeLine::Float => return Ok(floats(&array)?),
+            TimeLine::Float => return floats(&array),
             TimeLine::Decimal(_) => match array.data_type() {
                 DataType::Decimal32(..) => map(array.as_primitive::<Decimal32Type>(), |v| T::saturate(v.into())),
                 DataType::Decimal64(..) => map(array.as_primitive::<Decimal64Type>(), |v| T::saturate(v.into())),

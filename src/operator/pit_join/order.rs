@@ -9,13 +9,13 @@ use std::sync::Arc;
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{Result, Statistics};
+use datafusion::datasource::sink::DataSinkExec;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_expr::{Partitioning, PhysicalExpr};
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
+use datafusion::physical_plan::coalesce_partitions::CoalescePartitionsExec;
 use datafusion::physical_plan::execution_plan::CardinalityEffect;
-use datafusion::physical_plan::filter_pushdown::{
-    ChildPushdownResult, FilterDescription, FilterPushdownPhase, FilterPushdownPropagation,
-};
+use datafusion::physical_plan::filter_pushdown::{ChildPushdownResult, FilterDescription, FilterPushdownPhase, FilterPushdownPropagation};
 use datafusion::physical_plan::metrics::MetricsSet;
 use datafusion::physical_plan::projection::ProjectionExec;
 use datafusion::physical_plan::repartition::RepartitionExec;
@@ -59,13 +59,38 @@ fn on_ordered_children(plan: Plan, f: &dyn Fn(Plan) -> Result<Plan>) -> Result<P
     datafusion::physical_plan::replace_children_if_necessary(plan, changed)
 }
 
+/// Where a result is a join under nothing but filters, projections and limits, it is in label order:
+/// takes away what spreads the rows above the join.
+fn in_order_to_the_top(plan: Plan) -> Result<Plan> {
+    if plan.is::<DataSinkExec>() {
+        let input = in_order_to_the_top(Arc::clone(plan.children()[0]))?;
+        return datafusion::physical_plan::replace_children_if_necessary(plan, vec![input]);
+    }
+    Ok(above_join(&plan)?.unwrap_or(plan))
+}
+
+fn above_join(plan: &Plan) -> Result<Option<Plan>> {
+    if plan.is::<PitJoinExec>() {
+        return Ok(Some(Arc::clone(plan)));
+    }
+    let spreads = plan.downcast_ref::<RepartitionExec>().is_some_and(|r| matches!(r.partitioning(), Partitioning::RoundRobinBatch(_)));
+    match plan.children()[..] {
+        [child] if spreads => above_join(child),
+        [child] if plan.maintains_input_order()[0] || plan.is::<CoalescePartitionsExec>() => match above_join(child)? {
+            Some(child) => datafusion::physical_plan::replace_children_if_necessary(Arc::clone(plan), vec![child]).map(Some),
+            None => Ok(None),
+        },
+        _ => Ok(None),
+    }
+}
+
 /// The physical optimizer rule that undoes what no scan can refuse. Run it after all other rules.
 #[derive(Debug, Default)]
 pub struct KeepInputOrder;
 
 impl PhysicalOptimizerRule for KeepInputOrder {
     fn optimize(&self, plan: Plan, _config: &ConfigOptions) -> Result<Plan> {
-        let kept = plan.transform_up(|plan| {
+        let kept = in_order_to_the_top(plan)?.transform_up(|plan| {
             let Some(join) = plan.downcast_ref::<PitJoinExec>() else { return Ok(Transformed::no(plan)) };
             let ordered = join.needs_input_order();
             let children = plan

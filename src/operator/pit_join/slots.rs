@@ -248,10 +248,10 @@ impl<T: OnLine> Matcher for Slots<T> {
         let at = Instants::<T>::read(at, self.lines.event, Round::Down)?;
         let known_by = known_by.map(|k| Instants::<T>::read(k, self.lines.created, Round::Down)).transpose()?;
         self.has_known_by = known_by.is_some();
-        for row in 0..at.len() {
+        for (row, group) in groups.iter().enumerate() {
             let known = known_by.as_ref().map_or(Some(T::MIN), |k| k.get(row));
             self.pending.push(match (at.get(row), known) {
-                (Some(at), Some(known)) => (groups[row], at, known),
+                (Some(at), Some(known)) => (*group, at, known),
                 _ => (NO_GROUP, T::MIN, T::MIN),
             });
         }

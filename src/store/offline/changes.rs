@@ -10,7 +10,7 @@ use deltalake::logstore::get_actions;
 use serde_json::{Map, Value};
 
 use super::commit::{RUN_ID, WATERMARK};
-use super::snapshot::DataFile;
+use super::snapshot::{DataFile, parse_order};
 use super::stats::Ranges;
 use super::warehouse::OfflineStore;
 use super::{READ_AHEAD, delta_error};
@@ -136,13 +136,13 @@ fn record(version: u64, actions: Vec<Action>) -> Option<CommitRecord> {
     })
 }
 
-/// A removed file that no snapshot at hand describes: it can be read, but nothing is known of it.
+/// A removed file that no snapshot at hand describes: only its order may be known.
 fn removed_file(remove: &Remove) -> DataFile {
     DataFile {
         path: remove.path.clone(),
         size: remove.size.and_then(|s| u64::try_from(s).ok()).unwrap_or(0),
         rows: None,
-        order: vec![],
+        order: parse_order(&remove.tags).unwrap_or_default(),
         added: (0, 0),
         modified_ms: remove.deletion_timestamp.unwrap_or(0),
         ranges: Ranges::new(),

@@ -2,9 +2,11 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use deltalake::DeltaTableError;
-use deltalake::kernel::transaction::{CommitBuilder, CommitProperties, TransactionError};
-use deltalake::kernel::{Action, Add, CommitInfo, Remove, Transaction};
+use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::arrow::error::ArrowError;
+use deltalake::kernel::engine::arrow_conversion::TryIntoKernel;
+use deltalake::kernel::transaction::{CommitBuilder, CommitProperties};
+use deltalake::kernel::{Action, Add, CommitInfo, Metadata, MetadataExt, Remove, StructType, Transaction};
 use deltalake::protocol::{DeltaOperation, SaveMode};
 use serde_json::Value;
 
@@ -44,6 +46,9 @@ pub struct Commit {
     pub run_id: Option<String>,
     /// New watermark; `None` leaves it as it is.
     pub watermark: Option<Micros>,
+    /// The table's columns from now on: the old ones, then nullable new ones, which files written
+    /// before do not have (they read as NULL).
+    pub new_schema: Option<SchemaRef>,
     /// Further application transactions (name, number).
     pub txns: Vec<(String, i64)>,
     /// Further entries of the commit's metadata.
@@ -72,7 +77,7 @@ impl OfflineStore {
         let version = base.version() + 1;
         let state = match prepared.await {
             Ok(done) => done.await.map(|f| f.snapshot).ok(),
-            Err(e) if lost_race(&e) && self.is_mine(base, version, &commit_id).await => None,
+            Err(_) if self.is_mine(base, version, &commit_id).await => None,
             Err(e) => return Err(delta_error(e, &what)),
         };
         // From here on the commit has happened, whatever reading it back says.
@@ -95,7 +100,7 @@ impl OfflineStore {
 
     /// Commits new rows behind whatever others have committed since `base`.
     pub async fn append(&self, base: &Snapshot, commit: Commit) -> Result<Snapshot> {
-        if !commit.removes.is_empty() || commit.rewrite || commit.watermark.is_some() {
+        if !commit.removes.is_empty() || commit.rewrite || commit.watermark.is_some() || commit.new_schema.is_some() {
             return Err(Error::internal("append() takes new files only"));
         }
         let mut current = base.clone();
@@ -146,6 +151,9 @@ impl OfflineStore {
             info,
             ..delta_operation(commit.operation).get_commit_info()
         })];
+        if let Some(schema) = &commit.new_schema {
+            actions.push(Action::Metadata(widened(base, schema)?));
+        }
         for path in &commit.removes {
             let file = base.files().iter().find(|f| &f.path == path).ok_or_else(|| {
                 Error::internal(format!("{path:?} is no file of table {:?} at version {}", base.location(), base.version()))
@@ -157,10 +165,12 @@ impl OfflineStore {
                 extended_file_metadata: Some(true),
                 partition_values: Some(HashMap::new()),
                 size: i64::try_from(file.size).ok(),
+                // So that readers of changes know the order of a file that is gone.
+                tags: Some(file.tags()),
                 ..Default::default()
             }));
         }
-        for (place, file) in commit.adds.iter().enumerate() {
+        for (file, place) in commit.adds.iter().zip(0u32..) {
             actions.push(Action::Add(Add {
                 path: file.path.clone(),
                 size: i64::try_from(file.size).map_err(|e| Error::internal(e.to_string()))?,
@@ -184,18 +194,21 @@ impl OfflineStore {
     }
 }
 
+fn widened(base: &Snapshot, schema: &SchemaRef) -> Result<Metadata> {
+    let what = format!("table {:?}", base.location());
+    let (old, new) = (base.schema().fields(), schema.fields());
+    let kept = old.len() <= new.len() && old.iter().zip(new).all(|(a, b)| a.name() == b.name() && a.data_type() == b.data_type());
+    if !kept || new.iter().skip(old.len()).any(|f| !f.is_nullable()) {
+        return Err(Error::internal(format!("{what}: only nullable columns can be added, behind the others")));
+    }
+    let kernel: StructType = schema.as_ref().try_into_kernel().map_err(|e: ArrowError| Error::invalid(e.to_string()).context(&what))?;
+    base.state().metadata().clone().with_schema(&kernel).map_err(|e| delta_error(e.into(), &what))
+}
+
 fn transactions(commit: &Commit, now_ms: i64) -> Vec<Transaction> {
     let watermark = commit.watermark.map(|w| (WATERMARK_APP.to_string(), w));
     let all = commit.txns.iter().cloned().chain(watermark);
     all.map(|(app, n)| Transaction::new_with_last_update(app, n, Some(now_ms))).collect()
-}
-
-fn lost_race(e: &DeltaTableError) -> bool {
-    matches!(
-        e,
-        DeltaTableError::VersionAlreadyExists(_)
-            | DeltaTableError::Transaction { source: TransactionError::MaxCommitAttempts(_) | TransactionError::VersionAlreadyExists(_) }
-    )
 }
 
 fn delta_operation(operation: Operation) -> DeltaOperation {

@@ -73,20 +73,24 @@ impl DataFile {
     }
 
     pub(crate) fn from_add(add: &Add, schema: &SchemaRef) -> Self {
-        let order: Vec<String> = tag(&add.tags, ORDER_KEY).and_then(|t| serde_json::from_str(t).ok()).unwrap_or_default();
-        let ours = tag(&add.tags, ORDER_KEY).is_some();
+        let order = parse_order(&add.tags);
+        let ours = order.is_some();
         let (rows, ranges) = add.stats.as_deref().map_or((None, Ranges::new()), |s| from_json(s, schema, ours));
         DataFile {
             path: add.path.clone(),
             size: add.size.try_into().unwrap_or(0),
             rows,
-            order,
+            order: order.unwrap_or_default(),
             added: tag(&add.tags, ADDED_KEY).and_then(parse_added).unwrap_or_default(),
             modified_ms: add.modification_time,
             ranges,
             has_deletions: add.deletion_vector.is_some(),
             is_partitioned: !add.partition_values.is_empty(),
         }
+    }
+
+    pub(crate) fn tags(&self) -> HashMap<String, Option<String>> {
+        file_tags(&self.order, self.added)
     }
 
     pub(crate) fn object_path(&self) -> Path {
@@ -424,6 +428,19 @@ pub(crate) async fn read_watermark(state: &DeltaTableState, log: &LogStoreRef, l
         return Ok(None);
     }
     state.snapshot().transaction_version(log.as_ref(), WATERMARK_APP).await.map_err(|e| delta_error(e, &format!("table {location:?}")))
+}
+
+/// What we write down about a file besides Delta's own statistics.
+pub(crate) fn file_tags(order: &[String], (version, place): (u64, u32)) -> HashMap<String, Option<String>> {
+    HashMap::from([(ORDER_KEY.to_string(), Some(order_text(order))), (ADDED_KEY.to_string(), Some(format!("{version}.{place}")))])
+}
+
+pub(crate) fn order_text(order: &[String]) -> String {
+    serde_json::Value::from(order.to_vec()).to_string()
+}
+
+pub(crate) fn parse_order(tags: &Option<HashMap<String, Option<String>>>) -> Option<Vec<String>> {
+    serde_json::from_str(tag(tags, ORDER_KEY)?).ok()
 }
 
 fn parse_added(text: &str) -> Option<(u64, u32)> {

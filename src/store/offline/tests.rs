@@ -332,6 +332,7 @@ async fn changes_come_from_commits_with_a_change_of_data() {
     assert_eq!(count(1, 4).await, Some((2, 1)));
     assert_eq!(count(4, 4).await, Some((0, 0)));
     let Changed::Files(c) = store.changed_files("features/f1", 3, 4).await.unwrap() else { panic!("gap") };
+    assert_eq!(c.removed[0].order, ORDER);
     let removed = store.scan_provider(&t4, ScanOptions { files: Some(c.removed), ..Default::default() }).unwrap();
     assert_eq!(read(removed).await.len(), 2);
     assert!(store.changed_files("features/f1", 0, 9).await.is_err());
@@ -593,4 +594,30 @@ async fn futures_are_send() {
     send(store.append(&t, Commit { adds, ..Default::default() })).await.unwrap();
     send(store.acquire_lease("l", "me", SECOND)).await.unwrap();
     send(store.delete_table("t")).await.unwrap();
+}
+
+#[tokio::test]
+async fn columns_can_be_added_and_old_rows_read_null() {
+    let dir = TempDir::new().unwrap();
+    let store = store(&dir, &Clock::fixed(T0)).await;
+    let t = table(&store).await;
+    let t = add(&store, &t, &[("a", 1, 1)]).await;
+    let mut fields = schema().fields().to_vec();
+    let wrong: SchemaRef = Arc::new(Schema::new(fields[1..].to_vec()));
+    let e = store.commit(&t, Commit { new_schema: Some(wrong), ..Default::default() }).await.unwrap_err();
+    assert!(e.message().contains("only nullable columns"), "{e}");
+    fields.push(Arc::new(Field::new("w", DataType::Utf8, true)));
+    let wider: SchemaRef = Arc::new(Schema::new(fields));
+    let t2 = store.commit(&t, Commit { new_schema: Some(Arc::clone(&wider)), ..Default::default() }).await.unwrap();
+    assert_eq!((t2.schema(), t2.table_id()), (&wider, t.table_id()));
+    let mut columns = rows(&[("b", 2, 2)]).columns().to_vec();
+    columns.push(Arc::new(StringArray::from(vec!["new"])));
+    let mut w = store.writer("features/f1", WriteSpec { schema: Arc::clone(&wider), ..spec(&ORDER) }).unwrap();
+    w.write(&RecordBatch::try_new(wider, columns).unwrap()).await.unwrap();
+    let t3 = store.commit(&t2, Commit { adds: w.finish().await.unwrap(), ..Default::default() }).await.unwrap();
+    let got = read(store.scan_provider(&t3, ScanOptions::default()).unwrap()).await;
+    assert_eq!(got, ["a 2023-11-14T22:13:20.000001Z 1", "b 2023-11-14T22:13:20.000002Z 2 new"]);
+    let Changed::Files(c) = store.changed_files("features/f1", 1, 3).await.unwrap() else { panic!("gap") };
+    assert!(c.schema_changed);
+    assert_eq!(store.snapshot("features/f1", Some(1)).await.unwrap().schema(), t.schema());
 }

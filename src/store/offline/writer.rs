@@ -20,9 +20,10 @@ use object_store::buffered::BufWriter;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 
+use super::snapshot::{file_tags, order_text};
 use super::stats::{Ranges, from_footer, to_json};
 use super::warehouse::{OfflineStore, table_path};
-use super::{ADDED_KEY, ENGINE, ORDER_KEY};
+use super::{ENGINE, ORDER_KEY};
 use crate::clock::new_id;
 use crate::error::{Error, Result};
 
@@ -65,17 +66,12 @@ impl NewFile {
     pub(crate) fn stats_json(&self) -> String {
         to_json(self.rows, &self.ranges)
     }
-    pub(crate) fn tags(&self, version: u64, place: usize) -> HashMap<String, Option<String>> {
-        let added = format!("{version}.{place}");
-        HashMap::from([(ORDER_KEY.to_string(), Some(order_text(&self.order))), (ADDED_KEY.to_string(), Some(added))])
+    pub(crate) fn tags(&self, version: u64, place: u32) -> HashMap<String, Option<String>> {
+        file_tags(&self.order, (version, place))
     }
     pub fn range(&self, column: &str) -> Option<&super::ColumnRange> {
         self.ranges.get(column)
     }
-}
-
-fn order_text(order: &[String]) -> String {
-    serde_json::Value::from(order.to_vec()).to_string()
 }
 
 /// Writes data files of one table. Nothing is visible before a commit names them; when it is dropped

@@ -364,7 +364,9 @@ async fn drop_reclaims_exactly_its_own(p: &Place) {
 }
 
 async fn readers_never_see_two_generations(p: &Place) {
-    let (writer, reader, v) = (p.open().await, p.open().await, view(1));
+    let (writer, v) = (p.open().await, view(1));
+    // Few keys per command, so that one answer is put together from several.
+    let reader = p.open_with(&OnlineSettings { read_chunk: 7, ..Default::default() }).await;
     let mut current = published(&*writer, &v).await;
     writer.load(&v, current, (0..20).map(|k| offer(k, 1, 1, 1, 0)).collect()).await.unwrap();
     let task = {
@@ -478,6 +480,38 @@ mod redis_only {
     }
 
     #[tokio::test]
+    async fn the_script_decides_as_the_rule_does() {
+        use proptest::prelude::*;
+        use proptest::strategy::ValueTree;
+        use proptest::test_runner::TestRunner;
+
+        let far = [i64::MIN + 1, -(1 << 32), -1, 0, 1, (1 << 32) - 1, 1 << 32, (1 << 53) + 1, i64::MAX];
+        let word = prop::sample::select(far.to_vec());
+        let put_row =
+            (0..4i64, word.clone(), prop::option::of(word.clone()), word, 1..5u64, 0..3u8, prop::sample::select(vec![0, 1, 255, 256, -1]))
+                .prop_map(|(k, event, created, seq, asof, kind, value)| match kind {
+                    0 => grave(k, asof),
+                    1 => row(PutKind::State, k, (event, created, seq), asof, value),
+                    _ => row(PutKind::Offer, k, (event, created, seq), asof, value),
+                });
+        let sequence = prop::collection::vec(prop::collection::vec(put_row, 1..12), 1..6);
+        let (a, b) = (Place::embedded(), Place::redis());
+        let (embedded, redis) = (a.open().await, b.open().await);
+        let keys: Vec<_> = (0..4).map(key).collect();
+        let mut runner = TestRunner::default();
+        for n in 0..60 {
+            let v = view(n);
+            let (ga, gb) = (published(&*embedded, &v).await, published(&*redis, &v).await);
+            for rows in sequence.new_tree(&mut runner).unwrap().current() {
+                let (x, y) = (put(&*embedded, &v, ga, rows.clone()).await, put(&*redis, &v, gb, rows.clone()).await);
+                let read = [KeysOf { view: &v, keys: keys.iter().map(|k| k.stored()).collect() }];
+                let (held, other) = (embedded.get_batch(&read).await.unwrap(), redis.get_batch(&read).await.unwrap());
+                assert_eq!((x, &held[0].rows), (y, &other[0].rows), "{rows:?}");
+            }
+        }
+    }
+
+    #[tokio::test]
     async fn a_flushed_script_cache_is_refilled() {
         let p = Place::redis();
         let (store, v) = (p.open().await, view(1));
@@ -584,6 +618,56 @@ mod embedded_only {
         assert_eq!(values(&*store, &v, &[1]).await, [Some(1)]);
         assert_eq!(store.watermark(&v, g).await.unwrap(), Some(5));
         drop(db);
+    }
+
+    const CHILD: &str = "REMIGE_TEST_WRITER_DIR";
+    const KEYS: std::ops::Range<i64> = 0..20;
+
+    /// All keys of one commit hold one value; which one, or -1.
+    async fn value_of_all(store: &dyn OnlineStore) -> i64 {
+        let got = values(store, &view(1), &KEYS.collect::<Vec<_>>()).await;
+        assert!(got.iter().all(|g| *g == got[0]), "half a commit: {got:?}");
+        got[0].unwrap_or(-1)
+    }
+
+    #[tokio::test]
+    #[ignore = "runs as the child of readers_outlive_a_killed_writer"]
+    async fn killed_writer() {
+        let dir = std::env::var(CHILD).expect("started by readers_outlive_a_killed_writer only");
+        let store = connect("embedded", Some(Path::new(&dir)), &OnlineSettings::default(), Clock::system()).await.unwrap();
+        let first = value_of_all(&*store).await + 1;
+        for n in first.. {
+            put(&*store, &view(1), 1, KEYS.map(|k| offer(k, n, 1, n as u64 + 1, n)).collect()).await;
+        }
+    }
+
+    #[tokio::test]
+    async fn readers_outlive_a_killed_writer() {
+        let p = Place::embedded();
+        let store = p.open().await;
+        assert_eq!(published(&*store, &view(1)).await, 1);
+        let mut last = -1;
+        for round in 0..6 {
+            let mut child = Command::new(std::env::current_exe().unwrap())
+                .args(["--exact", "store::online::conformance::embedded_only::killed_writer", "--ignored"])
+                .env(CHILD, p.dir.path())
+                .stdout(Stdio::null())
+                .spawn()
+                .unwrap();
+            // A reader of another process follows the writer's commits in place.
+            let target = last + 3;
+            while value_of_all(&*store).await < target {
+                assert!(child.try_wait().unwrap().is_none(), "the writer ended by itself");
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            child.kill().unwrap();
+            child.wait().unwrap();
+            let seen = value_of_all(&*store).await;
+            assert!(seen >= target);
+            last = value_of_all(&*p.open().await).await;
+            assert_eq!(last, seen);
+            assert_eq!(put(&*store, &view(1), 1, vec![offer(1000 + round, 1, 1, 1, round)]).await, (1, 0));
+        }
     }
 
     #[tokio::test]

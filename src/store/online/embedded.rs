@@ -3,7 +3,9 @@
 //! One process writes a view at a time, any number read it and see every commit of the writer.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -38,9 +40,39 @@ struct View {
     cache: usize,
     wait: Duration,
     lock: Mutex<Weak<FileLock>>,
-    /// Generations being filled stay open to write until they are published or dropped.
-    writers: Mutex<HashMap<u32, Database>>,
+    /// Generations being filled stay open to write until they are published or dropped, others only
+    /// while the view is claimed: opening is what a small write would pay most for.
+    writers: Mutex<HashMap<u32, Writer>>,
+    claims: AtomicUsize,
     readers: Mutex<HashMap<u32, Arc<Reader>>>,
+}
+
+#[derive(Debug)]
+struct Writer {
+    db: Database,
+    while_claimed: bool,
+}
+
+/// A claim of one caller; the last one closes what was kept open for it.
+struct Held {
+    view: Arc<View>,
+    _lock: Arc<FileLock>,
+}
+
+impl Held {
+    fn new(view: &Arc<View>) -> Result<Held> {
+        let _lock = view.claim()?;
+        view.claims.fetch_add(1, Ordering::SeqCst);
+        Ok(Held { view: Arc::clone(view), _lock })
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        if self.view.claims.fetch_sub(1, Ordering::SeqCst) == 1 {
+            self.view.writers.lock().retain(|_, w| !w.while_claimed);
+        }
+    }
 }
 
 struct Reader(ReadOnlyDatabase);
@@ -69,6 +101,7 @@ impl EmbeddedStore {
             wait: self.wait,
             lock: Mutex::default(),
             writers: Mutex::default(),
+            claims: AtomicUsize::new(0),
             readers: Mutex::default(),
         };
         Arc::clone(self.views.lock().entry(view.online_id).or_insert_with(|| Arc::new(make())))
@@ -143,20 +176,26 @@ impl View {
         Err(last.unwrap_or_else(|| Error::unavailable(format!("the current generation in {} is missing", self.dir.display()))))
     }
 
-    /// One durable write transaction on a generation.
+    /// One durable write transaction on a generation; nothing is written where `f` fails.
     fn write<T>(&self, generation: u32, f: impl FnOnce(&WriteTransaction, &Path) -> Result<T>) -> Result<T> {
         let _lock = self.claim()?;
         let path = self.path(generation);
         let mut writers = self.writers.lock();
-        let opened = if writers.contains_key(&generation) { None } else { files::open_writer(&path, self.cache)? };
-        let Some(db) = writers.get_mut(&generation).map(|d| &*d).or(opened.as_ref()) else {
-            return Err(Error::conflict(format!("generation {generation} in {} was dropped", self.dir.display()))
-                .with_hint("run MATERIALIZE again"));
+        let writer = match writers.entry(generation) {
+            Entry::Occupied(open) => open.into_mut(),
+            Entry::Vacant(slot) => match files::open_writer(&path, self.cache)? {
+                Some(db) => slot.insert(Writer { db, while_claimed: true }),
+                None => {
+                    return Err(Error::conflict(format!("generation {generation} in {} was dropped", self.dir.display()))
+                        .with_hint("run MATERIALIZE again"));
+                }
+            },
         };
-        let txn = db.begin_write().map_err(|e| redb_error(&path, e))?;
-        let out = f(&txn, &path)?;
-        txn.commit().map_err(|e| redb_error(&path, e))?;
-        Ok(out)
+        let out = commit(&writer.db, &path, f);
+        if self.claims.load(Ordering::SeqCst) == 0 {
+            writers.retain(|_, w| !w.while_claimed);
+        }
+        out
     }
 
     fn begin(&self) -> Result<u32> {
@@ -170,7 +209,7 @@ impl View {
         txn.open_table(META).map_err(|e| redb_error(&path, e))?;
         txn.commit().map_err(|e| redb_error(&path, e))?;
         files::sync_dir(&self.dir)?;
-        self.writers.lock().insert(generation, db);
+        self.writers.lock().insert(generation, Writer { db, while_claimed: false });
         Ok(generation)
     }
 
@@ -183,8 +222,8 @@ impl View {
         if !path.exists() {
             return Err(Error::conflict(format!("generation {} in {} was dropped", pointer.generation, self.dir.display())));
         }
-        if let Some(db) = self.writers.lock().remove(&pointer.generation) {
-            db.close().map_err(|e| redb_error(&path, e))?;
+        if let Some(w) = self.writers.lock().remove(&pointer.generation) {
+            w.db.close().map_err(|e| redb_error(&path, e))?;
         }
         files::write_current(&self.dir, pointer)?;
         Ok(true)
@@ -217,6 +256,14 @@ impl View {
     }
 }
 
+/// One durable write transaction.
+fn commit<T>(db: &Database, path: &Path, f: impl FnOnce(&WriteTransaction, &Path) -> Result<T>) -> Result<T> {
+    let txn = db.begin_write().map_err(|e| redb_error(path, e))?;
+    let out = f(&txn, path)?;
+    txn.commit().map_err(|e| redb_error(path, e))?;
+    Ok(out)
+}
+
 fn count(db: &ReadOnlyDatabase) -> Result<u64, redb::Error> {
     Ok(db.begin_read()?.open_table(ROWS)?.len()?)
 }
@@ -242,8 +289,9 @@ impl OnlineStore for EmbeddedStore {
     }
 
     async fn claim(&self, view: &OnlineView) -> Result<WriteClaim> {
-        let lock = self.with(view, View::claim).await?;
-        Ok(WriteClaim(Some(lock)))
+        let view = self.view(view);
+        let held = tokio::task::spawn_blocking(move || Held::new(&view)).await??;
+        Ok(WriteClaim(Some(Arc::new(held))))
     }
 
     async fn pointer(&self, view: &OnlineView) -> Result<Option<Pointer>> {

@@ -25,6 +25,8 @@ mod embedded_files;
 mod redis;
 #[cfg(feature = "redis")]
 mod redis_keys;
+#[cfg(feature = "redis")]
+mod redis_read;
 mod rule;
 
 pub use embedded::EmbeddedStore;

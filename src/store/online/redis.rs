@@ -1,12 +1,9 @@
 //! The Redis store (one server): a STRING key per row, MGET with the pointer, a script that compares.
 
 use std::collections::HashMap;
-use std::ops::Range;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bytes::Bytes;
-use futures::{StreamExt, TryStreamExt, stream};
 use parking_lot::RwLock;
 use redis::aio::{ConnectionManager, ConnectionManagerConfig};
 use redis::io::tcp::TcpSettings;
@@ -18,21 +15,19 @@ use crate::clock::{Clock, MILLISECOND};
 use crate::config::{MIN_TIMEOUT, OnlineSettings};
 use crate::error::{Error, Result};
 
-/// Chunks of one lookup that are on their way at once.
-const PARALLEL_READS: usize = 4;
 const SCAN_COUNT: usize = 1000;
 
 pub struct RedisStore {
     /// Without password.
-    url: String,
+    pub(super) url: String,
     /// Lookups; bulk writes go their own way, so that they hold up no lookup.
-    reads: ConnectionManager,
+    pub(super) reads: ConnectionManager,
     writes: ConnectionManager,
-    read_chunk: usize,
+    pub(super) read_chunk: usize,
     write_chunk: usize,
     clock: Clock,
     /// The generation last seen as current; readers guess it and check the pointer they read along.
-    generations: RwLock<HashMap<OnlineView, u32>>,
+    pub(super) generations: RwLock<HashMap<OnlineView, u32>>,
     scripts: Scripts,
 }
 
@@ -47,24 +42,6 @@ impl std::fmt::Debug for RedisStore {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("RedisStore").field("url", &self.url).finish_non_exhaustive()
     }
-}
-
-/// Some keys of one request, read in one command.
-struct Piece {
-    request: usize,
-    keys: Range<usize>,
-}
-
-/// What one read says about one request.
-enum Seen {
-    Unpublished,
-    /// The generation asked for is not current; ask again.
-    Stale,
-    Rows {
-        pointer: Pointer,
-        watermark: Option<u64>,
-        rows: Vec<Option<Bytes>>,
-    },
 }
 
 impl RedisStore {
@@ -137,7 +114,7 @@ impl RedisStore {
     }
 
     /// Runs a command that may be repeated: once more where the connection had been lost.
-    async fn ask<T: FromRedisValue>(&self, connection: &ConnectionManager, command: &Cmd) -> Result<T> {
+    pub(super) async fn ask<T: FromRedisValue>(&self, connection: &ConnectionManager, command: &Cmd) -> Result<T> {
         let mut c = connection.clone();
         let first = command.query_async(&mut c).await;
         let answer = match first {
@@ -164,86 +141,18 @@ impl RedisStore {
         script.invoke_async(&mut self.writes.clone()).await.map_err(|e| self.error(e))
     }
 
-    fn parse_pointer(&self, view: &OnlineView, text: Option<&[u8]>) -> Result<Option<Pointer>> {
+    pub(super) fn parse_pointer(&self, view: &OnlineView, text: Option<&[u8]>) -> Result<Option<Pointer>> {
         text.map(serde_json::from_slice).transpose().map_err(|e| {
             Error::internal(format!("the online pointer of view {} in {} is damaged: {e}", view.online_id, self.url))
                 .with_hint("MATERIALIZE FEATURE VIEW … FULL after DEL of its key")
         })
     }
 
-    /// One MGET: per piece the pointer and, where a generation is guessed, its watermark and rows.
-    async fn read(&self, requests: &[KeysOf<'_>], guesses: &[Option<u32>], pieces: Vec<Piece>) -> Result<Vec<(Piece, Seen)>> {
-        let mut command = cmd("MGET");
-        for p in &pieces {
-            let request = &requests[p.request];
-            let names = Keys::new(request.view);
-            command.arg(names.pointer());
-            if let Some(generation) = guesses[p.request] {
-                command.arg(names.watermark(generation));
-                for key in &request.keys[p.keys.clone()] {
-                    command.arg(names.row(generation, key));
-                }
-            }
-        }
-        let values: Vec<Option<Vec<u8>>> = self.ask(&self.reads, &command).await?;
-        let mut values = values.into_iter();
-        let mut next = || values.next().ok_or_else(|| Error::internal(format!("the online store {} answers too few values", self.url)));
-        let mut out = Vec::with_capacity(pieces.len());
-        for p in pieces {
-            let view = requests[p.request].view;
-            let pointer = self.parse_pointer(view, next()?.as_deref())?;
-            let mut read = None;
-            if guesses[p.request].is_some() {
-                let watermark = next()?.map(|w| self.parse_watermark(&w)).transpose()?;
-                let rows = (0..p.keys.len()).map(|_| Ok(next()?.map(Bytes::from))).collect::<Result<Vec<_>>>()?;
-                read = Some((watermark, rows));
-            }
-            let seen = match (pointer, read) {
-                (None, _) => Seen::Unpublished,
-                (Some(pointer), Some((watermark, rows))) if Some(pointer.generation) == guesses[p.request] => {
-                    Seen::Rows { pointer, watermark, rows }
-                }
-                (Some(pointer), _) => {
-                    self.generations.write().insert(view.clone(), pointer.generation);
-                    Seen::Stale
-                }
-            };
-            out.push((p, seen));
-        }
-        Ok(out)
-    }
-
-    fn parse_watermark(&self, text: &[u8]) -> Result<u64> {
+    pub(super) fn parse_watermark(&self, text: &[u8]) -> Result<u64> {
         std::str::from_utf8(text)
             .ok()
             .and_then(|t| t.parse().ok())
             .ok_or_else(|| Error::internal(format!("a watermark in the online store {} is no number", self.url)))
-    }
-
-    /// Cuts the requests at `read_chunk` keys per command.
-    fn pieces(&self, requests: &[KeysOf<'_>], guesses: &[Option<u32>], pending: &[usize]) -> Vec<Vec<Piece>> {
-        let mut commands = vec![vec![]];
-        let mut room = self.read_chunk;
-        for &request in pending {
-            let total = if guesses[request].is_some() { requests[request].keys.len() } else { 0 };
-            let mut at = 0;
-            loop {
-                if room == 0 {
-                    commands.push(vec![]);
-                    room = self.read_chunk;
-                }
-                let take = room.min(total - at);
-                if let Some(last) = commands.last_mut() {
-                    last.push(Piece { request, keys: at..at + take });
-                }
-                at += take;
-                room -= take.max(1);
-                if at == total {
-                    break;
-                }
-            }
-        }
-        commands
     }
 
     /// One page of the keys that begin with `prefix`, and the cursor of the next; begin with 0.
@@ -335,46 +244,7 @@ impl OnlineStore for RedisStore {
     }
 
     async fn get_batch(&self, requests: &[KeysOf<'_>]) -> Result<Vec<RowsOf>> {
-        let mut out: Vec<RowsOf> = requests.iter().map(|r| RowsOf::unpublished(r.keys.len())).collect();
-        let mut pending: Vec<usize> = (0..requests.len()).collect();
-        // The first read may have to learn the generation; a second switch in between is rare.
-        for _ in 0..4 {
-            let guesses: Vec<Option<u32>> = {
-                let known = self.generations.read();
-                requests.iter().map(|r| known.get(r.view).copied()).collect()
-            };
-            let commands = self.pieces(requests, &guesses, &pending);
-            let answers: Vec<Vec<(Piece, Seen)>> =
-                stream::iter(commands).map(|pieces| self.read(requests, &guesses, pieces)).buffered(PARALLEL_READS).try_collect().await?;
-            pending.clear();
-            let mut unpublished = vec![];
-            for (piece, seen) in answers.into_iter().flatten() {
-                let slot = &mut out[piece.request];
-                match seen {
-                    Seen::Unpublished => unpublished.push(piece.request),
-                    Seen::Stale => pending.push(piece.request),
-                    Seen::Rows { pointer, watermark, rows } => {
-                        for (i, row) in piece.keys.zip(rows) {
-                            slot.rows[i] = row;
-                        }
-                        (slot.pointer, slot.watermark) = (Some(pointer), watermark);
-                    }
-                }
-            }
-            for &request in pending.iter().chain(&unpublished) {
-                // Also what other commands of the same request may have read.
-                out[request] = RowsOf::unpublished(requests[request].keys.len());
-            }
-            for &request in &unpublished {
-                self.generations.write().remove(requests[request].view);
-            }
-            pending.retain(|r| !unpublished.contains(r));
-            pending.dedup();
-            if pending.is_empty() {
-                return Ok(out);
-            }
-        }
-        Err(Error::conflict(format!("generations in the online store {} change faster than they can be read", self.url)))
+        self.read_batch(requests).await
     }
 
     async fn begin_generation(&self, view: &OnlineView) -> Result<u32> {

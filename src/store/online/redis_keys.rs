@@ -144,3 +144,22 @@ if redis.call('SREM', KEYS[1], ARGV[1]) == 1 then redis.call('SADD', KEYS[2], AR
 redis.call('DEL', KEYS[4])
 return 1
 ";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn golden_names() {
+        let k = Keys::new(&OnlineView { warehouse_id: "a:b%".into(), online_id: 42 });
+        assert_eq!(k.row(7, b"\x01k"), b"remige:a%3Ab%25:0000002a:00000007:\x01k");
+        assert_eq!(k.pointer(), "remige:a%3Ab%25:0000002a:cur");
+        assert_eq!(k.watermark(7), "remige:a%3Ab%25:0000002a:wm:00000007");
+        assert_eq!(k.generations(), "remige:a%3Ab%25:0000002a:gens");
+        assert!(k.is_row(&k.row(7, b"x")));
+        for other in [k.pointer(), k.watermark(7), k.generations(), k.dying(), k.next()] {
+            assert!(!k.is_row(other.as_bytes()), "{other}");
+        }
+        assert_eq!(pattern("a*[b]?"), "a\\*\\[b\\]\\?*");
+    }
+}
