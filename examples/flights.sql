@@ -104,7 +104,7 @@ AS SELECT DISTINCT carrier, origin, departed_at,
 -- One flight in six finds no plane here: its features are NULL, its row stays.
 CREATE FEATURE VIEW plane_facts
   ENTITY plane
-  EVENT TIMESTAMP known_from AT TIME ZONE 'UTC'
+  EVENT TIMESTAMP known_from
   ONLINE
   COMMENT 'What the registry says about an aircraft'
 AS SELECT tailnum, to_timestamp('2013-01-01T00:00:00Z') AS known_from,
