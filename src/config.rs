@@ -1,12 +1,21 @@
-//! Every setting: name, default, meaning, limit.
+//! Every setting: name, default, meaning, limit. `settings` lists them for files, variables and flags;
+//! `load` reads these; `value` is the text form of sizes and durations.
 
+mod load;
+mod settings;
+mod value;
+
+use std::fmt;
 use std::path::PathBuf;
 
 use crate::clock::{DAY, MILLISECOND, MINUTE, Micros, SECOND};
 
+pub use load::{FILE_NAME, Flag, Loaded, load, load_text, read_file};
+pub use settings::{SETTINGS, Setting, example_file};
+
 /// The settings of one process. Order of precedence, highest first: flag, environment
 /// (`REMIGE_…`), `remige.toml`, default.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Config {
     /// Directory or object-store URL that holds everything. Default `./warehouse`.
     pub warehouse: String,
@@ -128,7 +137,61 @@ impl Default for Config {
     }
 }
 
-/// How long a lookup waits for the store before it says so.
+impl Config {
+    /// The online store's address without user name, password and query: fit for messages and logs.
+    pub fn online_shown(&self) -> String {
+        without_credentials(&self.online)
+    }
+}
+
+/// Shows the online store without its credentials: engines and sessions appear in logs.
+impl fmt::Debug for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Taken apart, so that a new field cannot be forgotten.
+        let Config {
+            warehouse,
+            schema,
+            online: _,
+            memory_limit,
+            threads,
+            spill_dir,
+            batch_size,
+            clock_tolerance,
+            target_file_rows,
+            row_group_rows,
+            online_settings,
+            server,
+        } = self;
+        f.debug_struct("Config")
+            .field("warehouse", warehouse)
+            .field("schema", schema)
+            .field("online", &self.online_shown())
+            .field("memory_limit", memory_limit)
+            .field("threads", threads)
+            .field("spill_dir", spill_dir)
+            .field("batch_size", batch_size)
+            .field("clock_tolerance", clock_tolerance)
+            .field("target_file_rows", target_file_rows)
+            .field("row_group_rows", row_group_rows)
+            .field("online_settings", online_settings)
+            .field("server", server)
+            .finish()
+    }
+}
+
+/// A URL without user name, password and query.
+pub fn without_credentials(url: &str) -> String {
+    match url.split_once("://") {
+        Some((scheme, rest)) => {
+            let rest = rest.split(['?', '#']).next().unwrap_or_default();
+            let host = rest.rsplit_once('@').map_or(rest, |(_, host)| host);
+            format!("{scheme}://{host}")
+        }
+        None => url.to_string(),
+    }
+}
+
+/// The shortest time that a setting may give a store to answer.
 pub const MIN_TIMEOUT: Micros = 10 * MILLISECOND;
 
 fn default_memory_limit() -> usize {

@@ -14,6 +14,7 @@ pub mod function;
 pub mod model;
 pub mod operator;
 pub mod plan;
+pub mod progress;
 pub mod server;
 pub mod session;
 pub mod sql;

@@ -1,31 +1,45 @@
-//! The whole pipeline on one screen (interface; being built).
+//! The whole pipeline on one screen.
+//!
+//! ```text
+//! prepare: text ─sql─▶ Statement ─statement─▶ LogicalPlan          (names looked up, nothing changed)
+//! run:     the same with parameters ─exec─▶ ExecutionPlan ─▶ rows  (effects happen here)
+//! ```
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use datafusion::arrow::datatypes::{DataType, SchemaRef};
+use datafusion::arrow::array::AsArray;
+use datafusion::arrow::datatypes::{DataType, Schema, SchemaRef, UInt64Type};
 use datafusion::arrow::record_batch::RecordBatch;
+use datafusion::common::ParamValues;
+use datafusion::common::config::ConfigNonZeroUsize;
 use datafusion::execution::SendableRecordBatchStream;
+use datafusion::execution::TaskContext;
+use datafusion::logical_expr::LogicalPlan;
+use datafusion::physical_plan::execute_stream;
+use datafusion::scalar::ScalarValue;
+use futures::{StreamExt, TryStreamExt};
+use parking_lot::{Mutex, RwLock};
 
-use crate::clock::Clock;
+use crate::catalog::{CatalogSnapshot, Relation, SYSTEM_SCHEMA};
+use crate::clock::{Clock, Micros};
 use crate::config::Config;
 use crate::error::{Error, Result};
+use crate::exec::planner::{StatementPlanner, state};
+use crate::exec::resolve::{Resolver, Scope};
+use crate::exec::{Services, ingest, system};
+use crate::model::Name;
+pub use crate::plan::StatementKind;
+use crate::plan::command::{Command, CommandNode};
+use crate::progress::Progress;
+use crate::statement::{self, Planned};
+
+pub use crate::exec::ingest::IngestMode;
 
 /// One open warehouse in this process.
 #[derive(Debug)]
 pub struct Engine {
-    config: Config,
-    clock: Clock,
-}
-
-/// How a statement answers, known before it runs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum StatementKind {
-    /// Rows; running it changes nothing.
-    Query,
-    /// Rows, but it changes something: run exactly once (REFRESH, MATERIALIZE, REBUILD, …).
-    Command,
-    /// No rows: DDL, INSERT, DELETE, SET; answers a number of rows.
-    Update,
+    services: Arc<Services>,
 }
 
 /// A planned statement that can be run many times with different parameters.
@@ -39,6 +53,8 @@ pub struct Prepared {
     pub parameters: Vec<Option<DataType>>,
     /// USE, SET and what else lasts for the session: refused where a client has none.
     pub changes_session: bool,
+    /// What a shell prints when it is done: `CREATE ENTITY`, `INSERT`, …
+    pub tag: &'static str,
 }
 
 pub enum Outcome {
@@ -52,18 +68,6 @@ pub struct Notice {
     /// `warning` or `notice`.
     pub level: &'static str,
     pub message: String,
-}
-
-/// What bulk ingest does with the target.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum IngestMode {
-    /// The table must not exist.
-    Create,
-    /// The table must exist.
-    Append,
-    /// A plain table is replaced.
-    Replace,
-    CreateOrAppend,
 }
 
 #[derive(Debug, Clone)]
@@ -83,20 +87,49 @@ pub struct TableInfo {
 #[derive(Debug, Clone)]
 pub struct Session {
     engine: Arc<Engine>,
+    own: Arc<Own>,
+}
+
+/// Notices of the statement at hand, filled while it runs.
+type Notices = Arc<Mutex<Vec<String>>>;
+
+#[derive(Debug)]
+struct Own {
+    schema: RwLock<String>,
+    variables: RwLock<BTreeMap<String, String>>,
+    /// Of the last statement that was not SHOW WARNINGS, and of the one before it.
+    notices: Mutex<Notices>,
 }
 
 impl Engine {
     pub async fn open(config: Config, clock: Clock) -> Result<Arc<Engine>> {
-        Ok(Arc::new(Engine { config, clock }))
+        Engine::open_with(config, clock, Progress::default()).await
     }
+
+    /// As `open`; long work is reported to `progress`.
+    pub async fn open_with(config: Config, clock: Clock, progress: Progress) -> Result<Arc<Engine>> {
+        Ok(Arc::new(Engine { services: Services::open(config, clock, progress).await? }))
+    }
+
     pub fn config(&self) -> &Config {
-        &self.config
+        &self.services.config
     }
+
     pub fn clock(&self) -> &Clock {
-        &self.clock
+        &self.services.clock
     }
+
+    pub fn progress(&self) -> &Progress {
+        &self.services.progress
+    }
+
+    pub fn services(&self) -> &Arc<Services> {
+        &self.services
+    }
+
     pub fn session(self: &Arc<Self>) -> Session {
-        Session { engine: Arc::clone(self) }
+        let own = Own { schema: RwLock::new(self.config().schema.clone()), variables: RwLock::default(), notices: Mutex::default() };
+        Session { engine: Arc::clone(self), own: Arc::new(own) }
     }
 }
 
@@ -104,50 +137,349 @@ impl Session {
     pub fn engine(&self) -> &Arc<Engine> {
         &self.engine
     }
+
+    fn services(&self) -> &Arc<Services> {
+        &self.engine.services
+    }
+
     /// Cuts a script into statements: (text, line, column of its first character in the script).
     pub fn split(text: &str) -> Result<Vec<(String, u64, u64)>> {
-        let _ = text;
-        Err(Error::not_built("split"))
+        Ok(crate::sql::split(text)?.into_iter().map(|p| (p.text, p.line, p.column)).collect())
     }
+
+    /// The names of one statement, at one catalog version and one instant.
+    async fn resolver(&self, parameters: Vec<ScalarValue>, notices: Notices) -> Result<Arc<Resolver>> {
+        let catalog = self.services().registry.snapshot().await?;
+        let schema = self.current_schema();
+        let scope = Scope { schema, instant: self.services().clock.now(), parameters, notices, pins: Default::default() };
+        Ok(Resolver::new(Arc::clone(self.services()), catalog, scope))
+    }
+
+    async fn plan(&self, sql: &str, resolver: &Arc<Resolver>) -> Result<Planned> {
+        let limit = self.engine.config().server.max_statement_bytes;
+        if sql.len() > limit {
+            return Err(Error::exhausted(format!("the statement has {} bytes, more than the limit of {limit}", sql.len())));
+        }
+        let statement = statement::parse(sql)?;
+        let warnings = self.notices().into_iter().map(|n| (n.level.to_string(), n.message)).collect();
+        statement.plan(&StatementPlanner::new(Arc::clone(resolver), warnings)).await
+    }
+
     /// Plans exactly one statement; runs nothing.
     pub async fn prepare(&self, sql: &str) -> Result<Prepared> {
-        let _ = sql;
-        Err(Error::not_built("prepare"))
+        let notices = Notices::default();
+        let resolver = self.resolver(vec![], Arc::clone(&notices)).await?;
+        let planned = self.plan(sql, &resolver).await?;
+        if planned.tag != "SHOW" {
+            *self.own.notices.lock() = notices;
+        }
+        let schema = match planned.kind {
+            StatementKind::Update => Arc::new(Schema::empty()),
+            _ => result_schema(&planned.plan),
+        };
+        Ok(Prepared {
+            sql: sql.to_string(),
+            kind: planned.kind,
+            schema,
+            parameters: parameters(&planned.plan)?,
+            changes_session: planned.changes_session,
+            tag: planned.tag,
+        })
     }
+
     /// Runs a prepared statement once per row of `parameters` (columns in placeholder order);
     /// without parameters: once. Results of several rows follow one another; counts add up.
     pub async fn run(&self, prepared: &Prepared, parameters: Option<RecordBatch>) -> Result<Outcome> {
-        let _ = (prepared, parameters);
-        Err(Error::not_built("run"))
+        let bound = match &parameters {
+            Some(b) => b.num_columns(),
+            None => 0,
+        };
+        if bound < prepared.parameters.len() {
+            return Err(Error::invalid(format!("the statement has {} parameter(s), {bound} bound", prepared.parameters.len())));
+        }
+        let rows = match parameters {
+            Some(b) if b.num_columns() > 0 && b.num_rows() != 1 => b,
+            one => {
+                let values = match one {
+                    Some(b) if b.num_columns() > 0 => row_values(&b, 0, prepared)?,
+                    _ => vec![],
+                };
+                return self.run_once(prepared, values).await;
+            }
+        };
+        match prepared.kind {
+            StatementKind::Update => {
+                let mut total = 0;
+                for row in 0..rows.num_rows() {
+                    if let Outcome::Updated(n) = self.run_once(prepared, row_values(&rows, row, prepared)?).await? {
+                        total += n;
+                    }
+                }
+                Ok(Outcome::Updated(total))
+            }
+            _ => self.run_rows(prepared, rows).await,
+        }
     }
+
+    /// A query for several bound rows: the results one after another.
+    async fn run_rows(&self, prepared: &Prepared, rows: RecordBatch) -> Result<Outcome> {
+        let (session, prepared) = (self.clone(), prepared.clone());
+        let schema = Arc::clone(&prepared.schema);
+        let values = (0..rows.num_rows()).map(|r| row_values(&rows, r, &prepared)).collect::<Result<Vec<_>>>()?;
+        let all = futures::stream::iter(values)
+            .then(move |v| {
+                let (session, prepared) = (session.clone(), prepared.clone());
+                async move {
+                    match session.run_once(&prepared, v).await? {
+                        Outcome::Rows(s) => Ok::<_, Error>(s),
+                        Outcome::Updated(_) => Err(Error::internal("a query answered a count")),
+                    }
+                }
+            })
+            .map_err(datafusion::common::DataFusionError::from)
+            .try_flatten();
+        Ok(Outcome::Rows(Box::pin(datafusion::physical_plan::stream::RecordBatchStreamAdapter::new(schema, all))))
+    }
+
+    async fn run_once(&self, prepared: &Prepared, values: Vec<ScalarValue>) -> Result<Outcome> {
+        let started = crate::clock::stopwatch();
+        let notices = Notices::default();
+        let resolver = self.resolver(values.clone(), Arc::clone(&notices)).await?;
+        let planned = self.plan(&prepared.sql, &resolver).await?;
+        if planned.tag != "SHOW" {
+            *self.own.notices.lock() = notices;
+        }
+        let mut plan = planned.plan;
+        if !values.is_empty() {
+            plan = plan.with_param_values(ParamValues::from(values))?;
+        }
+        if let Some(command) = session_command(&plan) {
+            self.change(&command)?;
+            return Ok(Outcome::Updated(0));
+        }
+        let mut state = state(&resolver, &self.current_schema());
+        self.apply_variables(&mut state);
+        let needs_online = uses_lookup(&plan)?;
+        if needs_online {
+            let handle = crate::exec::services::lookups(self.services()).await?;
+            state.config_mut().set_extension(handle);
+        }
+        let physical = state.create_physical_plan(&plan).await?;
+        let cx = Arc::new(TaskContext::from(&state));
+        metrics::counter!(crate::telemetry::STATEMENTS, "tag" => planned.tag).increment(1);
+        let stream = execute_stream(physical, cx)?;
+        if planned.kind == StatementKind::Query {
+            return Ok(Outcome::Rows(stream));
+        }
+        // effects happen here and now, also where nobody reads the rows
+        let schema = stream.schema();
+        let batches: Vec<RecordBatch> = stream.try_collect().await?;
+        tracing::debug!(tag = planned.tag, seconds = started.elapsed().as_secs_f64(), "statement done");
+        metrics::histogram!(crate::telemetry::STATEMENT_SECONDS, "tag" => planned.tag).record(started.elapsed().as_secs_f64());
+        if planned.kind == StatementKind::Update {
+            return Ok(Outcome::Updated(affected(&batches)));
+        }
+        let rows = futures::stream::iter(batches.into_iter().map(Ok));
+        Ok(Outcome::Rows(Box::pin(datafusion::physical_plan::stream::RecordBatchStreamAdapter::new(schema, rows))))
+    }
+
     /// Prepares and runs one statement without parameters.
     pub async fn execute(&self, sql: &str) -> Result<Outcome> {
         let p = self.prepare(sql).await?;
         self.run(&p, None).await
     }
+
     /// Warnings and notices of the last statement.
     pub fn notices(&self) -> Vec<Notice> {
-        vec![]
+        let list = Arc::clone(&self.own.notices.lock());
+        let list = list.lock();
+        list.iter().map(|m| Notice { level: "notice", message: m.clone() }).collect()
     }
+
     pub fn current_schema(&self) -> String {
-        self.engine.config.schema.clone()
+        self.own.schema.read().clone()
     }
+
     /// `USE`, for clients that set it as an option.
     pub async fn set_current_schema(&self, schema: &str) -> Result<()> {
-        let _ = schema;
-        Err(Error::not_built("USE"))
+        self.services().registry.snapshot().await?.schema(schema)?;
+        *self.own.schema.write() = schema.to_string();
+        Ok(())
     }
+
+    /// USE, SET, RESET: what lasts for the session.
+    fn change(&self, command: &Command) -> Result<()> {
+        match command {
+            Command::Use { schema } => *self.own.schema.write() = schema.clone(),
+            Command::Set { variable, value } if variable == "schema" => {
+                self.services().registry.cached().schema(value)?;
+                *self.own.schema.write() = value.clone();
+            }
+            Command::Set { variable, value } => {
+                let number = |what: &str| match value.parse::<usize>() {
+                    Ok(n) if n > 0 || variable == "statement_timeout" => Ok(()),
+                    _ => Err(Error::invalid(format!("{variable} wants {what}, not {value:?}"))),
+                };
+                match variable.as_str() {
+                    "batch_size" | "threads" | "statement_timeout" => number("a whole number greater than 0")?,
+                    "timezone" if value.parse::<datafusion::arrow::array::timezone::Tz>().is_err() => {
+                        return Err(Error::invalid(format!("time zone {value:?} is not known")).with_hint("write a name such as 'Europe/Berlin', or '+01:00'"));
+                    }
+                    _ => {}
+                }
+                self.own.variables.write().insert(variable.clone(), value.clone());
+            }
+            Command::Reset { variable } if variable == "schema" => *self.own.schema.write() = self.engine.config().schema.clone(),
+            Command::Reset { variable } => {
+                self.own.variables.write().remove(variable);
+            }
+            other => return Err(Error::internal(format!("{} is no session command", other.describe()))),
+        }
+        Ok(())
+    }
+
+    fn apply_variables(&self, state: &mut datafusion::execution::session_state::SessionState) {
+        let variables = self.own.variables.read();
+        let options = state.config_mut().options_mut();
+        let number = |n: &str| variables.get(n).and_then(|v| v.parse::<usize>().ok());
+        if let Some(n) = number("batch_size").and_then(|n| ConfigNonZeroUsize::try_new(n).ok()) {
+            options.execution.batch_size = n;
+        }
+        if let Some(n) = number("threads").and_then(|n| ConfigNonZeroUsize::try_new(n).ok()) {
+            options.execution.target_partitions = n;
+        }
+    }
+
     pub async fn schemas(&self) -> Result<Vec<String>> {
-        Err(Error::not_built("schemas"))
+        Ok(self.services().registry.snapshot().await?.schemas.keys().cloned().collect())
     }
+
     /// All tables, views, feature views and system tables. Columns are read only where wanted.
     pub async fn tables(&self, with_columns: bool) -> Result<Vec<TableInfo>> {
-        let _ = with_columns;
-        Err(Error::not_built("tables"))
+        let resolver = self.resolver(vec![], Notices::default()).await?;
+        let catalog = Arc::clone(&resolver.catalog);
+        let mut out = vec![];
+        for name in catalog.relation_names() {
+            let Some(mut info) = info(&catalog, name) else { continue };
+            if with_columns {
+                // a source that cannot be read now is still listed
+                info.columns = match resolver.load(&name.schema, &name.name).await {
+                    Ok(Some(t)) => Some(t.schema()),
+                    _ => Some(Arc::new(Schema::empty())),
+                };
+            }
+            out.push(info);
+        }
+        for name in system::TABLES {
+            let mut info =
+                TableInfo { schema: SYSTEM_SCHEMA.into(), name: name.to_string(), kind: "SYSTEM TABLE", comment: None, columns: None, primary_key: vec![] };
+            if with_columns {
+                info.columns = resolver.load(SYSTEM_SCHEMA, name).await?.map(|t| t.schema());
+            }
+            out.push(info);
+        }
+        out.sort_by(|a, b| (&a.schema, &a.name).cmp(&(&b.schema, &b.name)));
+        Ok(out)
     }
+
     /// Bulk ingest: one atomic commit; answers rows stored.
     pub async fn ingest(&self, schema: Option<&str>, table: &str, mode: IngestMode, rows: SendableRecordBatchStream) -> Result<u64> {
-        let _ = (schema, table, mode, rows);
-        Err(Error::not_built("ingest"))
+        let notices = Notices::default();
+        let resolver = self.resolver(vec![], Arc::clone(&notices)).await?;
+        *self.own.notices.lock() = notices;
+        let mut state = state(&resolver, &self.current_schema());
+        self.apply_variables(&mut state);
+        let name = Name::new(schema.map_or(self.current_schema(), str::to_string), table);
+        ingest::run(&resolver, &name, mode, rows, &Arc::new(TaskContext::from(&state))).await
     }
+
+    /// The statement's instant as this session's clock gives it; microseconds, UTC.
+    pub fn now(&self) -> Micros {
+        self.services().clock.now()
+    }
+}
+
+fn info(catalog: &CatalogSnapshot, name: &Name) -> Option<TableInfo> {
+    let table = |kind, comment: &Option<String>, primary_key| {
+        Some(TableInfo { schema: name.schema.clone(), name: name.name.clone(), kind, comment: comment.clone(), columns: None, primary_key })
+    };
+    match catalog.relation(name)? {
+        Relation::Table(t) => table("TABLE", &t.about.comment, vec![]),
+        Relation::View(v) => table("VIEW", &v.about.comment, vec![]),
+        Relation::TrainingSet(t) => table("TABLE", &t.about.comment, vec![]),
+        Relation::FeatureView(s) => {
+            let v = s.current()?;
+            table("TABLE", &v.about.comment, v.keys.iter().map(|k| k.name.clone()).collect())
+        }
+        Relation::Service(_) => None,
+    }
+}
+
+/// The columns of a query's result, all nullable, without the planner's private metadata.
+fn result_schema(plan: &LogicalPlan) -> SchemaRef {
+    Arc::new(plan.schema().as_arrow().clone())
+}
+
+/// Types of $1, $2, …; a gap in the numbers is a parameter of any type.
+fn parameters(plan: &LogicalPlan) -> Result<Vec<Option<DataType>>> {
+    let found = plan.get_parameter_types()?;
+    let mut out: Vec<Option<DataType>> = vec![];
+    for (id, t) in found {
+        let n: usize = id.strip_prefix('$').and_then(|n| n.parse().ok()).unwrap_or(1);
+        if n > 1_000 {
+            return Err(Error::invalid(format!("parameter {id}: a statement has at most 1,000 parameters")));
+        }
+        if out.len() < n {
+            out.resize(n, None);
+        }
+        out[n - 1] = t;
+    }
+    Ok(out)
+}
+
+/// One row of bound values, cast to the types that the statement wants.
+fn row_values(batch: &RecordBatch, row: usize, prepared: &Prepared) -> Result<Vec<ScalarValue>> {
+    if row >= batch.num_rows() {
+        return Ok(vec![]);
+    }
+    batch
+        .columns()
+        .iter()
+        .enumerate()
+        .map(|(i, c)| {
+            let v = ScalarValue::try_from_array(c, row)?;
+            match prepared.parameters.get(i) {
+                Some(Some(want)) if *want != v.data_type() => {
+                    v.cast_to(want).map_err(|e| Error::from(e).context(format!("parameter ${}", i + 1)))
+                }
+                _ => Ok(v),
+            }
+        })
+        .collect()
+}
+
+fn affected(batches: &[RecordBatch]) -> u64 {
+    let count = |b: &RecordBatch| b.columns().first().and_then(|c| c.as_primitive_opt::<UInt64Type>().map(|a| a.iter().flatten().sum::<u64>()));
+    batches.iter().filter_map(count).sum()
+}
+
+fn session_command(plan: &LogicalPlan) -> Option<Arc<Command>> {
+    let LogicalPlan::Extension(e) = plan else { return None };
+    let node = e.node.as_any().downcast_ref::<CommandNode>()?;
+    crate::exec::command::is_of_session(&node.command).then(|| Arc::clone(&node.command))
+}
+
+fn uses_lookup(plan: &LogicalPlan) -> Result<bool> {
+    use datafusion::common::tree_node::TreeNodeRecursion;
+    let mut found = false;
+    plan.apply_with_subqueries(|p| {
+        if let LogicalPlan::Extension(e) = p
+            && e.node.as_any().is::<crate::plan::online_lookup::OnlineLookupNode>()
+        {
+            found = true;
+            return Ok(TreeNodeRecursion::Stop);
+        }
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    Ok(found)
 }

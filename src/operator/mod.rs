@@ -1,1 +1,4 @@
-//! (being built)
+//! Physical operators, one folder each.
+
+pub mod online_lookup;
+pub mod pit_join;

@@ -1,1 +1,26 @@
-//! (being built)
+//! Logical nodes and rewrites: names and rules, no IO.
+
+pub mod asof;
+pub mod asof_keys;
+pub mod command;
+pub mod feature_table;
+pub mod lookup;
+pub mod names;
+pub mod online_lookup;
+pub mod pit_join;
+pub mod pit_rules;
+pub mod pit_types;
+pub mod service;
+pub mod target;
+pub mod wildcard;
+
+/// How a statement answers, known before it runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StatementKind {
+    /// Rows; running it changes nothing.
+    Query,
+    /// Rows, but it changes something: run exactly once (REFRESH, MATERIALIZE, REBUILD, …).
+    Command,
+    /// No rows: DDL, INSERT, DELETE, SET; answers a number of rows.
+    Update,
+}

@@ -1,1 +1,12 @@
-//! (being built)
+//! From text to tokens and syntax trees: cutting scripts into statements, the token pass that lets
+//! the stock SQL parser read our join forms, and the cursor with which our own statements are read.
+
+pub mod asof;
+pub mod cursor;
+pub mod instant;
+pub mod parse;
+pub mod rewrite;
+pub mod text;
+
+pub use cursor::Cursor;
+pub use text::{Piece, split};

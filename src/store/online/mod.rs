@@ -1,1 +1,184 @@
-//! The online store.
+//! The online store: newest rows by key, in generations that are switched whole.
+//!
+//! A full load fills a new generation that nobody reads and `publish` switches to it with one
+//! pointer; incremental loads change rows of the current generation in place by [`supersedes`]. Both
+//! may be repeated, and two writers may meet, without harm.
+
+use std::any::Any;
+use std::fmt::Debug;
+use std::path::Path;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::clock::{Clock, Micros};
+use crate::config::OnlineSettings;
+use crate::error::{Error, Result};
+
+#[cfg(test)]
+mod conformance;
+mod embedded;
+mod embedded_files;
+#[cfg(feature = "redis")]
+mod redis;
+#[cfg(feature = "redis")]
+mod redis_keys;
+#[cfg(feature = "redis")]
+mod redis_read;
+mod rule;
+
+pub use embedded::EmbeddedStore;
+#[cfg(feature = "redis")]
+pub use redis::RedisStore;
+pub use rule::supersedes;
+
+/// One version of a feature view, as keys of a store name it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct OnlineView {
+    pub warehouse_id: String,
+    /// `FeatureView::online_id`; never used again.
+    pub online_id: u32,
+}
+
+/// What readers read: which generation is current, and what is in it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pointer {
+    pub generation: u32,
+    pub schema_id: u32,
+    pub view_version: u32,
+    /// Delta version of the snapshot that the generation was loaded from.
+    pub delta_version: u64,
+    /// Rows loaded from that snapshot.
+    pub rows: u64,
+    pub published_at: Micros,
+    /// The view's TTL when it was published: rows older than this may be gone.
+    pub ttl: Option<Micros>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PutKind {
+    /// A row that came new: wins over an older row only.
+    Offer,
+    /// What the key's row is at this Delta version, newer or not; or that there is none (a tombstone).
+    State,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PutRow {
+    /// `EncodedKey::stored`
+    pub key: Vec<u8>,
+    /// As `RowEncoder` makes it.
+    pub row: Vec<u8>,
+    pub kind: PutKind,
+    /// From then on the store may forget the row.
+    pub expire_at: Option<Micros>,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct PutStats {
+    pub written: u64,
+    /// The stored row was as new or newer.
+    pub skipped: u64,
+}
+
+/// Keys of one view to read.
+#[derive(Debug, Clone)]
+pub struct KeysOf<'a> {
+    pub view: &'a OnlineView,
+    pub keys: Vec<&'a [u8]>,
+}
+
+/// Rows of one view, one per key asked for, all of the generation that `pointer` names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RowsOf {
+    /// `None`: the view was never published; then all rows are `None`.
+    pub pointer: Option<Pointer>,
+    /// Delta version up to which the generation is complete.
+    pub watermark: Option<u64>,
+    pub rows: Vec<Option<Bytes>>,
+}
+
+impl RowsOf {
+    fn unpublished(keys: usize) -> Self {
+        RowsOf { pointer: None, watermark: None, rows: vec![None; keys] }
+    }
+}
+
+/// The right to write a view, until dropped.
+pub struct WriteClaim(#[allow(dead_code)] Option<Arc<dyn Any + Send + Sync>>);
+
+/// A key-value store that serves feature views. Errors of kind `Unavailable` or `Conflict` may pass.
+#[async_trait]
+pub trait OnlineStore: Send + Sync + Debug {
+    /// Its URL without password.
+    fn describe(&self) -> String;
+
+    /// Whether it can be reached, within the timeout; answers warnings about how it is set up.
+    async fn check(&self) -> Result<Vec<String>>;
+
+    /// Takes the right to write `view` in this process where only one process may (embedded); an error
+    /// names the other. Writes take it by themselves; hold it where a later failure would be too late.
+    async fn claim(&self, view: &OnlineView) -> Result<WriteClaim>;
+
+    async fn pointer(&self, view: &OnlineView) -> Result<Option<Pointer>>;
+
+    /// One batched read for all views; answers in the order of `requests`. Every row of a view is of
+    /// the generation that was current when it was read.
+    async fn get_batch(&self, requests: &[KeysOf<'_>]) -> Result<Vec<RowsOf>>;
+
+    /// A new, empty, unpublished generation.
+    async fn begin_generation(&self, view: &OnlineView) -> Result<u32>;
+
+    /// Blind writes into an unpublished generation, fastest in key order; answers rows written.
+    async fn load(&self, view: &OnlineView, generation: u32, rows: Vec<PutRow>) -> Result<u64>;
+
+    /// Writes the rows that supersede what is stored. A dropped generation: `Conflict`.
+    async fn put(&self, view: &OnlineView, generation: u32, rows: Vec<PutRow>) -> Result<PutStats>;
+
+    async fn watermark(&self, view: &OnlineView, generation: u32) -> Result<Option<u64>>;
+
+    /// Sets the watermark to `to` if it is `from` now and `to` is greater; false where it is not.
+    async fn advance_watermark(&self, view: &OnlineView, generation: u32, from: Option<u64>, to: u64) -> Result<bool>;
+
+    /// Switches to `pointer` if the current generation is `expected`; false where it is not.
+    async fn publish(&self, view: &OnlineView, expected: Option<u32>, pointer: &Pointer) -> Result<bool>;
+
+    /// Generations that hold space, published or not, ascending.
+    async fn generations(&self, view: &OnlineView) -> Result<Vec<u32>>;
+
+    /// Frees a generation that is not current; answers rows removed.
+    async fn drop_generation(&self, view: &OnlineView, generation: u32) -> Result<u64>;
+
+    /// Frees everything of the view and nothing else; answers rows removed.
+    async fn drop_view(&self, view: &OnlineView) -> Result<u64>;
+
+    /// Keys and bytes of a generation. Reads all of it in some stores.
+    async fn stats(&self, view: &OnlineView, generation: u32) -> Result<(u64, u64)>;
+}
+
+/// Opens the store that `url` names: `embedded` (files in the warehouse directory) or `redis://…`.
+/// Does not wait for a server: use [`OnlineStore::check`].
+#[cfg_attr(not(feature = "redis"), allow(unused_variables))]
+pub async fn connect(url: &str, warehouse_dir: Option<&Path>, settings: &OnlineSettings, clock: Clock) -> Result<Arc<dyn OnlineStore>> {
+    let scheme = url.split_once(':').map_or(url, |(s, _)| s);
+    match scheme {
+        "embedded" if url == scheme => match warehouse_dir {
+            Some(dir) => Ok(Arc::new(EmbeddedStore::new(dir, settings))),
+            None => Err(Error::invalid("the embedded online store needs a warehouse in a local directory, this one is on an object store")
+                .with_hint("use a server: --online redis://host:port")),
+        },
+        #[cfg(feature = "redis")]
+        "redis" => Ok(Arc::new(RedisStore::connect(url, settings, clock)?)),
+        #[cfg(not(feature = "redis"))]
+        "redis" => Err(Error::invalid("this program was built without Redis").with_hint("build it with --features redis")),
+        "rediss" => Err(Error::not_built("an online store over TLS (rediss://)")),
+        "redis+cluster" => Err(Error::not_built("Redis Cluster (redis+cluster://)")),
+        "redis+sentinel" => Err(Error::not_built("Redis Sentinel (redis+sentinel://)")),
+        _ => {
+            // Only the scheme is named: what follows it may hold a password.
+            Err(Error::invalid(format!("unknown online store {scheme:?}")).with_hint("the stores are `embedded` and `redis://host:port`"))
+        }
+    }
+}

@@ -1,0 +1,225 @@
+//! The registry: compare-and-set commits to the event log, and its fold.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use datafusion::common::ScalarValue;
+
+use super::change::CatalogChange;
+use super::event::{self, Event};
+use super::snapshot::CatalogSnapshot;
+use crate::clock::Micros;
+use crate::error::{Error, Kind, Result};
+use crate::store::offline::{Commit, DataFile, OfflineStore, READ_AHEAD, Snapshot, TableOptions};
+
+const LOCATION: &str = "_remige/registry";
+/// How often a commit starts over after losing a race.
+const MAX_ATTEMPTS: u32 = 100;
+
+/// The catalog of a warehouse. One per process; shared.
+#[derive(Debug)]
+pub struct Registry {
+    store: Arc<OfflineStore>,
+    loaded: ArcSwap<Loaded>,
+    /// One refresh or commit of this process at a time.
+    turn: tokio::sync::Mutex<()>,
+}
+
+#[derive(Debug)]
+struct Loaded {
+    table: Snapshot,
+    catalog: Arc<CatalogSnapshot>,
+    checked_at: Micros,
+}
+
+impl Registry {
+    /// Opens the registry, and makes it on first use.
+    pub async fn open(store: Arc<OfflineStore>) -> Result<Arc<Self>> {
+        let table = match store.snapshot(LOCATION, None).await {
+            Err(e) if e.kind() == Kind::NotFound => create(&store).await?,
+            other => other.map_err(|e| e.context("registry"))?,
+        };
+        let checked_at = store.clock().now();
+        let catalog = fold(&store, &table, &CatalogSnapshot::empty(), None, &[]).await?;
+        let loaded = ArcSwap::from_pointee(Loaded { table, catalog: Arc::new(catalog), checked_at });
+        Ok(Arc::new(Registry { store, loaded, turn: tokio::sync::Mutex::new(()) }))
+    }
+
+    /// The catalog as last seen; no IO.
+    pub fn cached(&self) -> Arc<CatalogSnapshot> {
+        Arc::clone(&self.loaded.load().catalog)
+    }
+
+    /// How long ago [`cached`](Self::cached) was known to be the newest, in microseconds.
+    pub fn cached_age(&self) -> Micros {
+        self.store.clock().now().saturating_sub(self.loaded.load().checked_at).max(0)
+    }
+
+    /// The newest catalog: one request when nothing changed, else the new events are read.
+    pub async fn snapshot(&self) -> Result<Arc<CatalogSnapshot>> {
+        let _turn = self.turn.lock().await;
+        Ok(Arc::clone(&self.refresh().await?.catalog))
+    }
+
+    /// The catalog as it was at an earlier version.
+    pub async fn at_version(&self, version: u64) -> Result<Arc<CatalogSnapshot>> {
+        let newest = self.snapshot().await?;
+        if version == newest.version {
+            return Ok(newest);
+        }
+        if version > newest.version {
+            return Err(Error::not_found(format!("the catalog has no version {version} yet; its newest is {}", newest.version)));
+        }
+        let table = self.loaded.load().table.clone();
+        Ok(Arc::new(fold(&self.store, &table, &CatalogSnapshot::empty(), Some(version), &[]).await?))
+    }
+
+    /// All changes from a catalog version on, in order.
+    pub async fn events(&self, from_version: u64) -> Result<Vec<Event>> {
+        self.snapshot().await?;
+        let table = self.loaded.load().table.clone();
+        read_events(&self.store, &table, table.files(), from_version, None).await
+    }
+
+    /// Commits a list of changes, all or nothing. `build` checks what the changes rest on and answers
+    /// them; when somebody else commits first it is asked again with the newer catalog. No changes: no
+    /// commit. Afterwards nothing may refer to something that does not exist.
+    pub async fn commit<F>(&self, run_id: Option<&str>, build: F) -> Result<Arc<CatalogSnapshot>>
+    where
+        F: Fn(&CatalogSnapshot) -> Result<Vec<CatalogChange>>,
+    {
+        let _turn = self.turn.lock().await;
+        for attempt in 0..MAX_ATTEMPTS {
+            let before = self.refresh().await?;
+            let changes = build(&before.catalog)?;
+            if changes.is_empty() {
+                return Ok(Arc::clone(&before.catalog));
+            }
+            let mut next = CatalogSnapshot::clone(&before.catalog);
+            next.version += 1;
+            next.at = self.store.clock().now();
+            let events = Event::of(next.version, next.at, run_id, &changes)?;
+            for change in changes {
+                next.apply(change)?;
+            }
+            next.check_references()?;
+            let adds = self.store.write_small_file(&before.table, &event::to_batch(&events)?).await?;
+            let commit = Commit { adds: adds.clone(), run_id: run_id.map(str::to_string), ..Default::default() };
+            match self.store.commit(&before.table, commit).await {
+                Ok(table) => {
+                    let catalog = Arc::new(next);
+                    self.install(self.compacted(table).await, Arc::clone(&catalog), self.store.clock().now());
+                    return Ok(catalog);
+                }
+                Err(e) if e.kind() == Kind::Conflict => {
+                    self.store.discard(LOCATION, &adds).await;
+                    tokio::time::sleep(Duration::from_millis(u64::from(attempt.min(20)))).await;
+                }
+                Err(e) => return Err(e.context("registry")),
+            }
+        }
+        Err(Error::conflict(format!("the registry changed {MAX_ATTEMPTS} times while this change was tried")).with_hint("try again"))
+    }
+
+    async fn refresh(&self) -> Result<Arc<Loaded>> {
+        let known = self.loaded.load_full();
+        let checked_at = self.store.clock().now();
+        let table = self.store.refresh(&known.table).await.map_err(|e| e.context("registry"))?;
+        let catalog = if table.version() == known.table.version() {
+            Arc::clone(&known.catalog)
+        } else {
+            Arc::new(fold(&self.store, &table, &known.catalog, None, known.table.files()).await?)
+        };
+        self.install(table, catalog, checked_at);
+        Ok(self.loaded.load_full())
+    }
+
+    fn install(&self, table: Snapshot, catalog: Arc<CatalogSnapshot>, checked_at: Micros) {
+        self.loaded.store(Arc::new(Loaded { table, catalog, checked_at }));
+    }
+
+    /// Housekeeping; its failure must not look like a failed commit.
+    async fn compacted(&self, table: Snapshot) -> Snapshot {
+        match self.store.compact(&table).await {
+            Ok(Some(compacted)) => compacted,
+            Ok(None) => table,
+            Err(e) => {
+                tracing::warn!(error = %e, "the registry was not compacted");
+                table
+            }
+        }
+    }
+}
+
+async fn create(store: &OfflineStore) -> Result<Snapshot> {
+    let options = TableOptions {
+        stats_columns: vec!["catalog_version".into(), "at".into()],
+        comment: Some("Changes of the Remige catalog, one row each".into()),
+        ..Default::default()
+    };
+    match store.create_table(LOCATION, event::schema(), options).await {
+        Err(e) if e.kind() == Kind::AlreadyExists => store.snapshot(LOCATION, None).await,
+        other => other,
+    }
+}
+
+/// Folds the events after `base` (up to `until`) into it. Files in `known` hold none of them.
+async fn fold(
+    store: &OfflineStore,
+    table: &Snapshot,
+    base: &CatalogSnapshot,
+    until: Option<u64>,
+    known: &[Arc<DataFile>],
+) -> Result<CatalogSnapshot> {
+    let known: HashSet<&str> = known.iter().map(|f| f.path.as_str()).collect();
+    let new: Vec<Arc<DataFile>> = table.files().iter().filter(|f| !known.contains(f.path.as_str())).cloned().collect();
+    let events = read_events(store, table, &new, base.version + 1, until).await?;
+    let mut catalog = base.clone();
+    let mut ordinal = 0;
+    for e in &events {
+        let expected = if e.catalog_version == catalog.version { (e.catalog_version, ordinal + 1) } else { (catalog.version + 1, 0) };
+        if (e.catalog_version, e.ordinal) != expected {
+            return Err(damaged(store, format!("change {}.{} follows {}.{ordinal}", e.catalog_version, e.ordinal, catalog.version)));
+        }
+        let change = e.change()?;
+        catalog
+            .apply(change)
+            .map_err(|why| damaged(store, format!("change {} of {} {}: {}", e.catalog_version, e.object_kind, e.name, why.message())))?;
+        (catalog.version, catalog.at, ordinal) = (e.catalog_version, e.at, e.ordinal);
+    }
+    if let Some(wanted) = until.filter(|u| *u != catalog.version) {
+        return Err(damaged(store, format!("change {wanted} is missing")));
+    }
+    Ok(catalog)
+}
+
+async fn read_events(store: &OfflineStore, table: &Snapshot, files: &[Arc<DataFile>], from: u64, until: Option<u64>) -> Result<Vec<Event>> {
+    let wanted = files.iter().filter(|f| {
+        let bound = |v: Option<&ScalarValue>| match v {
+            Some(ScalarValue::Int64(Some(v))) => u64::try_from(*v).ok(),
+            _ => None,
+        };
+        bound(f.max("catalog_version")).is_none_or(|max| max >= from)
+            && bound(f.min("catalog_version")).is_none_or(|min| until.is_none_or(|u| min <= u))
+    });
+    let wanted: Vec<Arc<DataFile>> = wanted.cloned().collect();
+    let mut events = vec![];
+    for files in wanted.chunks(READ_AHEAD) {
+        let read = store.read_small_files(table, files).await.map_err(|e| e.context("registry"))?;
+        for (file, batches) in files.iter().zip(read) {
+            for batch in &batches {
+                event::from_batch(batch, &mut events).map_err(|why| damaged(store, format!("{LOCATION}/{} {why}", file.path)))?;
+            }
+        }
+    }
+    events.retain(|e| e.catalog_version >= from && until.is_none_or(|u| e.catalog_version <= u));
+    events.sort_by_key(|e| (e.catalog_version, e.ordinal));
+    Ok(events)
+}
+
+fn damaged(store: &OfflineStore, why: String) -> Error {
+    Error::invalid(format!("the registry at {} is damaged: {why}", store.display_path(LOCATION)))
+        .with_hint("restore its files; nothing was changed")
+}

@@ -1,0 +1,347 @@
+//! The record of REFRESH, MATERIALIZE and other runs: an append-only Delta table of events, folded by
+//! run id. A run is written "running" first and finished by a second row, so that a crash leaves an
+//! orphan that the next start can settle from the tables' own commit metadata.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::sync::Arc;
+
+use datafusion::arrow::array::{Array, ArrayRef, AsArray, Int32Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
+use datafusion::arrow::datatypes::{DataType, Field, Int32Type, Int64Type, Schema, SchemaRef, TimestampMicrosecondType};
+
+use crate::clock::Micros;
+use crate::error::{Error, Kind, Result};
+use crate::model::types::timestamp_type;
+use crate::store::offline::{Commit, OfflineStore, READ_AHEAD, TableOptions};
+
+const LOCATION: &str = "_remige/runs";
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum RunStatus {
+    #[default]
+    Running,
+    Succeeded,
+    Failed,
+    Cancelled,
+}
+
+impl RunStatus {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            RunStatus::Running => "running",
+            RunStatus::Succeeded => "succeeded",
+            RunStatus::Failed => "failed",
+            RunStatus::Cancelled => "cancelled",
+        }
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        [RunStatus::Running, RunStatus::Succeeded, RunStatus::Failed, RunStatus::Cancelled].into_iter().find(|s| s.as_str() == text)
+    }
+}
+
+/// One run. Times are microseconds, UTC.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Run {
+    pub run_id: String,
+    /// `refresh`, `materialize`, …
+    pub kind: String,
+    /// `schema.name`
+    pub object: String,
+    /// Version of the feature view.
+    pub version: Option<u32>,
+    pub started_at: Micros,
+    pub finished_at: Option<Micros>,
+    pub status: RunStatus,
+    pub rows_read: u64,
+    pub rows_written: u64,
+    pub rows_skipped: u64,
+    pub rows_rejected: u64,
+    pub bytes_written: u64,
+    pub delta_version: Option<u64>,
+    pub error: Option<String>,
+    /// Not shown: the table that the run commits to, where an orphan's fate is found.
+    pub location: Option<String>,
+    /// Not shown: who runs it, see [`this_process`].
+    pub process: Option<String>,
+}
+
+/// What became of a run that never said so.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// Its commit is there.
+    Succeeded { delta_version: Option<u64> },
+    /// It is not.
+    Failed(String),
+    /// It may still be running.
+    Leave,
+}
+
+/// The table of runs.
+#[derive(Debug)]
+pub struct Runs {
+    store: Arc<OfflineStore>,
+}
+
+impl Runs {
+    /// Opens the table, and makes it on first use.
+    pub async fn open(store: Arc<OfflineStore>) -> Result<Arc<Self>> {
+        match store.snapshot(LOCATION, None).await {
+            Ok(_) => {}
+            Err(e) if e.kind() == Kind::NotFound => {
+                let options = TableOptions {
+                    stats_columns: vec!["run_id".into(), "started_at".into()],
+                    comment: Some("Runs of Remige, one row per change of status".into()),
+                    ..Default::default()
+                };
+                match store.create_table(LOCATION, stored_schema(), options).await {
+                    Err(e) if e.kind() != Kind::AlreadyExists => return Err(e),
+                    _ => {}
+                }
+            }
+            Err(e) => return Err(e.context("runs")),
+        }
+        Ok(Arc::new(Runs { store }))
+    }
+
+    /// Columns of `system.runs`.
+    pub fn schema() -> SchemaRef {
+        let all = stored_schema();
+        Arc::new(Schema::new(all.fields().iter().take(SHOWN).cloned().collect::<Vec<_>>()))
+    }
+
+    /// Records that a run begins.
+    pub async fn start(&self, run: &Run) -> Result<()> {
+        self.append(Run { status: RunStatus::Running, finished_at: None, ..run.clone() }).await
+    }
+
+    /// Records how a run ended.
+    pub async fn finish(&self, run: &Run) -> Result<()> {
+        if run.status == RunStatus::Running {
+            return Err(Error::internal(format!("run {} is finished, but still running", run.run_id)));
+        }
+        let finished_at = run.finished_at.or(Some(self.store.clock().now()));
+        self.append(Run { finished_at, ..run.clone() }).await
+    }
+
+    /// All runs, newest first.
+    pub async fn list(&self) -> Result<Vec<Run>> {
+        let store = &self.store;
+        let table = store.snapshot(LOCATION, None).await.map_err(|e| e.context("runs"))?;
+        let mut folded: HashMap<String, Run> = HashMap::new();
+        for files in table.files().chunks(READ_AHEAD) {
+            let batches = store.read_small_files(&table, files).await.map_err(|e| e.context("runs"))?;
+            for run in batches.iter().flatten().map(from_batch).collect::<Result<Vec<_>>>()?.into_iter().flatten() {
+                let rank = |r: &Run| (r.status != RunStatus::Running, r.finished_at);
+                match folded.get(&run.run_id) {
+                    Some(known) if rank(known) >= rank(&run) => {}
+                    _ => {
+                        folded.insert(run.run_id.clone(), run);
+                    }
+                }
+            }
+        }
+        let mut runs: Vec<Run> = folded.into_values().collect();
+        runs.sort_by(|a, b| (b.started_at, &b.run_id).cmp(&(a.started_at, &a.run_id)));
+        Ok(runs)
+    }
+
+    /// `system.runs`.
+    pub async fn batch(&self) -> Result<RecordBatch> {
+        let all = to_batch(&self.list().await?)?;
+        Ok(all.project(&(0..SHOWN).collect::<Vec<_>>())?)
+    }
+
+    /// Runs as rows of `system.runs`.
+    pub fn to_batch(runs: &[Run]) -> Result<RecordBatch> {
+        Ok(to_batch(runs)?.project(&(0..SHOWN).collect::<Vec<_>>())?)
+    }
+
+    /// Ends runs that are "running" although nobody runs them, as `judge` says. Answers how many.
+    pub async fn settle<F, Fut>(&self, judge: F) -> Result<usize>
+    where
+        F: Fn(Run) -> Fut,
+        Fut: Future<Output = Result<Verdict>>,
+    {
+        let mut settled = 0;
+        for run in self.list().await?.into_iter().filter(|r| r.status == RunStatus::Running) {
+            let ended = match judge(run.clone()).await? {
+                Verdict::Leave => continue,
+                Verdict::Succeeded { delta_version } => Run { status: RunStatus::Succeeded, delta_version, ..run },
+                Verdict::Failed(why) => Run { status: RunStatus::Failed, error: Some(why), ..run },
+            };
+            self.finish(&ended).await?;
+            settled += 1;
+        }
+        Ok(settled)
+    }
+
+    /// The usual judge: a run of a process that is gone succeeded if its id is in the metadata of its
+    /// table's commits.
+    pub async fn judge(&self, run: &Run) -> Result<Verdict> {
+        if run.process.as_deref().and_then(is_gone) != Some(true) {
+            return Ok(Verdict::Leave);
+        }
+        if let Some(location) = &run.location {
+            match self.store.history(location, 0).await {
+                Ok(commits) => {
+                    if let Some(c) = commits.iter().rev().find(|c| c.run_id.as_deref() == Some(&run.run_id)) {
+                        return Ok(Verdict::Succeeded { delta_version: Some(c.version) });
+                    }
+                }
+                Err(e) if e.kind() == Kind::NotFound => {}
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(Verdict::Failed("the process ended before the run did".into()))
+    }
+
+    async fn append(&self, run: Run) -> Result<()> {
+        let table = self.store.snapshot(LOCATION, None).await.map_err(|e| e.context("runs"))?;
+        let adds = self.store.write_small_file(&table, &to_batch(&[run])?).await?;
+        let table = self.store.append(&table, Commit { adds, ..Default::default() }).await.map_err(|e| e.context("runs"))?;
+        if let Err(e) = self.store.compact(&table).await {
+            tracing::warn!(error = %e, "the table of runs was not compacted");
+        }
+        Ok(())
+    }
+}
+
+/// Name of this process: host, process id and its start, so that a reused id is told apart.
+pub fn this_process() -> String {
+    let pid = std::process::id();
+    format!("{}/{pid}/{}", host(), started(pid).unwrap_or_default())
+}
+
+/// Whether a process named by [`this_process`] has ended; `None` where that cannot be told from here.
+pub fn is_gone(process: &str) -> Option<bool> {
+    let mut parts = process.rsplitn(3, '/');
+    let (start, pid, on) = (parts.next()?, parts.next()?.parse().ok()?, parts.next()?);
+    if on != host() || start.is_empty() || started(std::process::id()).is_none() {
+        return None;
+    }
+    Some(started(pid).as_deref() != Some(start))
+}
+
+fn host() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    name.trim().to_string()
+}
+
+/// Start of a process in clock ticks since boot, and the boot it belongs to.
+fn started(pid: u32) -> Option<String> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let after_name = stat.rsplit_once(')')?.1;
+    let ticks = after_name.split_whitespace().nth(19)?;
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+    Some(format!("{}-{ticks}", boot.trim()))
+}
+
+/// Columns that users see; the rest is ours.
+const SHOWN: usize = 14;
+
+fn stored_schema() -> SchemaRef {
+    use DataType::{Int32, Int64, Utf8};
+    let fields = [
+        ("run_id", Utf8, false),
+        ("kind", Utf8, false),
+        ("object", Utf8, false),
+        ("version", Int32, true),
+        ("started_at", timestamp_type(), false),
+        ("finished_at", timestamp_type(), true),
+        ("status", Utf8, false),
+        ("rows_read", Int64, false),
+        ("rows_written", Int64, false),
+        ("rows_skipped", Int64, false),
+        ("rows_rejected", Int64, false),
+        ("bytes_written", Int64, false),
+        ("delta_version", Int64, true),
+        ("error", Utf8, true),
+        ("location", Utf8, true),
+        ("process", Utf8, true),
+    ];
+    Arc::new(Schema::new(fields.map(|(n, t, nullable)| Field::new(n, t, nullable)).to_vec()))
+}
+
+fn to_batch(runs: &[Run]) -> Result<RecordBatch> {
+    let text = |f: fn(&Run) -> Option<&str>| Arc::new(runs.iter().map(f).collect::<StringArray>()) as ArrayRef;
+    let number = |f: fn(&Run) -> Option<u64>| {
+        let cut = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
+        Arc::new(runs.iter().map(|r| f(r).map(cut)).collect::<Int64Array>()) as ArrayRef
+    };
+    let time = |f: fn(&Run) -> Option<Micros>| {
+        Arc::new(runs.iter().map(f).collect::<TimestampMicrosecondArray>().with_timezone("UTC")) as ArrayRef
+    };
+    let version = runs.iter().map(|r| r.version.and_then(|v| i32::try_from(v).ok())).collect::<Int32Array>();
+    Ok(RecordBatch::try_new(
+        stored_schema(),
+        vec![
+            text(|r| Some(&r.run_id)),
+            text(|r| Some(&r.kind)),
+            text(|r| Some(&r.object)),
+            Arc::new(version),
+            time(|r| Some(r.started_at)),
+            time(|r| r.finished_at),
+            text(|r| Some(r.status.as_str())),
+            number(|r| Some(r.rows_read)),
+            number(|r| Some(r.rows_written)),
+            number(|r| Some(r.rows_skipped)),
+            number(|r| Some(r.rows_rejected)),
+            number(|r| Some(r.bytes_written)),
+            number(|r| r.delta_version),
+            text(|r| r.error.as_deref()),
+            text(|r| r.location.as_deref()),
+            text(|r| r.process.as_deref()),
+        ],
+    )?)
+}
+
+fn from_batch(batch: &RecordBatch) -> Result<Vec<Run>> {
+    let expected = stored_schema();
+    let column = |name: &str| -> Result<&ArrayRef> {
+        let wanted = expected.field_with_name(name)?.data_type();
+        batch.column_by_name(name).filter(|c| c.data_type() == wanted).ok_or_else(|| {
+            Error::invalid(format!("the table of runs has no column {name:?} of type {wanted}"))
+                .with_hint("was it written by a newer remige?")
+        })
+    };
+    let texts = |name: &str| -> Result<Vec<Option<String>>> {
+        Ok(column(name)?.as_string::<i32>().iter().map(|v| v.map(str::to_string)).collect())
+    };
+    let numbers = |name: &str| -> Result<Vec<Option<u64>>> {
+        Ok(column(name)?.as_primitive::<Int64Type>().iter().map(|v| v.and_then(|n| u64::try_from(n).ok())).collect())
+    };
+    let times =
+        |name: &str| -> Result<Vec<Option<Micros>>> { Ok(column(name)?.as_primitive::<TimestampMicrosecondType>().iter().collect()) };
+    let versions = column("version")?.as_primitive::<Int32Type>();
+    let (run_id, kind, object, status) = (texts("run_id")?, texts("kind")?, texts("object")?, texts("status")?);
+    let (started, finished) = (times("started_at")?, times("finished_at")?);
+    let (read, written, skipped) = (numbers("rows_read")?, numbers("rows_written")?, numbers("rows_skipped")?);
+    let (rejected, bytes, delta) = (numbers("rows_rejected")?, numbers("bytes_written")?, numbers("delta_version")?);
+    let (error, location, process) = (texts("error")?, texts("location")?, texts("process")?);
+    (0..batch.num_rows())
+        .map(|i| {
+            let status = status[i].clone().unwrap_or_default();
+            Ok(Run {
+                run_id: run_id[i].clone().unwrap_or_default(),
+                kind: kind[i].clone().unwrap_or_default(),
+                object: object[i].clone().unwrap_or_default(),
+                version: if versions.is_valid(i) { u32::try_from(versions.value(i)).ok() } else { None },
+                started_at: started[i].unwrap_or_default(),
+                finished_at: finished[i],
+                status: RunStatus::parse(&status).ok_or_else(|| {
+                    Error::invalid(format!("the table of runs has an unknown status {status:?}")).with_hint("use the newer remige")
+                })?,
+                rows_read: read[i].unwrap_or_default(),
+                rows_written: written[i].unwrap_or_default(),
+                rows_skipped: skipped[i].unwrap_or_default(),
+                rows_rejected: rejected[i].unwrap_or_default(),
+                bytes_written: bytes[i].unwrap_or_default(),
+                delta_version: delta[i],
+                error: error[i].clone(),
+                location: location[i].clone(),
+                process: process[i].clone(),
+            })
+        })
+        .collect()
+}

@@ -1,0 +1,192 @@
+//! What the shell knows about text being typed: whether it is complete, and how a word may go on.
+
+use std::cell::RefCell;
+
+use rustyline::completion::{Completer, Pair};
+use rustyline::validate::{ValidationContext, ValidationResult, Validator};
+use rustyline::{Context, Helper, Highlighter, Hinter};
+
+const KEYWORDS: &str = "ALL ALTER AND AS ASC ASOF AT AVG BETWEEN BIGINT BOOLEAN BY CASCADE CASE CAST COMMENT COPY COUNT CREATE CREATED CSV \
+    DATE DELETE DELTA DESC DESCRIBE DISTINCT DOUBLE DROP ELSE END ENTITIES ENTITY EVENT EVERY EXCEPT EXISTS EXPLAIN EXTERNAL FEATURE FEATURES \
+    FOR FROM FULL GROUP HAVING IF IN INNER INSERT INTERVAL INTO IS JOIN JSON KEY KNOWN LEFT LIKE LIMIT LINEAGE LOCATION LOOKBACK \
+    MATCH_CONDITION MATERIALIZE NOT NULL OFFLINE ON ONLINE ONLINE_LOOKUP OPTIMIZE OPTIONS OR ORDER OVER OWNER PARQUET PARTITION PLACE QUERY \
+    REBUILD REFRESH REPLACE REQUEST RESUME RUNS SCHEMA SELECT SERVICE SERVICES SET SETS SHOW STORED SUM SUSPEND TABLE TABLES TAGS THEN TIME \
+    TIMESTAMP TO TRAINING TTL UNION UNSET UPGRADE USE USING VACUUM VALIDATE VALUES VARCHAR VERIFY VERSION VERSIONS VIEW VIEWS WARNINGS WHEN \
+    WHERE WITH WITHIN ZONE";
+
+pub const META: [&str; 5] = ["\\d", "\\format", "\\timing", "\\q", "\\?"];
+
+/// Asks for the names of tables and columns when the user wants them.
+pub type NameSource<'a> = Box<dyn Fn() -> Vec<String> + 'a>;
+
+#[derive(Helper, Highlighter, Hinter)]
+pub struct ShellHelper<'a> {
+    source: NameSource<'a>,
+    names: RefCell<Option<Vec<String>>>,
+}
+
+impl<'a> ShellHelper<'a> {
+    pub fn new(source: NameSource<'a>) -> Self {
+        ShellHelper { source, names: RefCell::new(None) }
+    }
+
+    /// A statement may have changed them.
+    pub fn forget_names(&self) {
+        self.names.replace(None);
+    }
+}
+
+impl Completer for ShellHelper<'_> {
+    type Candidate = Pair;
+
+    fn complete(&self, line: &str, pos: usize, _: &Context<'_>) -> rustyline::Result<(usize, Vec<Pair>)> {
+        let start = word_start(&line[..pos]);
+        let word = &line[start..pos];
+        let words = if word.starts_with('\\') {
+            META.iter().filter(|m| m.starts_with(word)).map(|m| m.to_string()).collect()
+        } else {
+            let mut names = self.names.borrow_mut();
+            candidates(word, names.get_or_insert_with(&self.source))
+        };
+        Ok((start, words.into_iter().map(|w| Pair { display: w.clone(), replacement: w }).collect()))
+    }
+}
+
+impl Validator for ShellHelper<'_> {
+    fn validate(&self, ctx: &mut ValidationContext<'_>) -> rustyline::Result<ValidationResult> {
+        Ok(if is_complete(ctx.input()) { ValidationResult::Valid(None) } else { ValidationResult::Incomplete })
+    }
+}
+
+fn word_start(before: &str) -> usize {
+    let part_of_word = |c: char| c.is_alphanumeric() || matches!(c, '_' | '.' | '@' | '"' | '\\');
+    before.char_indices().rev().take_while(|(_, c)| part_of_word(*c)).last().map_or(before.len(), |(at, _)| at)
+}
+
+/// Names and keywords that begin with `word`; keywords in the case that was begun.
+fn candidates(word: &str, names: &[String]) -> Vec<String> {
+    if word.is_empty() {
+        return Vec::new();
+    }
+    let lower = word.to_lowercase();
+    let mut found: Vec<String> = names.iter().filter(|n| n.to_lowercase().starts_with(&lower)).cloned().collect();
+    let small = word.chars().all(|c| !c.is_uppercase());
+    let keywords = KEYWORDS.split_whitespace().filter(|k| k.to_lowercase().starts_with(&lower));
+    found.extend(keywords.map(|k| if small { k.to_lowercase() } else { k.to_string() }));
+    found.sort();
+    found.dedup();
+    found
+}
+
+/// An empty input, a backslash command, or SQL whose last statement is closed by `;`.
+pub fn is_complete(text: &str) -> bool {
+    let trimmed = text.trim();
+    if trimmed.is_empty() || trimmed.starts_with('\\') {
+        return true;
+    }
+    let mut closed = true;
+    let mut rest = text;
+    while let Some(c) = rest.chars().next() {
+        let skipped = match c {
+            '\'' | '"' => after_quote(rest, c),
+            '-' if rest.starts_with("--") => Some(rest.find('\n').unwrap_or(rest.len())),
+            '/' if rest.starts_with("/*") => after_comment(rest),
+            '$' => after_dollar_quote(rest),
+            _ => Some(c.len_utf8()),
+        };
+        let Some(skipped) = skipped else { return false };
+        let comment = rest.starts_with("--") || rest.starts_with("/*");
+        if c == ';' {
+            closed = true;
+        } else if !c.is_whitespace() && !comment {
+            closed = false;
+        }
+        rest = &rest[skipped..];
+    }
+    closed
+}
+
+/// Length of the quoted text at the start of `text`; a doubled quote is two quoted texts in a row, which ends at the same place.
+fn after_quote(text: &str, quote: char) -> Option<usize> {
+    text[1..].find(quote).map(|at| at + 2)
+}
+
+fn after_comment(text: &str) -> Option<usize> {
+    let mut depth = 0;
+    let mut at = 0;
+    while at < text.len() {
+        if text[at..].starts_with("/*") {
+            (depth, at) = (depth + 1, at + 2);
+        } else if text[at..].starts_with("*/") {
+            (depth, at) = (depth - 1, at + 2);
+            if depth == 0 {
+                return Some(at);
+            }
+        } else {
+            at += text[at..].chars().next().map_or(1, char::len_utf8);
+        }
+    }
+    None
+}
+
+/// `$$…$$` or `$tag$…$tag$`; a lone `$`, as in `$1`, is one character.
+fn after_dollar_quote(text: &str) -> Option<usize> {
+    let end = text[1..].find(|c: char| !c.is_alphanumeric() && c != '_').map_or(text.len(), |at| at + 1);
+    let tag = &text[1..end];
+    if !text[end..].starts_with('$') || tag.starts_with(|c: char| c.is_ascii_digit()) {
+        return Some(1);
+    }
+    let mark = &text[..=end];
+    text[mark.len()..].find(mark).map(|at| at + 2 * mark.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn statements_end_with_a_semicolon_outside_of_quotes_and_comments() {
+        for whole in [
+            "",
+            "  ",
+            "\\d x",
+            "SELECT 1;",
+            "SELECT ';';",
+            "SELECT 'it''s; ok';  -- done",
+            "SELECT 1; /* ; */",
+            "SELECT $1, $2;",
+            "SELECT $$;$$;",
+            "SELECT $a$ ; $$ $a$;",
+            "SELECT \"a;b\";\n",
+            "-- only a comment",
+            "SELECT 'é';",
+        ] {
+            assert!(is_complete(whole), "{whole:?}");
+        }
+        for part in [
+            "SELECT 1",
+            "SELECT ';",
+            "SELECT 1; SELECT 2",
+            "SELECT 1 -- ;",
+            "SELECT 1 /* ;",
+            "/* /* */ ;",
+            "SELECT \"a;",
+            "SELECT $$;",
+            "SELECT 'it''s;",
+        ] {
+            assert!(!is_complete(part), "{part:?}");
+        }
+    }
+
+    #[test]
+    fn words_go_on_as_names_and_keywords() {
+        let names = ["user_features".to_string(), "public.user_features".to_string(), "Using".to_string()];
+        assert_eq!(candidates("us", &names), ["Using", "use", "user_features", "using"]);
+        assert_eq!(candidates("MATER", &names), ["MATERIALIZE"]);
+        assert_eq!(candidates("public.u", &names), ["public.user_features"]);
+        assert!(candidates("", &names).is_empty());
+        let line = "SELECT * FROM public.us";
+        assert_eq!(&line[word_start(line)..], "public.us");
+        assert_eq!(word_start("é "), 3);
+    }
+}

@@ -1,0 +1,163 @@
+//! Where statements run: a warehouse in this process, or a server.
+
+use remige::error::{Error, Kind, Result, Span};
+use remige::session::{Notice, Outcome, Session, StatementKind};
+
+use super::connect::Remote;
+use super::tag::after_comments;
+
+pub enum Target {
+    Local(Session),
+    Remote(Box<Remote>),
+}
+
+/// A table as `\d` lists it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listed {
+    pub schema: String,
+    pub name: String,
+    pub kind: String,
+    pub comment: String,
+}
+
+/// A started statement.
+pub struct Started {
+    pub outcome: Outcome,
+    /// Reading only a part of the rows leaves nothing half done.
+    pub may_be_cut: bool,
+}
+
+impl Target {
+    pub async fn start(&mut self, sql: &str) -> Result<Started> {
+        match self {
+            Target::Local(session) => {
+                let prepared = session.prepare(sql).await?;
+                if !prepared.parameters.is_empty() {
+                    return Err(Error::invalid("the statement has parameters ($1, ?), and there is nothing to bind to them")
+                        .with_hint("write the values, or use a Flight SQL client"));
+                }
+                let outcome = session.run(&prepared, None).await?;
+                Ok(Started { outcome, may_be_cut: prepared.kind == StatementKind::Query })
+            }
+            Target::Remote(remote) => Ok(Started { outcome: remote.execute(sql).await?, may_be_cut: true }),
+        }
+    }
+
+    /// What the last statement had to say. Only a courtesy: a server that cannot tell is no failure.
+    pub async fn notices(&mut self) -> Vec<Notice> {
+        match self {
+            Target::Local(session) => session.notices(),
+            Target::Remote(remote) => remote.notices().await.unwrap_or_default(),
+        }
+    }
+
+    pub async fn tables(&mut self) -> Result<Vec<Listed>> {
+        let mut tables = match self {
+            Target::Local(session) => {
+                let listed = |t: remige::session::TableInfo| Listed {
+                    schema: t.schema,
+                    name: t.name,
+                    kind: t.kind.to_string(),
+                    comment: t.comment.unwrap_or_default(),
+                };
+                session.tables(false).await?.into_iter().map(listed).collect()
+            }
+            Target::Remote(remote) => remote.tables().await?,
+        };
+        tables.sort_by(|a, b| (&a.schema, &a.name).cmp(&(&b.schema, &b.name)));
+        Ok(tables)
+    }
+
+    /// Column names, for completion.
+    pub async fn columns(&mut self) -> Result<Vec<String>> {
+        match self {
+            Target::Local(session) => {
+                let schemas = session.tables(true).await?.into_iter().filter_map(|t| t.columns);
+                Ok(schemas.flat_map(|s| s.fields().iter().map(|f| f.name().clone()).collect::<Vec<_>>()).collect())
+            }
+            Target::Remote(_) => Ok(Vec::new()),
+        }
+    }
+
+    /// Ends the conversation.
+    pub async fn close(self) {
+        if let Target::Remote(remote) = self {
+            remote.close().await;
+        }
+    }
+}
+
+/// `error` of the statement that begins at `line`, `column` of a script, with its place in the script.
+/// An error that knows no place gets the statement's first word.
+pub fn in_script(error: Error, sql: &str, line: u64, column: u64) -> Error {
+    let span = error.span().unwrap_or_else(|| first_word(sql));
+    let shift = |at_line: u64, at_column: u64| {
+        let column = if at_line <= 1 { at_column + column.saturating_sub(1) } else { at_column };
+        (at_line.max(1) + line.saturating_sub(1), column)
+    };
+    let ((from_line, from_column), (to_line, to_column)) = (shift(span.line, span.column), shift(span.end_line, span.end_column));
+    error.with_span(Span::new(from_line, from_column, to_line, to_column))
+}
+
+fn first_word(sql: &str) -> Span {
+    let rest = after_comments(sql);
+    let before = &sql[..sql.len() - rest.len()];
+    let line = before.matches('\n').count() as u64 + 1;
+    let column = before.rsplit('\n').next().map_or(0, |l| l.chars().count()) as u64 + 1;
+    let width = rest.chars().take_while(|c| c.is_alphanumeric() || *c == '_').count().max(1) as u64;
+    Span::new(line, column, line, column + width)
+}
+
+/// Reads the text that `Error::render` makes, as servers send it, back into an error. A text of another form is the message.
+pub fn parse_rendered(kind: Kind, text: &str) -> Error {
+    let text = text.strip_prefix("error: ").unwrap_or(text);
+    let Some((message, rest)) = text.split_once("\n  --> ") else {
+        return match text.split_once("\n  help: ") {
+            Some((message, help)) => Error::new(kind, message).with_hint(help),
+            None => Error::new(kind, text),
+        };
+    };
+    let mut lines = rest.lines();
+    let place: Vec<u64> = lines.next().unwrap_or_default().rsplitn(3, ':').filter_map(|n| n.parse().ok()).collect();
+    let mut error = Error::new(kind, message);
+    if let [column, line] = place[..] {
+        let carets = rest.lines().find_map(|l| l.trim_start().strip_prefix("| ").filter(|c| c.trim_start().starts_with('^')));
+        let width = carets.map_or(1, |c| c.matches('^').count().max(1)) as u64;
+        error = error.with_span(Span::new(line, column, line, column + width));
+    }
+    match rest.split_once("\n  help: ") {
+        Some((_, help)) => error.with_hint(help),
+        None => error,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_move_into_the_script() {
+        let e = Error::not_found("x").with_span(Span::new(1, 8, 1, 9));
+        assert_eq!(in_script(e.clone(), "SELECT x", 3, 5).span(), Some(Span::new(3, 12, 3, 13)));
+        let later = Error::not_found("x").with_span(Span::new(2, 8, 2, 9));
+        assert_eq!(in_script(later, "SELECT\n       x", 3, 5).span(), Some(Span::new(4, 8, 4, 9)));
+        assert_eq!(in_script(Error::internal("y"), "DROP it", 3, 5).span(), Some(Span::new(3, 5, 3, 9)));
+        assert_eq!(in_script(Error::internal("y"), "-- why\n /* x */ DROP it", 3, 5).span(), Some(Span::new(4, 10, 4, 14)));
+        let script = "SELECT 1;\n\n    SELECT x;";
+        let shown = in_script(e, "SELECT x", 3, 5).render(script, Some("a.sql"));
+        assert!(shown.contains("--> a.sql:3:12\n   |\n 3 |     SELECT x;\n   |            ^"), "{shown}");
+    }
+
+    #[test]
+    fn what_a_server_rendered_is_read_back() {
+        let sql = "SELECT *\nFROM usrs";
+        let original =
+            Error::not_found("table \"usrs\" does not exist").with_span(Span::new(2, 6, 2, 10)).with_hint("did you mean \"users\"?");
+        let sent = original.render(sql, None);
+        let back = parse_rendered(Kind::NotFound, sent.strip_prefix("error: ").unwrap());
+        assert_eq!(back.render(sql, None), sent);
+        assert_eq!(parse_rendered(Kind::Internal, "odd\ntext").render("", None), "error: odd\ntext");
+        let plain = Error::invalid("m").with_hint("h");
+        assert_eq!(parse_rendered(Kind::Invalid, &plain.render("", None)).render("", None), plain.render("", None));
+    }
+}

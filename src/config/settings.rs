@@ -1,0 +1,307 @@
+//! The list of settings: one line per field of `Config`.
+
+use std::path::PathBuf;
+
+use super::value::{parse_bytes, parse_duration, show_bytes, show_duration};
+use super::{Config, MIN_TIMEOUT};
+use crate::clock::{DAY, HOUR, Micros, SECOND};
+
+/// One setting by its name in `remige.toml`: `memory_limit`, `server.listen`.
+pub struct Setting {
+    /// `section.key`, or `key` for the general ones. The variable is `REMIGE_` + the name in upper case with `_` for `.`.
+    pub name: &'static str,
+    pub meaning: &'static str,
+    /// What the example file shows where the default depends on the machine or is absent.
+    example: Option<&'static str>,
+    slot: fn(&mut Config) -> Slot<'_>,
+}
+
+/// Where a setting lives, and what it may hold.
+enum Slot<'a> {
+    Text(&'a mut String),
+    /// May hold a password: never repeated in a message.
+    Store(&'a mut String),
+    Address(&'a mut String),
+    OptionalAddress(&'a mut Option<String>),
+    Path(&'a mut Option<PathBuf>),
+    Count(&'a mut usize, usize, usize),
+    Bytes(&'a mut usize, usize),
+    Time(&'a mut Micros, Micros, Micros),
+}
+
+const YEAR: Micros = 365 * DAY;
+
+macro_rules! setting {
+    ($name:literal, $slot:expr, $meaning:literal) => {
+        Setting { name: $name, meaning: $meaning, example: None, slot: $slot }
+    };
+    ($name:literal, $slot:expr, $meaning:literal, $example:literal) => {
+        Setting { name: $name, meaning: $meaning, example: Some($example), slot: $slot }
+    };
+}
+
+pub const SETTINGS: &[Setting] = &[
+    setting!("warehouse", |c| Slot::Text(&mut c.warehouse), "Directory or object-store URL (s3://bucket/prefix) that holds everything."),
+    setting!("schema", |c| Slot::Text(&mut c.schema), "Schema that bare names mean at the start of a session."),
+    setting!(
+        "online",
+        |c| Slot::Store(&mut c.online),
+        "Online store: embedded, redis://[user:pass@]host:port/db, rediss://…, redis+cluster://h1:p1,h2:p2, redis+sentinel://h1:p1,h2:p2/master. Keep passwords in REMIGE_ONLINE."
+    ),
+    setting!(
+        "memory_limit",
+        |c| Slot::Bytes(&mut c.memory_limit, 16 << 20),
+        "Memory for sorting, joining and buffering. Default: half of the machine's.",
+        "4GB"
+    ),
+    setting!(
+        "threads",
+        |c| Slot::Count(&mut c.threads, 1, 1024),
+        "Partitions that a query works on at once. Default: the number of cores.",
+        "4"
+    ),
+    setting!(
+        "spill_dir",
+        |c| Slot::Path(&mut c.spill_dir),
+        "Where operators put what does not fit into memory. Default: the system's temporary directory.",
+        "/tmp"
+    ),
+    setting!("batch_size", |c| Slot::Count(&mut c.batch_size, 16, 1 << 20), "Rows per batch inside the engine."),
+    setting!(
+        "clock_tolerance",
+        |c| Slot::Time(&mut c.clock_tolerance, 0, YEAR),
+        "Rows with an event timestamp further in the future than this are rejected."
+    ),
+    setting!("target_file_rows", |c| Slot::Count(&mut c.target_file_rows, 1, 1 << 32), "Rows per data file written."),
+    setting!("row_group_rows", |c| Slot::Count(&mut c.row_group_rows, 1, 1 << 24), "Rows per row group of a data file."),
+    setting!(
+        "online_settings.timeout",
+        |c| Slot::Time(&mut c.online_settings.timeout, MIN_TIMEOUT, HOUR),
+        "Connection to the online store, and the answer to one command, must come within this time."
+    ),
+    setting!(
+        "online_settings.lookup_deadline",
+        |c| Slot::Time(&mut c.online_settings.lookup_deadline, MIN_TIMEOUT, HOUR),
+        "A whole lookup must be answered within this time."
+    ),
+    setting!(
+        "online_settings.catalog_max_age",
+        |c| Slot::Time(&mut c.online_settings.catalog_max_age, 0, HOUR),
+        "A lookup uses a catalog at most this old."
+    ),
+    setting!("online_settings.read_chunk", |c| Slot::Count(&mut c.online_settings.read_chunk, 1, 100_000), "Keys in one read command."),
+    setting!("online_settings.write_chunk", |c| Slot::Count(&mut c.online_settings.write_chunk, 1, 100_000), "Rows in one write command."),
+    setting!("online_settings.max_keys", |c| Slot::Count(&mut c.online_settings.max_keys, 1, 1 << 30), "Keys that one lookup may ask for."),
+    setting!(
+        "online_settings.embedded_cache",
+        |c| Slot::Bytes(&mut c.online_settings.embedded_cache, 1 << 20),
+        "Cache of one file of the embedded online store."
+    ),
+    setting!(
+        "online_settings.generation_grace",
+        |c| Slot::Time(&mut c.online_settings.generation_grace, 0, 30 * DAY),
+        "How long an old generation stays readable after a switch."
+    ),
+    setting!(
+        "online_settings.tombstone_retention",
+        |c| Slot::Time(&mut c.online_settings.tombstone_retention, SECOND, 10 * YEAR),
+        "How long the mark of a deleted key is kept."
+    ),
+    setting!("server.listen", |c| Slot::Address(&mut c.server.listen), "Address of the Flight SQL endpoint; port 0 picks a free one."),
+    setting!(
+        "server.tls_cert",
+        |c| Slot::Path(&mut c.server.tls_cert),
+        "Certificate (PEM); needed, with tls_key, to listen beyond this machine.",
+        "server.crt"
+    ),
+    setting!("server.tls_key", |c| Slot::Path(&mut c.server.tls_key), "Private key (PEM) of tls_cert.", "server.key"),
+    setting!(
+        "server.metrics",
+        |c| Slot::OptionalAddress(&mut c.server.metrics),
+        "Address of the Prometheus endpoint (/metrics). Default: none.",
+        "127.0.0.1:9815"
+    ),
+    setting!(
+        "server.shutdown_grace",
+        |c| Slot::Time(&mut c.server.shutdown_grace, 0, HOUR),
+        "How long running statements may go on after a SIGTERM."
+    ),
+    setting!("server.max_sessions", |c| Slot::Count(&mut c.server.max_sessions, 1, 1 << 24), "Sessions at once."),
+    setting!("server.max_prepared", |c| Slot::Count(&mut c.server.max_prepared, 1, 1 << 24), "Prepared statements kept at once."),
+    setting!(
+        "server.max_concurrent_statements",
+        |c| Slot::Count(&mut c.server.max_concurrent_statements, 1, 1 << 16),
+        "Statements that run at once."
+    ),
+    setting!("server.max_statement_bytes", |c| Slot::Bytes(&mut c.server.max_statement_bytes, 1024), "Length of one statement's text."),
+    setting!("server.max_message_bytes", |c| Slot::Bytes(&mut c.server.max_message_bytes, 64 << 10), "Size of one message received."),
+    setting!("server.max_parameter_bytes", |c| Slot::Bytes(&mut c.server.max_parameter_bytes, 1024), "Parameters bound at once."),
+    setting!(
+        "server.handle_ttl",
+        |c| Slot::Time(&mut c.server.handle_ttl, SECOND, 30 * DAY),
+        "A prepared statement or result that nobody asks for is forgotten after this time."
+    ),
+];
+
+impl Setting {
+    pub fn find(name: &str) -> Option<&'static Setting> {
+        SETTINGS.iter().find(|s| s.name == name)
+    }
+
+    /// `REMIGE_SERVER_LISTEN`
+    pub fn variable(&self) -> String {
+        format!("REMIGE_{}", self.name.replace('.', "_").to_uppercase())
+    }
+
+    /// Parses `value` into the setting's place; the error says what the value must be and does not repeat secrets.
+    pub(super) fn set(&self, config: &mut Config, value: &str) -> Result<(), String> {
+        let value = value.trim();
+        let seen = |rule: String| format!("{rule}, not {value:?}");
+        match (self.slot)(config) {
+            Slot::Text(to) if value.is_empty() => Err(format!("must not be empty; leave it out for {to:?}")),
+            Slot::Text(to) => store(to, Ok(value.to_string())),
+            Slot::Store(to) => store(to, check_store(value)),
+            Slot::Address(to) => store(to, check_address(value).map_err(seen)),
+            Slot::OptionalAddress(to) => store(to, check_address(value).map(Some).map_err(seen)),
+            Slot::Path(_) if value.is_empty() => Err("must be a path; leave it out for the default".into()),
+            Slot::Path(to) => store(to, Ok(Some(PathBuf::from(value)))),
+            Slot::Count(to, low, high) => {
+                let parsed = value.replace('_', "").parse().ok().filter(|v| (low..=high).contains(v));
+                store(to, parsed.ok_or_else(|| seen(format!("must be a whole number from {low} to {high}"))))
+            }
+            Slot::Bytes(to, low) => store(
+                to,
+                parse_bytes(value)
+                    .map_err(seen)
+                    .and_then(|v| if v < low { Err(seen(format!("must be at least {}", show_bytes(low)))) } else { Ok(v) }),
+            ),
+            Slot::Time(to, low, high) => store(
+                to,
+                parse_duration(value).map_err(seen).and_then(|v| {
+                    let range = || seen(format!("must be from {} to {}", show_duration(low), show_duration(high)));
+                    if (low..=high).contains(&v) { Ok(v) } else { Err(range()) }
+                }),
+            ),
+        }
+    }
+
+    /// The value as the file would write it; `None`: not set.
+    pub(super) fn toml_value(&self, config: &mut Config) -> Option<String> {
+        match (self.slot)(config) {
+            Slot::Text(v) | Slot::Store(v) | Slot::Address(v) => Some(quoted(v)),
+            Slot::OptionalAddress(v) => v.as_deref().map(quoted),
+            Slot::Path(v) => v.as_ref().map(|p| quoted(&p.to_string_lossy())),
+            Slot::Count(v, ..) => Some(v.to_string()),
+            Slot::Bytes(v, _) => Some(quoted(&show_bytes(*v))),
+            Slot::Time(v, ..) => Some(quoted(&show_duration(*v))),
+        }
+    }
+
+    fn example_value(&self, defaults: &mut Config) -> String {
+        let number = matches!((self.slot)(defaults), Slot::Count(..));
+        match self.example {
+            Some(example) if number => example.to_string(),
+            Some(example) => quoted(example),
+            None => self.toml_value(defaults).unwrap_or_default(),
+        }
+    }
+}
+
+/// The text of a `remige.toml` in which every setting stands as a comment, with its default.
+pub fn example_file() -> String {
+    let mut text = String::from(
+        "# Settings of Remige. A flag wins over an environment variable, that over this file, this file over the default.\n\
+         # Every setting NAME is also a variable REMIGE_NAME (with _ for the dot: REMIGE_SERVER_LISTEN) and a flag --set NAME=VALUE.\n\
+         # Relative paths start at the directory in which remige runs.\n",
+    );
+    let mut defaults = Config::default();
+    let mut section = "";
+    for setting in SETTINGS {
+        let (of, key) = setting.name.split_once('.').unwrap_or(("", setting.name));
+        if of != section {
+            text.push_str(&format!("\n[{of}]\n"));
+            section = of;
+        }
+        text.push_str(&format!("\n# {}\n# {key} = {}\n", setting.meaning, setting.example_value(&mut defaults)));
+    }
+    text
+}
+
+fn store<T>(to: &mut T, value: Result<T, String>) -> Result<(), String> {
+    *to = value?;
+    Ok(())
+}
+
+fn check_store(value: &str) -> Result<String, String> {
+    const SCHEMES: [&str; 4] = ["redis://", "rediss://", "redis+cluster://", "redis+sentinel://"];
+    if value == "embedded" || SCHEMES.iter().any(|s| value.len() > s.len() && value.starts_with(s)) {
+        return Ok(value.to_string());
+    }
+    Err(format!("must be embedded or an address that begins with {}", SCHEMES.join(", ")))
+}
+
+fn check_address(value: &str) -> Result<String, String> {
+    match value.rsplit_once(':') {
+        Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok() => Ok(value.to_string()),
+        _ => Err("must be HOST:PORT such as 127.0.0.1:8815".into()),
+    }
+}
+
+fn quoted(text: &str) -> String {
+    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    /// The names of all fields, as `Debug` shows them.
+    fn fields() -> BTreeSet<String> {
+        let mut section = String::new();
+        let mut names = BTreeSet::new();
+        for line in format!("{:#?}", Config::default()).lines() {
+            let Some((name, rest)) = line.trim_start().split_once(": ") else { continue };
+            match line.len() - line.trim_start().len() {
+                4 if rest.ends_with("Settings {") => section = format!("{name}."),
+                4 => assert!(names.insert(name.to_string())),
+                8 => assert!(names.insert(format!("{section}{name}"))),
+                _ => {}
+            }
+        }
+        names
+    }
+
+    #[test]
+    fn every_field_is_a_setting() {
+        let listed: BTreeSet<String> = SETTINGS.iter().map(|s| s.name.to_string()).collect();
+        assert_eq!(listed, fields());
+        assert_eq!(listed.len(), SETTINGS.len());
+    }
+
+    #[test]
+    fn defaults_keep_their_own_limits() {
+        for setting in SETTINGS {
+            let mut config = Config::default();
+            let Some(shown) = setting.toml_value(&mut config) else { continue };
+            setting.set(&mut config, shown.trim_matches('"')).unwrap_or_else(|e| panic!("{}: {e}", setting.name));
+            assert_eq!(format!("{config:?}"), format!("{:?}", Config::default()), "{}", setting.name);
+        }
+    }
+
+    #[test]
+    fn the_example_file_states_every_setting_and_its_default() {
+        let text: String =
+            example_file().lines().map(|l| if l.contains(" = ") { l.trim_start_matches("# ") } else { l }.to_string() + "\n").collect();
+        let mut loaded = super::super::load_text("remige.toml", &text).unwrap();
+        let mut defaults = Config::default();
+        for setting in SETTINGS {
+            let seen = setting.toml_value(&mut loaded);
+            assert!(seen.is_some(), "{}", setting.name);
+            if setting.example.is_none() {
+                assert_eq!(seen, setting.toml_value(&mut defaults), "{}", setting.name);
+            }
+        }
+    }
+}

@@ -1,0 +1,250 @@
+//! Carries out commands.
+
+use std::any::Any;
+use std::fmt;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use datafusion::arrow::array::{RecordBatch, UInt64Array};
+use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::catalog::Session;
+use datafusion::common::Result as DfResult;
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::logical_expr::{LogicalPlan, UserDefinedLogicalNode};
+use datafusion::physical_expr::EquivalenceProperties;
+use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType};
+use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties, execute_stream};
+use datafusion::physical_planner::{ExtensionPlanner, PhysicalPlanner};
+
+use super::resolve::Resolver;
+use super::write::stream_of;
+use super::{materialize, refresh, table, training};
+use crate::catalog::{CatalogChange, PutMode, Run, Runs};
+use crate::clock::new_id;
+use crate::error::{Error, Result};
+use crate::model::{FeatureView, Table};
+use crate::plan::command::{Command, CommandNode, count_schema};
+use crate::store::offline::TableOptions;
+
+#[derive(Debug)]
+pub struct CommandPlanner {
+    pub resolver: Arc<Resolver>,
+}
+
+#[async_trait]
+impl ExtensionPlanner for CommandPlanner {
+    async fn plan_extension(
+        &self,
+        _planner: &dyn PhysicalPlanner,
+        node: &dyn UserDefinedLogicalNode,
+        _logical: &[&LogicalPlan],
+        inputs: &[Arc<dyn ExecutionPlan>],
+        _session: &dyn Session,
+        _cx: &datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext,
+    ) -> DfResult<Option<Arc<dyn ExecutionPlan>>> {
+        let Some(node) = node.as_any().downcast_ref::<CommandNode>() else { return Ok(None) };
+        let schema = node.command.answer().unwrap_or_else(count_schema);
+        let properties = PlanProperties::new(
+            EquivalenceProperties::new(Arc::clone(&schema)),
+            Partitioning::UnknownPartitioning(1),
+            EmissionType::Final,
+            Boundedness::Bounded,
+        );
+        Ok(Some(Arc::new(CommandExec {
+            command: Arc::clone(&node.command),
+            inputs: inputs.to_vec(),
+            resolver: Arc::clone(&self.resolver),
+            schema,
+            properties: Arc::new(properties),
+        })))
+    }
+}
+
+/// The physical leaf of a command: executing it carries it out.
+struct CommandExec {
+    command: Arc<Command>,
+    inputs: Vec<Arc<dyn ExecutionPlan>>,
+    resolver: Arc<Resolver>,
+    schema: SchemaRef,
+    properties: Arc<PlanProperties>,
+}
+
+impl fmt::Debug for CommandExec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "CommandExec({})", self.command.describe())
+    }
+}
+
+impl DisplayAs for CommandExec {
+    fn fmt_as(&self, _t: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "CommandExec: {}", self.command.describe())
+    }
+}
+
+impl ExecutionPlan for CommandExec {
+    fn name(&self) -> &str {
+        "CommandExec"
+    }
+    fn properties(&self) -> &Arc<PlanProperties> {
+        &self.properties
+    }
+    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
+        self.inputs.iter().collect()
+    }
+    fn apply_expressions(
+        &self,
+        _f: &mut dyn FnMut(&Arc<dyn datafusion::physical_plan::PhysicalExpr>) -> DfResult<datafusion::common::tree_node::TreeNodeRecursion>,
+    ) -> DfResult<datafusion::common::tree_node::TreeNodeRecursion> {
+        Ok(datafusion::common::tree_node::TreeNodeRecursion::Continue)
+    }
+    fn with_new_children(self: Arc<Self>, children: Vec<Arc<dyn ExecutionPlan>>) -> DfResult<Arc<dyn ExecutionPlan>> {
+        Ok(Arc::new(CommandExec {
+            command: Arc::clone(&self.command),
+            inputs: children,
+            resolver: Arc::clone(&self.resolver),
+            schema: Arc::clone(&self.schema),
+            properties: Arc::clone(&self.properties),
+        }))
+    }
+    fn execute(&self, _partition: usize, cx: Arc<TaskContext>) -> DfResult<SendableRecordBatchStream> {
+        let (command, inputs, resolver) = (Arc::clone(&self.command), self.inputs.clone(), Arc::clone(&self.resolver));
+        let work = async move { run(&resolver, &command, inputs, &cx).await };
+        Ok(stream_of(Arc::clone(&self.schema), futures::stream::once(work)))
+    }
+}
+
+/// Something of the session itself, which the session does after planning.
+pub fn is_of_session(c: &Command) -> bool {
+    matches!(c, Command::Use { .. } | Command::Set { .. } | Command::Reset { .. })
+}
+
+async fn run(resolver: &Arc<Resolver>, command: &Command, inputs: Vec<Arc<dyn ExecutionPlan>>, cx: &Arc<TaskContext>) -> Result<RecordBatch> {
+    let services = &resolver.services;
+    let registry = &services.registry;
+    let input = || match inputs.first() {
+        Some(plan) => Ok(execute_stream(Arc::clone(plan), Arc::clone(cx))?),
+        None => Err(Error::internal(format!("{} has no query", command.describe()))),
+    };
+    match command {
+        Command::Nothing { .. } => count(0),
+        Command::Use { .. } | Command::Set { .. } | Command::Reset { .. } => Err(Error::internal("a session carries this out itself")),
+        Command::Change { tables, build, .. } => {
+            // a catalog entry never names a table that is not there; a table that none names does no harm
+            for t in tables {
+                let options = TableOptions { stats_columns: t.stats_columns.clone(), watermark: true, ..Default::default() };
+                services.store.create_table(&t.location, Arc::clone(&t.schema), options).await?;
+            }
+            let done = registry.commit(None, |c| build(c)).await;
+            if let Err(e) = done {
+                for t in tables {
+                    if let Err(second) = services.store.delete_table(&t.location).await {
+                        tracing::warn!(location = t.location, error = %second, "a table that was not needed could not be removed");
+                    }
+                }
+                return Err(e);
+            }
+            count(0)
+        }
+        Command::DropFeatureView { views, build, .. } => {
+            registry.commit(None, |c| build(c)).await?;
+            for view in views {
+                reclaim(resolver, view).await;
+            }
+            count(0)
+        }
+        Command::DropTable { name } => {
+            let t = Arc::clone(resolver.catalog.table(name)?);
+            registry.commit(None, |c| c.table(name).map(|_| vec![CatalogChange::DropTable(name.clone())])).await?;
+            if t.managed {
+                training::reclaim(resolver, &t.location).await;
+            }
+            count(0)
+        }
+        Command::DropTrainingSet { name } => {
+            let t = Arc::clone(resolver.catalog.training_set(name)?);
+            registry.commit(None, |c| c.training_set(name).map(|_| vec![CatalogChange::DropTrainingSet(name.clone())])).await?;
+            training::reclaim(resolver, &t.location).await;
+            count(0)
+        }
+        Command::CreateTableAs { table, or_replace, if_not_exists } => create_table(resolver, table, *or_replace, *if_not_exists, &inputs, input).await,
+        Command::CreateTrainingSet(spec) => count(training::create(resolver, spec, input()?).await?),
+        Command::Rebuild { name } => training::rebuild(resolver, name, cx).await,
+        Command::Refresh { views, range, at } => runs_batch(refresh::run(resolver, views, *range, *at, cx).await?),
+        Command::Materialize { views, full, .. } => runs_batch(materialize::run(resolver, views, *full, cx).await?),
+    }
+}
+
+async fn create_table(
+    resolver: &Arc<Resolver>,
+    table: &Table,
+    or_replace: bool,
+    if_not_exists: bool,
+    inputs: &[Arc<dyn ExecutionPlan>],
+    input: impl Fn() -> Result<SendableRecordBatchStream>,
+) -> Result<RecordBatch> {
+    let services = &resolver.services;
+    let fields = table.columns.iter().map(|c| datafusion::arrow::datatypes::Field::new(&c.name, c.data_type.arrow().clone(), true)).collect::<Vec<_>>();
+    let schema = Arc::new(datafusion::arrow::datatypes::Schema::new(fields));
+    let rows = match inputs.is_empty() {
+        true => {
+            services.store.create_table(&table.location, schema, TableOptions::default()).await?;
+            0
+        }
+        false => table::create_filled(services, &table.location, schema, input()?, new_id()).await?.0,
+    };
+    let old = parking_lot::Mutex::new(None);
+    let done = services
+        .registry
+        .commit(None, |c| {
+            c.schema(&table.name.schema)?;
+            let mode = match c.relation(&table.name) {
+                None => PutMode::Create,
+                Some(_) if if_not_exists => return Ok(vec![]),
+                Some(crate::catalog::Relation::Table(t)) if or_replace => {
+                    *old.lock() = t.managed.then(|| t.location.clone());
+                    PutMode::Replace
+                }
+                Some(r) => return Err(Error::already_exists(format!("{} {} exists already", r.kind(), table.name))),
+            };
+            Ok(vec![CatalogChange::PutTable(table.clone(), mode)])
+        })
+        .await;
+    if let Err(e) = done {
+        services.store.delete_table(&table.location).await?;
+        return Err(e);
+    }
+    let old = old.lock().take();
+    if let Some(location) = old {
+        training::reclaim(resolver, &location).await;
+    }
+    count(rows)
+}
+
+/// Frees what a dropped view version held: its online keys, and its table where no training set pins it.
+async fn reclaim(resolver: &Arc<Resolver>, view: &FeatureView) {
+    if view.online {
+        let freed = async { resolver.services.online().await?.drop_view(&resolver.services.online_view(view)).await };
+        if let Err(e) = freed.await {
+            resolver_notice(resolver, format!("feature view {}: its online rows could not be removed ({}); they are not served", view.versioned_name(), e.message()));
+        }
+    }
+    training::reclaim(resolver, &view.location).await;
+}
+
+fn resolver_notice(resolver: &Resolver, message: String) {
+    use crate::plan::names::Names;
+    resolver.notice(message);
+}
+
+pub fn count(n: u64) -> Result<RecordBatch> {
+    Ok(RecordBatch::try_new(count_schema(), vec![Arc::new(UInt64Array::from(vec![n]))])?)
+}
+
+fn runs_batch(runs: Vec<Run>) -> Result<RecordBatch> {
+    Runs::to_batch(&runs)
+}
+
+/// Kept so that downcasts of plan nodes read the same everywhere.
+pub fn is_command(plan: &dyn Any) -> bool {
+    plan.is::<CommandNode>()
+}

@@ -1,0 +1,139 @@
+//! Source data outside of the warehouse: Parquet, CSV and JSON files, and foreign Delta tables.
+
+use std::sync::Arc;
+
+use datafusion::catalog::TableProvider;
+use datafusion::datasource::file_format::FileFormat;
+use datafusion::datasource::file_format::csv::CsvFormat;
+use datafusion::datasource::file_format::json::JsonFormat;
+use datafusion::datasource::file_format::parquet::ParquetFormat;
+use datafusion::datasource::listing::{ListingOptions, ListingTable, ListingTableConfig, ListingTableUrl};
+use datafusion::arrow::datatypes::{DataType, Field, Schema};
+use futures::TryStreamExt;
+
+use super::resolve::Travel;
+use super::services::Services;
+use crate::error::{Error, Result};
+use crate::model::{PinnedFile, Table};
+
+fn yes(v: &str) -> bool {
+    ["true", "1", "yes", "on"].contains(&v.to_lowercase().as_str())
+}
+
+fn one_byte(key: &str, v: &str) -> Result<u8> {
+    let v = if v == "\\t" { "\t" } else { v };
+    match v.as_bytes() {
+        [b] => Ok(*b),
+        _ => Err(Error::invalid(format!("option {key:?} wants one character, not {v:?}"))),
+    }
+}
+
+const CSV_OPTIONS: [&str; 7] = ["has_header", "delimiter", "quote", "escape", "comment", "null_regex", "newlines_in_values"];
+
+fn format(t: &Table) -> Result<(Arc<dyn FileFormat>, &'static str)> {
+    let known: &[&str] = if t.format == "CSV" { &CSV_OPTIONS } else { &[] };
+    for key in t.options.keys() {
+        let bare = key.rsplit('.').next().unwrap_or(key);
+        if !known.contains(&bare) {
+            let e = Error::invalid(format!("{} has no option {key:?}", t.format)).suggest(bare, known.iter().copied());
+            return Err(if known.is_empty() { e.or_hint(&format!("{} takes no options", t.format)) } else { e.or_hint(&format!("options are {}", known.join(", "))) });
+        }
+    }
+    let option = |name: &str| t.options.iter().find(|(k, _)| k.rsplit('.').next() == Some(name)).map(|(_, v)| v.as_str());
+    Ok(match t.format.as_str() {
+        "PARQUET" => (Arc::new(ParquetFormat::default()), ".parquet"),
+        "JSON" => (Arc::new(JsonFormat::default()), ".json"),
+        "CSV" => {
+            let mut f = CsvFormat::default().with_has_header(option("has_header").is_none_or(yes));
+            if let Some(d) = option("delimiter") {
+                f = f.with_delimiter(one_byte("delimiter", d)?);
+            }
+            if let Some(q) = option("quote") {
+                f = f.with_quote(one_byte("quote", q)?);
+            }
+            if let Some(e) = option("escape") {
+                f = f.with_escape(Some(one_byte("escape", e)?));
+            }
+            if let Some(c) = option("comment") {
+                f = f.with_comment(Some(one_byte("comment", c)?));
+            }
+            if let Some(n) = option("null_regex") {
+                f = f.with_null_regex(Some(n.to_string()));
+            }
+            if let Some(n) = option("newlines_in_values") {
+                f = f.with_newlines_in_values(yes(n));
+            }
+            (Arc::new(f), ".csv")
+        }
+        other => return Err(Error::invalid(format!("external tables are not read as {other}"))),
+    })
+}
+
+/// Opens an external table as it is now.
+pub async fn open(services: &Services, t: &Table, travel: Option<Travel>) -> Result<Arc<dyn TableProvider>> {
+    if t.format == "DELTA" {
+        let (version, at) = match travel {
+            Some(Travel::Version(v)) => (Some(v), None),
+            Some(Travel::Instant(i)) => (None, Some(i)),
+            None => (None, None),
+        };
+        return crate::store::offline::open_foreign_delta(&t.location, version, at).await;
+    }
+    let url = url(t)?;
+    let (format, extension) = format(t)?;
+    // a pattern or one file says by itself which files are meant
+    let extension = if url.is_collection() && url.get_glob().is_none() { extension } else { "" };
+    let mut options = ListingOptions::new(format).with_file_extension(extension);
+    options = options.with_table_partition_cols(t.partition_columns.iter().map(|c| (c.clone(), DataType::Utf8)).collect());
+    let state = &services.base;
+    let schema = match t.columns.is_empty() {
+        true => {
+            let found = list(services, t).await?;
+            if found.is_empty() {
+                return Err(Error::not_found(format!("no {} files at {}", t.format, t.location)).with_hint("check the path; a folder ends with /, and a pattern may hold *"));
+            }
+            options.infer_schema(state, &url).await.map_err(|e| Error::from(e).context(&t.location))?
+        }
+        false => Arc::new(Schema::new(t.columns.iter().map(|c| Field::new(&c.name, c.data_type.arrow().clone(), true)).collect::<Vec<_>>())),
+    };
+    let config = ListingTableConfig::new(url).with_listing_options(options).with_schema(schema);
+    Ok(Arc::new(ListingTable::try_new(config)?))
+}
+
+fn url(t: &Table) -> Result<ListingTableUrl> {
+    ListingTableUrl::parse(&t.location).map_err(|e| Error::from(e).context(format!("location {:?}", t.location)))
+}
+
+async fn list(services: &Services, t: &Table) -> Result<Vec<object_store::ObjectMeta>> {
+    let url = url(t)?;
+    let store = services.runtime.object_store(&url).map_err(|e| {
+        Error::from(e).with_hint("local paths work always; s3://, gs:// and az:// need a build with the cargo feature s3, gcs or azure")
+    })?;
+    let (_, extension) = format(t)?;
+    let extension = if url.is_collection() && url.get_glob().is_none() { extension } else { "" };
+    let stream = url.list_all_files(&services.base, store.as_ref(), extension).await?;
+    match stream.try_collect().await {
+        Ok(found) => Ok(found),
+        Err(datafusion::common::DataFusionError::ObjectStore(e)) if matches!(*e, object_store::Error::NotFound { .. }) => Ok(vec![]),
+        Err(e) => Err(e.into()),
+    }
+}
+
+/// The files of a table and what tells one version of a file from the next.
+pub async fn files(services: &Services, t: &Table) -> Result<Vec<PinnedFile>> {
+    if t.format == "DELTA" {
+        return Ok(vec![]);
+    }
+    let mut out: Vec<PinnedFile> = list(services, t)
+        .await?
+        .into_iter()
+        .map(|m| PinnedFile {
+            table: t.name.to_string(),
+            path: format!("/{}", m.location),
+            size: m.size,
+            fingerprint: m.e_tag.unwrap_or_else(|| m.last_modified.timestamp_micros().to_string()),
+        })
+        .collect();
+    out.sort_by(|a, b| a.path.cmp(&b.path));
+    Ok(out)
+}

@@ -1,0 +1,134 @@
+//! Bulk ingest: a stream into a table or push view, one commit.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use futures::StreamExt;
+
+use super::push::PushSink;
+use super::resolve::Resolver;
+use super::table::{append, create_filled, stored_schema_of};
+use super::training;
+use super::write::stream_of;
+use crate::catalog::{CatalogChange, PutMode, Relation, SYSTEM_SCHEMA};
+use crate::clock::new_id;
+use crate::error::{Error, Result};
+use crate::model::types::ColumnType;
+use crate::model::{About, Column, Name, Table};
+
+/// What bulk ingest does with the target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum IngestMode {
+    /// The table must not exist.
+    Create,
+    /// The table must exist.
+    Append,
+    /// A plain table is replaced.
+    Replace,
+    CreateOrAppend,
+}
+
+pub async fn run(resolver: &Arc<Resolver>, name: &Name, mode: IngestMode, rows: SendableRecordBatchStream, cx: &Arc<TaskContext>) -> Result<u64> {
+    let services = &resolver.services;
+    let catalog = &resolver.catalog;
+    catalog.schema(&name.schema)?;
+    if name.schema == SYSTEM_SCHEMA {
+        return Err(Error::denied("schema system is read-only"));
+    }
+    match catalog.relation(name) {
+        None if mode == IngestMode::Append => Err(catalog.no_relation(name)),
+        None => create(resolver, name, rows, None).await,
+        Some(r) if mode == IngestMode::Create => Err(Error::already_exists(format!("{} {name} exists already", r.kind()))),
+        Some(Relation::FeatureView(series)) => {
+            let Some(view) = series.current() else { return Err(Error::internal(format!("feature view {name} has no versions"))) };
+            if !view.is_push() {
+                return Err(Error::invalid(format!("feature view {name} is computed by its query; rows cannot be ingested"))
+                    .with_hint(format!("REFRESH FEATURE VIEW {name}")));
+            }
+            if mode == IngestMode::Replace {
+                return Err(Error::invalid(format!("feature view {name} cannot be replaced by ingest")).with_hint("append, or DELETE FROM it first"));
+            }
+            let known: Vec<String> = view.visible_columns().into_iter().map(|c| c.name).collect();
+            if let Some(extra) = rows.schema().fields().iter().find(|f| !known.contains(f.name())) {
+                return Err(Error::invalid(format!("feature view {name} has no column {:?}", extra.name()))
+                    .suggest(extra.name(), known.iter().map(String::as_str))
+                    .or_hint(&format!("its columns are {}", known.join(", "))));
+            }
+            PushSink::new(Arc::clone(services), Arc::new(view.clone()), resolver.notice_list()).store(rows, cx).await
+        }
+        Some(Relation::Table(t)) if t.managed && mode == IngestMode::Replace => create(resolver, name, rows, Some(t.location.clone())).await,
+        Some(Relation::Table(t)) if t.managed => {
+            let target = services.store.snapshot(&t.location, None).await?;
+            append(services, t, by_name(rows, target.schema(), name)?, false).await
+        }
+        Some(r) => Err(Error::invalid(format!("{} {name} is not a table that rows can be put into", r.kind()))),
+    }
+}
+
+async fn create(resolver: &Arc<Resolver>, name: &Name, rows: SendableRecordBatchStream, old: Option<String>) -> Result<u64> {
+    let services = &resolver.services;
+    let schema = stored_schema_of(&rows.schema())?;
+    let columns = schema.fields().iter().map(|f| Ok(Column { name: f.name().clone(), data_type: ColumnType::stored(f.data_type())? })).collect::<Result<_>>()?;
+    let table = Table {
+        name: name.clone(),
+        format: "DELTA".into(),
+        location: format!("tables/{}/{}/{}", name.schema, name.name, &new_id()[..8]),
+        managed: true,
+        columns,
+        options: BTreeMap::new(),
+        partition_columns: vec![],
+        about: About::default(),
+        created_at: services.clock.now(),
+    };
+    let (stored, _) = create_filled(services, &table.location, schema, rows, new_id()).await?;
+    let mode = if old.is_some() { PutMode::Replace } else { PutMode::Create };
+    let done = services.registry.commit(None, |c| c.schema(&name.schema).map(|_| vec![CatalogChange::PutTable(table.clone(), mode)])).await;
+    if let Err(e) = done {
+        services.store.delete_table(&table.location).await?;
+        return Err(e);
+    }
+    if let Some(location) = old {
+        training::reclaim(resolver, &location).await;
+    }
+    Ok(stored)
+}
+
+/// Columns in the table's order; missing ones are NULL, unknown ones an error.
+fn by_name(rows: SendableRecordBatchStream, want: &SchemaRef, name: &Name) -> Result<SendableRecordBatchStream> {
+    let have = rows.schema();
+    if let Some(extra) = have.fields().iter().find(|f| want.index_of(f.name()).is_err()) {
+        let known: Vec<&str> = want.fields().iter().map(|f| f.name().as_str()).collect();
+        return Err(Error::invalid(format!("table {name} has no column {:?}", extra.name()))
+            .suggest(extra.name(), known.iter().copied())
+            .or_hint(&format!("its columns are {}", known.join(", "))));
+    }
+    let from: Vec<Option<usize>> = want.fields().iter().map(|f| have.index_of(f.name()).ok()).collect();
+    let want = Arc::clone(want);
+    let out = Arc::clone(&want);
+    let s = rows.map(move |b| {
+        let b = b?;
+        let columns = from
+            .iter()
+            .zip(want.fields())
+            .map(|(i, f)| match i {
+                Some(i) => Arc::clone(b.column(*i)),
+                None => datafusion::arrow::array::new_null_array(f.data_type(), b.num_rows()),
+            })
+            .collect();
+        let schema = datafusion::arrow::datatypes::Schema::new(
+            want.fields()
+                .iter()
+                .zip(&from)
+                .map(|(f, i)| match i {
+                    Some(i) => b.schema().field(*i).clone().with_nullable(true),
+                    None => f.as_ref().clone(),
+                })
+                .collect::<Vec<_>>(),
+        );
+        let made = datafusion::arrow::array::RecordBatch::try_new(Arc::new(schema), columns)?;
+        super::table::stored(&made, &want)
+    });
+    Ok(stream_of(out, s))
+}

@@ -1,0 +1,255 @@
+//! From a statement to a logical plan, and from a logical plan to a physical one: the stock planners with
+//! our relations, wildcards and nodes put in.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::catalog::Session;
+use datafusion::common::{DFSchema, DataFusionError, Result as DfResult};
+use datafusion::execution::context::QueryPlanner;
+use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
+use datafusion::logical_expr::{Expr, LogicalPlan};
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_planner::{DefaultPhysicalPlanner, ExtensionPlanner, PhysicalPlanner};
+use datafusion::scalar::ScalarValue;
+use datafusion::sql::parser::{CopyToSource, Statement as DfStatement};
+use datafusion::sql::sqlparser::ast::{Query, Statement as SqlStatement};
+use futures::FutureExt;
+
+use super::command::CommandPlanner;
+use super::external;
+use super::resolve::{Resolver, Tables};
+use crate::clock::Micros;
+use crate::error::{Error, Result, Span};
+use crate::operator::online_lookup::OnlineLookupPlanner;
+use crate::operator::pit_join::PitJoinPlanner;
+use crate::plan::names::Names;
+use crate::plan::{asof, wildcard};
+use crate::sql::cursor::NameRef;
+use crate::statement::Planning;
+
+/// The physical planner of all statements.
+#[derive(Debug, Default)]
+pub struct Physical {
+    /// For commands; without one they cannot be executed.
+    pub resolver: Option<Arc<Resolver>>,
+}
+
+#[async_trait]
+impl QueryPlanner for Physical {
+    async fn create_physical_plan(&self, plan: &LogicalPlan, session: &dyn Session) -> DfResult<Arc<dyn ExecutionPlan>> {
+        let mut planners: Vec<Arc<dyn ExtensionPlanner + Send + Sync>> = vec![Arc::new(PitJoinPlanner), Arc::new(OnlineLookupPlanner)];
+        if let Some(resolver) = &self.resolver {
+            planners.push(Arc::new(CommandPlanner { resolver: Arc::clone(resolver) }));
+        }
+        DefaultPhysicalPlanner::with_extension_planners(planners).create_physical_plan(plan, session).await
+    }
+}
+
+/// A session state for a statement: its tables, its instant, its schema.
+pub fn state(resolver: &Arc<Resolver>, schema: &str) -> SessionState {
+    let names: Arc<dyn Names> = Arc::clone(resolver) as Arc<dyn Names>;
+    let base = &resolver.services.base;
+    let config = base.config().clone().with_default_catalog_and_schema(crate::sql::cursor::CATALOG, schema);
+    let mut state = SessionStateBuilder::new_from_existing(base.clone())
+        .with_config(config)
+        .with_catalog_list(Arc::new(Tables(Arc::clone(resolver))))
+        .with_relation_planners(vec![Arc::new(asof::Relations { names })])
+        .with_query_planner(Arc::new(Physical { resolver: Some(Arc::clone(resolver)) }))
+        .build();
+    set_instant(&mut state, resolver.instant);
+    state
+}
+
+/// Makes `now()` mean an instant.
+pub fn set_instant(state: &mut SessionState, at: Micros) {
+    let config = Arc::clone(state.config_options());
+    let props = state.execution_props_mut();
+    props.query_execution_start_time = chrono::DateTime::from_timestamp_micros(at);
+    props.config_options = Some(config);
+}
+
+/// Plans a statement of the stock parser: loads its tables, folds its ASOF joins, expands its wildcards.
+pub async fn plan_sql(resolver: &Arc<Resolver>, mut statement: DfStatement, schema: &str) -> Result<LogicalPlan> {
+    let state = state(resolver, schema);
+    with_queries(&mut statement, &mut |q| {
+        asof::fold(q);
+        Ok(())
+    })?;
+    let mut missing = vec![];
+    for reference in state.resolve_table_references(&statement)? {
+        let (s, t) = (reference.schema().unwrap_or(schema).to_string(), reference.table().to_string());
+        if s == "information_schema" || reference.catalog().is_some_and(|c| c != crate::sql::cursor::CATALOG) {
+            continue;
+        }
+        match resolver.load(&s, &t).await {
+            Ok(Some(_)) => {}
+            Ok(None) => missing.push((s, t)),
+            Err(e) => return Err(locate(e, &statement, &t)),
+        }
+    }
+    let plan_query = |q: Query| -> Result<LogicalPlan> {
+        let s = DfStatement::Statement(Box::new(SqlStatement::Query(Box::new(q))));
+        // all tables are loaded: nothing is waited for
+        match state.statement_to_plan(s).now_or_never() {
+            Some(plan) => Ok(plan?),
+            None => Err(Error::internal("planning had to wait for a table")),
+        }
+    };
+    with_queries(&mut statement, &mut |q| wildcard::expand(q, &plan_query))?;
+    let copy = statement.clone();
+    state.statement_to_plan(statement).await.map_err(|e| {
+        let e = Error::from(e);
+        let named = missing.iter().find(|(s, t)| {
+            e.message().contains("not found") && e.message().contains(t.as_str()) && (resolver.schema == *s || e.message().contains(s.as_str()) || schema == s)
+        });
+        match named {
+            Some((s, t)) => {
+                let better = resolver.unknown(s, t).or_span(e.span());
+                locate(better, &copy, t)
+            }
+            None => e,
+        }
+    })
+}
+
+/// Finds the place of a table's name in a statement, for errors that have none.
+fn locate(e: Error, statement: &DfStatement, table: &str) -> Error {
+    use datafusion::sql::sqlparser::ast::{ObjectName, Spanned, Visit, Visitor};
+    if e.span().is_some() {
+        return e;
+    }
+    struct Find<'a>(&'a str, Option<Span>);
+    impl Visitor for Find<'_> {
+        type Break = ();
+        fn pre_visit_relation(&mut self, n: &ObjectName) -> std::ops::ControlFlow<()> {
+            let last = n.0.last().and_then(|p| p.as_ident());
+            if last.is_some_and(|i| i.value == self.0 || i.value.to_lowercase() == self.0) {
+                self.1 = Span::from_sql(n.span());
+                return std::ops::ControlFlow::Break(());
+            }
+            std::ops::ControlFlow::Continue(())
+        }
+    }
+    let mut find = Find(table, None);
+    match statement {
+        DfStatement::Statement(s) => {
+            let _ = s.visit(&mut find);
+        }
+        DfStatement::CopyTo(c) => {
+            if let CopyToSource::Query(q) = &c.source {
+                let _ = q.visit(&mut find);
+            }
+        }
+        DfStatement::Explain(x) => return locate(e, &x.statement, table),
+        _ => {}
+    }
+    e.or_span(find.1)
+}
+
+/// Applies `f` to the queries of a statement (which visit their own subqueries).
+fn with_queries(statement: &mut DfStatement, f: &mut dyn FnMut(&mut Query) -> Result<()>) -> Result<()> {
+    match statement {
+        DfStatement::Statement(s) => sql_queries(s, f),
+        DfStatement::CopyTo(c) => match &mut c.source {
+            CopyToSource::Query(q) => f(q),
+            CopyToSource::Relation(_) => Ok(()),
+        },
+        DfStatement::Explain(e) => with_queries(&mut e.statement, f),
+        _ => Ok(()),
+    }
+}
+
+fn sql_queries(s: &mut SqlStatement, f: &mut dyn FnMut(&mut Query) -> Result<()>) -> Result<()> {
+    match s {
+        SqlStatement::Query(q) => f(q),
+        SqlStatement::Insert(i) => match &mut i.source {
+            Some(q) => f(q),
+            None => Ok(()),
+        },
+        SqlStatement::Explain { statement, .. } => sql_queries(statement, f),
+        _ => Ok(()),
+    }
+}
+
+/// Plans the statements of the dialect.
+pub struct StatementPlanner {
+    pub resolver: Arc<Resolver>,
+    names: Arc<dyn Names>,
+    warnings: Vec<(String, String)>,
+}
+
+impl StatementPlanner {
+    pub fn new(resolver: Arc<Resolver>, warnings: Vec<(String, String)>) -> Self {
+        let names = Arc::clone(&resolver) as Arc<dyn Names>;
+        StatementPlanner { resolver, names, warnings }
+    }
+}
+
+#[async_trait]
+impl Planning for StatementPlanner {
+    fn names(&self) -> &Arc<dyn Names> {
+        &self.names
+    }
+
+    fn now(&self) -> Micros {
+        self.resolver.instant
+    }
+
+    async fn sql(&self, statement: DfStatement, schema: &str) -> Result<LogicalPlan> {
+        plan_sql(&self.resolver, statement, schema).await
+    }
+
+    async fn columns(&self, name: &NameRef) -> Result<SchemaRef> {
+        let full = self.names.name(name);
+        let table = match name.version {
+            Some(crate::sql::cursor::VersionRef::Number(v)) => format!("{}@v{v}", full.name),
+            _ => full.name.clone(),
+        };
+        match self.resolver.load(&full.schema, &table).await? {
+            Some(t) => Ok(t.schema()),
+            None => Err(self.resolver.unknown(&full.schema, &table).or_span(name.span)),
+        }
+    }
+
+    async fn constant(&self, expression: &str) -> Result<ScalarValue> {
+        use datafusion::logical_expr::simplify::SimplifyContext;
+        let schema = DFSchema::empty();
+        let expr = self.names.expression(expression, &schema)?;
+        let bound = match &expr {
+            Expr::Placeholder(p) => self.names.parameter(&p.id).map(|v| Expr::Literal(v, None)),
+            _ => None,
+        };
+        let at = chrono::DateTime::from_timestamp_micros(self.resolver.instant);
+        let cx = SimplifyContext::builder()
+            .with_schema(Arc::new(schema))
+            .with_config_options(Arc::clone(self.resolver.services.base.config_options()))
+            .with_query_execution_start_time(at)
+            .build();
+        let simplifier = datafusion::optimizer::simplify_expressions::ExprSimplifier::new(cx);
+        let expr = simplifier.coerce(bound.unwrap_or(expr), &DFSchema::empty()).and_then(|e| simplifier.simplify(e))?;
+        match expr {
+            Expr::Literal(v, _) => Ok(v),
+            Expr::Placeholder(p) => Err(Error::invalid(format!("parameter {} has no value yet", p.id))),
+            other => Err(Error::invalid(format!("{other} is not a constant"))),
+        }
+    }
+
+    fn warnings(&self) -> Vec<(String, String)> {
+        self.warnings.clone()
+    }
+
+    async fn infer(&self, table: &crate::model::Table) -> Result<SchemaRef> {
+        Ok(external::open(&self.resolver.services, table, None).await?.schema())
+    }
+
+    fn clock_tolerance(&self) -> Micros {
+        self.resolver.services.config.clock_tolerance
+    }
+}
+
+/// Turns a failed physical step into ours.
+pub fn failed(e: DataFusionError) -> Error {
+    Error::from(e)
+}

@@ -1,0 +1,372 @@
+//! REFRESH: evaluates a view's query and replaces a range of its rows, one Delta commit per run
+//! (storage.md, "Refresh").
+
+use std::sync::Arc;
+
+use datafusion::arrow::array::{AsArray, RecordBatch};
+use datafusion::arrow::datatypes::{DataType, TimeUnit, TimestampMicrosecondType};
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, lit};
+use datafusion::physical_plan::execute_stream;
+use datafusion::scalar::ScalarValue;
+use futures::StreamExt;
+
+use super::planner::{plan_sql, state};
+use super::resolve::{Resolver, Scope};
+use super::rows::{Accept, Conform, Counts};
+use super::write::{Sequence, order, sorted, spec, stream_of, with_seq};
+use super::{Services, replace};
+use crate::catalog::{CatalogChange, Run, RunStatus, VersionRef};
+use crate::clock::{Micros, format_micros, new_id};
+use crate::error::{Error, Kind, Result};
+use crate::model::FeatureView;
+use crate::plan::command::Range;
+use crate::plan::feature_table::SEQ;
+use crate::plan::names::Names;
+use crate::store::offline::{Commit, NewFile, Operation, Snapshot};
+
+/// How often a run starts again because somebody else committed to the table meanwhile.
+const MAX_ATTEMPTS: u32 = 10;
+
+/// Runs REFRESH for each view in turn; answers one row of `system.runs` each. Stops at the first failure.
+pub async fn run(resolver: &Arc<Resolver>, views: &[Arc<FeatureView>], range: Range, at: Option<Micros>, cx: &Arc<TaskContext>) -> Result<Vec<Run>> {
+    let mut out = vec![];
+    for view in views {
+        out.push(run_one(resolver, view, range, at, cx).await?);
+    }
+    Ok(out)
+}
+
+/// Records a run around its work: "running" first, then how it ended.
+pub async fn recorded<F>(services: &Services, kind: &str, view: &FeatureView, work: impl FnOnce(Run) -> F) -> Result<Run>
+where
+    F: Future<Output = Result<Run>>,
+{
+    let started = Run {
+        run_id: new_id(),
+        kind: kind.to_string(),
+        object: view.name.to_string(),
+        version: Some(view.version),
+        started_at: services.clock.now(),
+        location: Some(view.location.clone()),
+        process: Some(crate::catalog::runs::this_process()),
+        ..Default::default()
+    };
+    services.runs.start(&started).await?;
+    let ended = work(started.clone()).await;
+    let finished_at = Some(services.clock.now());
+    match ended {
+        Ok(run) => {
+            let run = Run { finished_at, status: RunStatus::Succeeded, ..run };
+            services.runs.finish(&run).await?;
+            Ok(run)
+        }
+        Err(e) => {
+            let failed = Run { finished_at, status: RunStatus::Failed, error: Some(e.to_string()), ..started };
+            if let Err(second) = services.runs.finish(&failed).await {
+                tracing::error!(error = %second, run_id = %failed.run_id, "a failed run could not be recorded");
+            }
+            Err(e)
+        }
+    }
+}
+
+async fn run_one(resolver: &Arc<Resolver>, view: &Arc<FeatureView>, range: Range, at: Option<Micros>, cx: &Arc<TaskContext>) -> Result<Run> {
+    let services = &resolver.services;
+    let instant = at.unwrap_or(resolver.instant);
+    let run = recorded(services, "refresh", view, |run| async move {
+        let mut attempt = 0;
+        loop {
+            attempt += 1;
+            match try_once(resolver, view, range, instant, run.clone(), cx).await {
+                Err(e) if e.kind() == Kind::Conflict && attempt < MAX_ATTEMPTS => {
+                    tracing::info!(view = %view.name, attempt, "the table changed during REFRESH; computing again");
+                }
+                other => return other.map_err(|e| e.context(format!("REFRESH FEATURE VIEW {}", view.name))),
+            }
+        }
+    })
+    .await?;
+    if !matches!(range, Range::FromTo(..)) {
+        filled(resolver, view).await?;
+    }
+    if run.rows_rejected > 0 {
+        resolver.notice(format!(
+            "feature view {}: {} row(s) rejected (NULL key, NULL event timestamp, or more than {} in the future)",
+            view.name,
+            run.rows_rejected,
+            crate::sql::cursor::format_interval(services.config.clock_tolerance).trim_start_matches("INTERVAL ")
+        ));
+    }
+    metrics::counter!(crate::telemetry::REFRESH_ROWS, "view" => view.name.to_string()).increment(run.rows_written);
+    Ok(run)
+}
+
+/// Notes that a version is complete, and lets the bare name move on to it where nothing else is missing.
+pub async fn filled(resolver: &Resolver, view: &FeatureView) -> Result<()> {
+    let (name, version) = (view.name.clone(), view.version);
+    let moved = std::sync::atomic::AtomicBool::new(false);
+    let needed = |c: &crate::catalog::CatalogSnapshot| -> Result<Vec<CatalogChange>> {
+        let series = c.feature_view_series(&name)?;
+        let view = c.feature_view(&name, Some(version))?;
+        let mut changes = vec![];
+        if !series.filled.contains(&version) {
+            changes.push(CatalogChange::MarkFilled(VersionRef::from(view)));
+        }
+        moved.store(false, std::sync::atomic::Ordering::Relaxed);
+        if let Some(change) = takes_over(series, view, true, series.materialized.contains(&version)) {
+            changes.push(change);
+            moved.store(true, std::sync::atomic::Ordering::Relaxed);
+        }
+        Ok(changes)
+    };
+    if needed(resolver.services.registry.snapshot().await?.as_ref())?.is_empty() {
+        return Ok(());
+    }
+    resolver.services.registry.commit(None, needed).await?;
+    if moved.load(std::sync::atomic::Ordering::Relaxed) {
+        resolver.notice(format!("{name} means version v{version} from now on"));
+    }
+    Ok(())
+}
+
+/// The change that makes the bare name mean a newer version, once that is complete, and online where the
+/// old one is (dialect.md, section 2).
+pub fn takes_over(series: &crate::model::FeatureViewSeries, view: &FeatureView, filled: bool, materialized: bool) -> Option<CatalogChange> {
+    let old_online = series.materialized.contains(&series.current) && series.current().is_some_and(|v| v.online);
+    let ready = filled && (!old_online || materialized || !view.online);
+    (ready && view.version > series.current).then(|| CatalogChange::SetCurrentVersion(VersionRef::from(view)))
+}
+
+/// The range of event timestamps that a run replaces; `None`: nothing is there yet to replace.
+fn bounds(view: &FeatureView, base: &Snapshot, range: Range, instant: Micros) -> (Micros, Micros) {
+    match range {
+        _ if view.snapshot => (instant, instant),
+        Range::Full => (Micros::MIN, instant),
+        Range::FromTo(a, b) => (a, b),
+        Range::Incremental => (base.watermark().map_or(Micros::MIN, |w| w.saturating_sub(view.lookback)), instant),
+    }
+}
+
+async fn try_once(resolver: &Arc<Resolver>, view: &Arc<FeatureView>, range: Range, instant: Micros, mut run: Run, cx: &Arc<TaskContext>) -> Result<Run> {
+    let services = &resolver.services;
+    let base = services.store.snapshot(&view.location, None).await?;
+    let (lo, hi) = bounds(view, &base, range, instant);
+    if lo > hi {
+        return Err(Error::invalid(format!("nothing to do: the stored rows reach up to {}, later than the run's instant {}", format_micros(lo), format_micros(hi)))
+            .with_hint("for a back-fill name the range: REFRESH … FROM … TO … AT …"));
+    }
+    let full = range == Range::Full;
+    let (input, numbered) = query(resolver, view, (lo, hi), instant, cx).await?;
+    let accept = Accept { now: instant, tolerance: services.config.clock_tolerance, range: Some((lo, hi)) };
+    let conform = Conform::new(Arc::clone(view), &input.schema(), accept)?;
+    let progress = services.progress.start(&format!("REFRESH {}", view.name), None);
+    let counted = Arc::new(parking_lot::Mutex::new((Counts::default(), None::<Micros>)));
+    let rows = prepare(view, input, conform, numbered.then(|| Sequence::after(base.version())), Arc::clone(&counted), progress);
+
+    let mut by = order(view);
+    by.retain(|c| c != SEQ);
+    if numbered {
+        by.push(SEQ.to_string());
+    } else {
+        by.extend(view.features.iter().map(|f| f.name.clone()));
+    }
+    let mut rows = sorted(rows, &by, cx)?;
+    if !numbered {
+        rows = number(rows, Sequence::after(base.version()));
+    }
+    let old = match full {
+        true => replace::Old::All,
+        false => replace::old_rows(services, view, &base, (lo, hi), cx).await?,
+    };
+    let mut old = old;
+    let mut writer = services.store.writer(&view.location, spec(services, view))?;
+    let mut skipped_same = 0;
+    while let Some(batch) = rows.next().await {
+        let batch = batch?;
+        let fresh = old.unknown(&batch)?;
+        skipped_same += (batch.num_rows() - fresh.num_rows()) as u64;
+        if fresh.num_rows() > 0 {
+            writer.write(&fresh).await?;
+        }
+        tokio::task::consume_budget().await;
+    }
+    let written = writer.rows();
+    let mut adds: Vec<NewFile> = writer.finish().await?;
+    let removes = match old.replaced(services, view, &base, (lo, hi), cx, &mut adds).await {
+        Ok(r) => r,
+        Err(e) => {
+            services.store.discard(&view.location, &adds).await;
+            return Err(e);
+        }
+    };
+    let (counts, newest) = *counted.lock();
+    run.rows_read = counts.read;
+    run.rows_rejected = counts.rejected;
+    run.rows_skipped = counts.skipped + skipped_same;
+    run.rows_written = written;
+    run.bytes_written = adds.iter().map(|f| f.size).sum();
+    run.delta_version = Some(base.version());
+    let watermark = watermark(&base, range, newest, view, lo);
+    let changes_watermark = watermark.is_some() && watermark != base.watermark();
+    if adds.is_empty() && removes.is_empty() && !changes_watermark {
+        return Ok(run);
+    }
+    let operation = if removes.is_empty() { Operation::Append } else { Operation::Overwrite };
+    let commit = Commit { adds: adds.clone(), removes, operation, run_id: Some(run.run_id.clone()), watermark, ..Default::default() };
+    match services.store.commit(&base, commit).await {
+        Ok(s) => run.delta_version = Some(s.version()),
+        Err(e) => {
+            services.store.discard(&view.location, &adds).await;
+            return Err(e);
+        }
+    }
+    Ok(run)
+}
+
+/// W after the run: never backwards, except that FULL starts anew; FROM … TO moves it only where the range
+/// begins at or before it.
+fn watermark(base: &Snapshot, range: Range, newest: Option<Micros>, view: &FeatureView, lo: Micros) -> Option<Micros> {
+    let old = base.watermark();
+    match range {
+        _ if view.snapshot => old.max(newest),
+        Range::Full => newest,
+        Range::Incremental => old.max(newest),
+        Range::FromTo(..) => match old {
+            Some(w) if lo <= w => old.max(newest),
+            other => other,
+        },
+    }
+}
+
+/// Runs the view's query as of an instant. The second value: true where the query has an order of its own,
+/// which then numbers full ties.
+async fn query(resolver: &Arc<Resolver>, view: &FeatureView, range: (Micros, Micros), instant: Micros, cx: &Arc<TaskContext>) -> Result<(SendableRecordBatchStream, bool)> {
+    let Some(text) = &view.query else {
+        return Err(Error::invalid(format!("feature view {} is a push view", view.name)));
+    };
+    let scope = Scope { schema: view.query_schema.clone(), instant, parameters: vec![], notices: resolver.notice_list(), pins: Default::default() };
+    let inner = Resolver::new(Arc::clone(&resolver.services), Arc::clone(&resolver.catalog), scope);
+    let plan = plan_sql(&inner, crate::sql::parse::statement(text)?, &view.query_schema).await?;
+    let ordered = is_ordered(&plan);
+    let plan = if ordered { plan } else { narrowed(plan, view, range)? };
+    let state = state(&inner, &view.query_schema);
+    let physical = state.create_physical_plan(&plan).await?;
+    Ok((execute_stream(physical, Arc::clone(cx))?, ordered))
+}
+
+fn is_ordered(plan: &LogicalPlan) -> bool {
+    match plan {
+        LogicalPlan::Sort(_) => true,
+        LogicalPlan::Limit(l) => is_ordered(&l.input),
+        LogicalPlan::Projection(p) => is_ordered(&p.input),
+        LogicalPlan::SubqueryAlias(a) => is_ordered(&a.input),
+        _ => false,
+    }
+}
+
+/// Filters the query's output by the range, a microsecond wider so that rounding cannot cut; the optimizer
+/// pushes it down only where that changes nothing.
+fn narrowed(plan: LogicalPlan, view: &FeatureView, (lo, hi): (Micros, Micros)) -> Result<LogicalPlan> {
+    let Ok((q, field)) = plan.schema().qualified_field_with_unqualified_name(&view.event_timestamp) else { return Ok(plan) };
+    let utc = match field.data_type() {
+        DataType::Timestamp(TimeUnit::Microsecond | TimeUnit::Nanosecond, Some(_)) => Some("UTC".into()),
+        DataType::Timestamp(TimeUnit::Microsecond | TimeUnit::Nanosecond, None) if view.event_zone.is_none() => None,
+        _ => return Ok(plan),
+    };
+    let column = Expr::Column(datafusion::common::Column::new(q.cloned(), field.name()));
+    // nanoseconds do not reach as far as microseconds
+    let reach = i64::MAX / 1000 - 1;
+    let literal = |m: Micros| lit(ScalarValue::TimestampMicrosecond(Some(m), utc.clone()));
+    let mut filters = vec![];
+    if lo > -reach {
+        filters.push(column.clone().gt_eq(literal(lo - 1)));
+    }
+    if hi < reach {
+        filters.push(column.lt_eq(literal(hi)));
+    }
+    match filters.into_iter().reduce(Expr::and) {
+        // rows without an event timestamp must arrive, to be counted as rejected
+        Some(f) => {
+            let null = Expr::Column(datafusion::common::Column::new(q.cloned(), field.name())).is_null();
+            let keys = view.keys.iter().filter_map(|k| plan.schema().qualified_field_with_unqualified_name(&k.name).ok()).map(|(q, f)| Expr::Column(datafusion::common::Column::new(q.cloned(), f.name())).is_null());
+            let counted = keys.fold(null, |a, b| a.or(b));
+            Ok(LogicalPlanBuilder::from(plan).filter(f.or(counted))?.build()?)
+        }
+        None => Ok(plan),
+    }
+}
+
+/// Conforms a stream, numbers it where asked to, and keeps the counts where the caller finds them.
+pub fn prepare(
+    view: &FeatureView,
+    mut input: SendableRecordBatchStream,
+    mut conform: Conform,
+    mut number: Option<Sequence>,
+    counted: Arc<parking_lot::Mutex<(Counts, Option<Micros>)>>,
+    progress: crate::progress::Task,
+) -> SendableRecordBatchStream {
+    let visible = conform.schema();
+    let schema = if number.is_some() { with_seq(&visible) } else { visible };
+    let out = Arc::clone(&schema);
+    let _ = view;
+    let s = async_stream(out, async move |emit: Emit| {
+        while let Some(batch) = input.next().await {
+            let batch = conform.batch(&batch?)?;
+            *counted.lock() = (conform.counts, conform.newest);
+            progress.advance(batch.num_rows() as u64);
+            if batch.num_rows() > 0 {
+                let batch = match &mut number {
+                    Some(n) => n.add(&batch, &schema)?,
+                    None => batch,
+                };
+                if emit.send(Ok(batch)).await.is_err() {
+                    break;
+                }
+            }
+        }
+        progress.finish();
+        Ok(())
+    });
+    s
+}
+
+/// Adds `_seq` in the order of the stream.
+fn number(mut input: SendableRecordBatchStream, mut seq: Sequence) -> SendableRecordBatchStream {
+    let schema = with_seq(&input.schema());
+    let out = Arc::clone(&schema);
+    async_stream(out, async move |emit: Emit| {
+        while let Some(batch) = input.next().await {
+            if emit.send(seq.add(&batch?, &schema)).await.is_err() {
+                break;
+            }
+        }
+        Ok(())
+    })
+}
+
+type Emit = tokio::sync::mpsc::Sender<Result<RecordBatch>>;
+
+/// A stream made by a task that is ended with it.
+fn async_stream<F, Fut>(schema: datafusion::arrow::datatypes::SchemaRef, body: F) -> SendableRecordBatchStream
+where
+    F: FnOnce(Emit) -> Fut + Send + 'static,
+    Fut: Future<Output = Result<()>> + Send + 'static,
+{
+    let (tx, rx) = tokio::sync::mpsc::channel::<Result<RecordBatch>>(2);
+    let failed = tx.clone();
+    let mut task = tokio::task::JoinSet::new();
+    task.spawn(async move {
+        if let Err(e) = body(tx).await {
+            let _ = failed.send(Err(e)).await;
+        }
+    });
+    let s = futures::stream::unfold((rx, task), |(mut rx, task)| async move { rx.recv().await.map(|b| (b, (rx, task))) });
+    stream_of(schema, s)
+}
+
+/// Greatest event timestamp of a batch.
+pub fn newest(batch: &RecordBatch, column: usize) -> Option<Micros> {
+    let a = batch.column(column).as_primitive_opt::<TimestampMicrosecondType>()?;
+    datafusion::arrow::compute::max(a)
+}

@@ -1,0 +1,370 @@
+//! The resolve step: the one place where names become tables. It runs before planning and does all the
+//! IO that planning needs: the catalog as of the statement, and the snapshots of the tables named.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt::Debug;
+use std::sync::{Arc, Weak};
+
+use async_trait::async_trait;
+use datafusion::catalog::{CatalogProvider, CatalogProviderList, SchemaProvider, TableProvider};
+use datafusion::common::{DFSchema, Result as DfResult};
+use datafusion::datasource::{TableType, ViewTable};
+use datafusion::logical_expr::Expr;
+use datafusion::scalar::ScalarValue;
+use parking_lot::Mutex;
+
+use super::push::PushSink;
+use super::services::Services;
+use super::table::ManagedTable;
+use super::{external, system};
+use crate::catalog::{CatalogSnapshot, Relation, SYSTEM_SCHEMA};
+use crate::clock::Micros;
+use crate::error::{Error, Kind, Result};
+use crate::model::{FeatureView, Name, PinnedFile, PinnedTable, Table};
+use crate::plan::feature_table::FeatureTable;
+use crate::plan::names::Names;
+use crate::sql::cursor::{CATALOG, NameRef, VersionRef};
+use crate::sql::instant::parse_instant;
+use crate::sql::rewrite::TIME_TRAVEL;
+use crate::store::offline::{ScanOptions, Snapshot};
+
+/// Tables and names of one statement.
+pub struct Resolver {
+    me: Weak<Resolver>,
+    pub services: Arc<Services>,
+    pub catalog: Arc<CatalogSnapshot>,
+    pub schema: String,
+    /// The statement's instant: what `now()` means.
+    pub instant: Micros,
+    parameters: Vec<ScalarValue>,
+    notices: Arc<Mutex<Vec<String>>>,
+    /// Versions to read instead of the newest: location -> Delta version (REBUILD).
+    pins: HashMap<String, u64>,
+    loaded: Mutex<Loaded>,
+}
+
+#[derive(Default)]
+struct Loaded {
+    tables: HashMap<(String, String), Option<Arc<dyn TableProvider>>>,
+    features: HashMap<(Name, u32), Arc<FeatureTable>>,
+    snapshots: BTreeMap<String, PinnedTable>,
+    external: BTreeMap<String, Arc<Table>>,
+    /// Views being planned, against cycles.
+    views: Vec<Name>,
+}
+
+impl Debug for Resolver {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Resolver({}, catalog version {})", self.schema, self.catalog.version)
+    }
+}
+
+/// What a resolver is made with.
+pub struct Scope {
+    pub schema: String,
+    pub instant: Micros,
+    pub parameters: Vec<ScalarValue>,
+    pub notices: Arc<Mutex<Vec<String>>>,
+    pub pins: HashMap<String, u64>,
+}
+
+impl Resolver {
+    pub fn new(services: Arc<Services>, catalog: Arc<CatalogSnapshot>, scope: Scope) -> Arc<Self> {
+        Arc::new_cyclic(|me| Resolver {
+            me: me.clone(),
+            services,
+            catalog,
+            schema: scope.schema,
+            instant: scope.instant,
+            parameters: scope.parameters,
+            notices: scope.notices,
+            pins: scope.pins,
+            loaded: Mutex::default(),
+        })
+    }
+
+    pub fn shared(&self) -> Result<Arc<Resolver>> {
+        self.me.upgrade().ok_or_else(|| Error::internal("the statement has ended"))
+    }
+
+    pub fn notice_list(&self) -> Arc<Mutex<Vec<String>>> {
+        Arc::clone(&self.notices)
+    }
+
+    /// The Delta tables that the statement reads, at their versions.
+    pub fn pinned_tables(&self) -> Vec<PinnedTable> {
+        self.loaded.lock().snapshots.values().cloned().collect()
+    }
+
+    /// The plain files that the statement's external tables name.
+    pub async fn pinned_files(&self) -> Result<Vec<PinnedFile>> {
+        let tables: Vec<Arc<Table>> = self.loaded.lock().external.values().cloned().collect();
+        let mut out = vec![];
+        for t in tables {
+            out.extend(external::files(&self.services, &t).await?);
+        }
+        Ok(out)
+    }
+
+    /// A Delta table of ours at the version this statement reads; remembered for the manifest.
+    async fn snapshot(&self, name: String, location: &str, travel: Option<Travel>) -> Result<Snapshot> {
+        let store = &self.services.store;
+        let s = match travel {
+            Some(Travel::Version(v)) => store.snapshot(location, Some(v)).await,
+            Some(Travel::Instant(t)) => store.snapshot_at(location, t).await,
+            None => store.snapshot(location, self.pins.get(location).copied()).await,
+        }
+        .map_err(|e| e.context(&name))?;
+        let pinned = PinnedTable { name, location: location.to_string(), table_id: s.table_id().to_string(), version: s.version() };
+        self.loaded.lock().snapshots.insert(format!("{location}@{}", s.version()), pinned);
+        Ok(s)
+    }
+
+    /// The table of a feature view version, loaded once per statement.
+    pub async fn load_features(&self, view: &FeatureView, travel: Option<Travel>) -> Result<Arc<FeatureTable>> {
+        let key = (view.name.clone(), view.version);
+        if travel.is_none()
+            && let Some(t) = self.loaded.lock().features.get(&key)
+        {
+            return Ok(Arc::clone(t));
+        }
+        let snapshot = self.snapshot(view.versioned_name(), &view.location, travel).await?;
+        let store = &self.services.store;
+        let visible = store.scan_provider(&snapshot, ScanOptions::default())?;
+        let full = store.scan_provider(&snapshot, ScanOptions { hidden: true, ..Default::default() })?;
+        let view = Arc::new(view.clone());
+        let sink: Option<Arc<dyn crate::plan::feature_table::RowSink>> = match view.is_push() && travel.is_none() {
+            true => Some(Arc::new(PushSink::new(Arc::clone(&self.services), Arc::clone(&view), self.notice_list()))),
+            false => None,
+        };
+        let table = Arc::new(FeatureTable { view, snapshot, visible, full, sink });
+        if travel.is_none() {
+            self.loaded.lock().features.insert(key, Arc::clone(&table));
+        }
+        Ok(table)
+    }
+
+    /// Loads a relation by schema and name as the SQL planner asks for it; `None`: there is none, or it is
+    /// a service (whose views are loaded).
+    pub async fn load(&self, schema: &str, table: &str) -> Result<Option<Arc<dyn TableProvider>>> {
+        let key = (schema.to_string(), table.to_string());
+        if let Some(known) = self.loaded.lock().tables.get(&key) {
+            return Ok(known.clone());
+        }
+        let found = self.find(schema, table).await?;
+        self.loaded.lock().tables.insert(key, found.clone());
+        Ok(found)
+    }
+
+    async fn find(&self, schema: &str, table: &str) -> Result<Option<Arc<dyn TableProvider>>> {
+        let (base, travel) = split_travel(table)?;
+        let n = NameRef::from_parts(vec![schema.to_string(), base.to_string()], None)?;
+        let name = Name::new(schema, n.name.clone());
+        if schema == SYSTEM_SCHEMA {
+            return system::table(self, &n.name).await;
+        }
+        let Some(relation) = self.catalog.relation(&name) else { return Ok(None) };
+        let kind = relation.kind();
+        if n.version.is_some() && !matches!(relation, Relation::FeatureView(_)) {
+            return Err(Error::invalid(format!("{kind} {name} has no versions to name with @"))
+                .with_hint(format!("Delta versions are read with {} VERSION AS OF n", name.name)));
+        }
+        let provider: Arc<dyn TableProvider> = match relation {
+            Relation::FeatureView(_) => {
+                let version = match n.version {
+                    Some(VersionRef::Number(v)) => Some(v),
+                    _ => None,
+                };
+                let view = self.catalog.feature_view(&name, version)?;
+                self.load_features(view, travel).await?
+            }
+            Relation::Table(t) if t.managed => {
+                let s = self.snapshot(name.to_string(), &t.location, travel).await?;
+                let read = self.services.store.scan_provider(&s, ScanOptions::default())?;
+                Arc::new(ManagedTable::new(Arc::clone(&self.services), Arc::new((**t).clone()), read, travel.is_none()))
+            }
+            Relation::Table(t) => {
+                if t.format != "DELTA" {
+                    if travel.is_some() {
+                        return Err(Error::invalid(format!("table {name} is stored as {}: only Delta tables can be read in time", t.format)));
+                    }
+                    self.loaded.lock().external.insert(name.to_string(), Arc::new((**t).clone()));
+                }
+                external::open(&self.services, t, travel).await.map_err(|e| e.context(format!("table {name}")))?
+            }
+            Relation::TrainingSet(t) => {
+                let s = self.snapshot(name.to_string(), &t.location, travel).await?;
+                self.services.store.scan_provider(&s, ScanOptions::default())?
+            }
+            Relation::View(v) => {
+                if travel.is_some() {
+                    return Err(Error::invalid(format!("view {name} cannot be read in time")).with_hint("write VERSION AS OF behind the tables that it reads"));
+                }
+                self.view(&name, &v.query, &v.query_schema).await?
+            }
+            Relation::Service(s) => {
+                for item in &s.items {
+                    let view = self.pinned(item)?;
+                    self.load_features(&view, None).await?;
+                }
+                return Ok(None);
+            }
+        };
+        Ok(Some(provider))
+    }
+
+    async fn view(&self, name: &Name, query: &str, schema: &str) -> Result<Arc<dyn TableProvider>> {
+        {
+            let mut l = self.loaded.lock();
+            if l.views.contains(name) {
+                return Err(Error::invalid(format!("view {name} reads itself")).with_hint("change one of the views in the circle"));
+            }
+            l.views.push(name.clone());
+        }
+        let planned = async {
+            let statement = crate::sql::parse::statement(query)?;
+            let plan = Box::pin(super::planner::plan_sql(&self.shared()?, statement, schema)).await?;
+            Ok::<_, Error>(plan)
+        };
+        let plan = planned.await.map_err(|e| Error::new(e.kind(), e.message()).context(format!("view {name}")).or_hint(e.hint().unwrap_or("the view's query no longer works; CREATE OR REPLACE VIEW changes it")));
+        self.loaded.lock().views.pop();
+        Ok(Arc::new(ViewTable::new(plan?, Some(query.to_string()))))
+    }
+
+    /// The error for a name that is nothing, or nothing that can be read as a table.
+    pub fn unknown(&self, schema: &str, table: &str) -> Error {
+        let base = table.split(TIME_TRAVEL).next().unwrap_or(table);
+        let name = Name::new(schema, base.split('@').next().unwrap_or(base));
+        if self.catalog.services.contains_key(&name) {
+            return Error::invalid(format!("feature service {name} is not a table by itself"))
+                .with_hint(format!("join it: FROM labels ASOF JOIN {0} AT labels.ts; or look it up: ONLINE_LOOKUP('{0}', …)", name.name));
+        }
+        if self.catalog.schema(schema).is_err() {
+            return self.catalog.schema(schema).map(|_| ()).err().unwrap_or_else(|| Error::not_found(format!("schema {schema:?} does not exist")));
+        }
+        if schema == SYSTEM_SCHEMA {
+            return Error::not_found(format!("table system.{base} does not exist"))
+                .suggest(base, system::TABLES.iter().copied())
+                .or_hint(&format!("schema system has {}", system::TABLES.join(", ")));
+        }
+        self.catalog.no_relation(&name)
+    }
+}
+
+/// Where in time a Delta table is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Travel {
+    Version(u64),
+    Instant(Micros),
+}
+
+fn split_travel(table: &str) -> Result<(&str, Option<Travel>)> {
+    let Some((name, when)) = table.split_once(TIME_TRAVEL) else { return Ok((table, None)) };
+    let travel = match when.split_at_checked(1) {
+        Some(("v", n)) => Travel::Version(n.parse().map_err(|_| Error::invalid(format!("{n:?} is not a version")))?),
+        Some(("t", t)) => Travel::Instant(parse_instant(t)?.micros),
+        _ => return Err(Error::internal("a time travel mark is broken")),
+    };
+    Ok((name, Some(travel)))
+}
+
+impl Names for Resolver {
+    fn catalog(&self) -> &Arc<CatalogSnapshot> {
+        &self.catalog
+    }
+
+    fn schema(&self) -> &str {
+        &self.schema
+    }
+
+    fn feature_table(&self, view: &FeatureView) -> Result<Arc<FeatureTable>> {
+        let key = (view.name.clone(), view.version);
+        self.loaded.lock().features.get(&key).cloned().ok_or_else(|| Error::internal(format!("the table of {} was not loaded", view.versioned_name())))
+    }
+
+    fn expression(&self, text: &str, schema: &DFSchema) -> Result<Expr> {
+        let parsed = crate::sql::parse::expression(text)?;
+        Ok(self.services.base.create_logical_expr_from_sql_expr(
+            datafusion::sql::sqlparser::ast::ExprWithAlias { expr: parsed, alias: None },
+            schema,
+        )?)
+    }
+
+    fn parameter(&self, placeholder: &str) -> Option<ScalarValue> {
+        let n: usize = placeholder.strip_prefix('$')?.parse().ok()?;
+        self.parameters.get(n.checked_sub(1)?).cloned()
+    }
+
+    fn notice(&self, message: String) {
+        let mut list = self.notices.lock();
+        if !list.contains(&message) {
+            list.push(message);
+        }
+    }
+}
+
+/// The catalog as the SQL planner and information_schema see it.
+#[derive(Debug)]
+pub struct Tables(pub Arc<Resolver>);
+
+impl CatalogProviderList for Tables {
+    fn register_catalog(&self, _name: String, _catalog: Arc<dyn CatalogProvider>) -> Option<Arc<dyn CatalogProvider>> {
+        None
+    }
+    fn catalog_names(&self) -> Vec<String> {
+        vec![CATALOG.to_string()]
+    }
+    fn catalog(&self, name: &str) -> Option<Arc<dyn CatalogProvider>> {
+        (name == CATALOG).then(|| Arc::new(Tables(Arc::clone(&self.0))) as Arc<dyn CatalogProvider>)
+    }
+}
+
+impl CatalogProvider for Tables {
+    fn schema_names(&self) -> Vec<String> {
+        self.0.catalog.schemas.keys().cloned().collect()
+    }
+    fn schema(&self, name: &str) -> Option<Arc<dyn SchemaProvider>> {
+        self.0.catalog.schema(name).ok()?;
+        Some(Arc::new(SchemaTables { resolver: Arc::clone(&self.0), schema: name.to_string() }))
+    }
+}
+
+#[derive(Debug)]
+struct SchemaTables {
+    resolver: Arc<Resolver>,
+    schema: String,
+}
+
+#[async_trait]
+impl SchemaProvider for SchemaTables {
+    fn table_names(&self) -> Vec<String> {
+        if self.schema == SYSTEM_SCHEMA {
+            return system::TABLES.iter().map(|t| t.to_string()).collect();
+        }
+        let of = |n: &&Name| n.schema == self.schema && !self.resolver.catalog.services.contains_key(*n);
+        self.resolver.catalog.relation_names().filter(of).map(|n| n.name.clone()).collect()
+    }
+
+    async fn table(&self, name: &str) -> DfResult<Option<Arc<dyn TableProvider>>> {
+        Ok(self.resolver.load(&self.schema, name).await?)
+    }
+
+    async fn table_type(&self, name: &str) -> DfResult<Option<TableType>> {
+        let n = Name::new(&self.schema, name);
+        Ok(match self.resolver.catalog.relation(&n) {
+            Some(Relation::View(_)) => Some(TableType::View),
+            Some(Relation::Service(_)) => None,
+            Some(_) => Some(TableType::Base),
+            None => (self.schema == SYSTEM_SCHEMA && system::TABLES.contains(&name)).then_some(TableType::View),
+        })
+    }
+
+    fn table_exist(&self, name: &str) -> bool {
+        self.table_names().iter().any(|t| t == name)
+    }
+}
+
+/// True for an error that says "this name is nothing".
+pub fn is_missing(e: &Error) -> bool {
+    e.kind() == Kind::NotFound && e.message().contains("not found")
+}

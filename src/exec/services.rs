@@ -1,0 +1,122 @@
+//! The handles of one open warehouse: stores, registry, limits. One per process and warehouse.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
+use datafusion::execution::memory_pool::{FairSpillPool, TrackConsumersPool};
+use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
+use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
+use datafusion::prelude::SessionConfig;
+use tokio::sync::OnceCell;
+
+use crate::catalog::{Registry, Runs};
+use crate::clock::Clock;
+use crate::config::{Config, OnlineSettings};
+use crate::error::Result;
+use crate::model::FeatureView;
+use crate::operator::online_lookup::{LookupContext, LookupHandle};
+use crate::progress::Progress;
+use crate::store::offline::OfflineStore;
+use crate::store::online::{OnlineStore, OnlineView, connect};
+
+const TOP_CONSUMERS: std::num::NonZeroUsize = std::num::NonZeroUsize::MIN.saturating_add(4);
+
+#[derive(Debug)]
+pub struct Services {
+    pub config: Config,
+    pub clock: Clock,
+    pub progress: Progress,
+    pub store: Arc<OfflineStore>,
+    pub registry: Arc<Registry>,
+    pub runs: Arc<Runs>,
+    pub runtime: Arc<RuntimeEnv>,
+    online: OnceCell<Arc<dyn OnlineStore>>,
+    /// State without tables: functions, rules, limits. Statements clone it.
+    pub base: SessionState,
+}
+
+impl Services {
+    pub async fn open(config: Config, clock: Clock, progress: Progress) -> Result<Arc<Self>> {
+        let store = OfflineStore::open(&config.warehouse, clock.clone()).await?;
+        let registry = Registry::open(Arc::clone(&store)).await?;
+        let runs = Runs::open(Arc::clone(&store)).await?;
+        let mut disk = DiskManagerBuilder::default();
+        if let Some(dir) = &config.spill_dir {
+            disk = disk.with_mode(DiskManagerMode::Directories(vec![dir.clone()]));
+        }
+        let pool = TrackConsumersPool::new(FairSpillPool::new(config.memory_limit), TOP_CONSUMERS);
+        let runtime = RuntimeEnvBuilder::new().with_memory_pool(Arc::new(pool)).with_disk_manager_builder(disk).build_arc()?;
+        let base = base_state(&config, Arc::clone(&runtime));
+        let services = Services { config, clock, progress, store, registry, runs, runtime, online: OnceCell::new(), base };
+        let settled = services.runs.settle(|run| { let runs = Arc::clone(&services.runs); async move { runs.judge(&run).await } }).await?;
+        if settled > 0 {
+            tracing::warn!(runs = settled, "settled runs that an earlier process left unfinished");
+        }
+        Ok(Arc::new(services))
+    }
+
+    /// The online store; connects at first use.
+    pub async fn online(&self) -> Result<Arc<dyn OnlineStore>> {
+        let open = || connect(&self.config.online, self.store.local_dir(), &self.config.online_settings, self.clock.clone());
+        self.online.get_or_try_init(open).await.cloned()
+    }
+
+    pub fn online_view(&self, view: &FeatureView) -> OnlineView {
+        OnlineView { warehouse_id: self.store.warehouse_id().to_string(), online_id: view.online_id }
+    }
+}
+
+/// What ONLINE_LOOKUP needs at execution.
+#[derive(Debug)]
+struct Lookups {
+    store: Arc<dyn OnlineStore>,
+    services: Arc<Services>,
+}
+
+#[async_trait]
+impl LookupContext for Lookups {
+    fn store(&self) -> Arc<dyn OnlineStore> {
+        Arc::clone(&self.store)
+    }
+    fn clock(&self) -> Clock {
+        self.services.clock.clone()
+    }
+    fn settings(&self) -> OnlineSettings {
+        self.services.config.online_settings.clone()
+    }
+    fn online_view(&self, view: &FeatureView) -> OnlineView {
+        self.services.online_view(view)
+    }
+    async fn table_is_empty(&self, view: &FeatureView) -> Result<bool> {
+        Ok(self.services.store.snapshot(&view.location, None).await?.files().is_empty())
+    }
+}
+
+/// The extension that makes lookups possible in a statement.
+pub async fn lookups(services: &Arc<Services>) -> Result<Arc<LookupHandle>> {
+    let store = services.online().await?;
+    Ok(Arc::new(LookupHandle(Arc::new(Lookups { store, services: Arc::clone(services) }))))
+}
+
+fn base_state(config: &Config, runtime: Arc<RuntimeEnv>) -> SessionState {
+    let mut c = SessionConfig::new()
+        .with_target_partitions(config.threads.max(1))
+        .with_batch_size(config.batch_size)
+        .with_information_schema(true)
+        .with_default_catalog_and_schema(crate::sql::cursor::CATALOG, &config.schema)
+        .with_create_default_catalog_and_schema(false);
+    let o = c.options_mut();
+    o.sql_parser.collect_spans = true;
+    // ORDER BY of a subquery on the left of a point-in-time join is the order of the result
+    o.sql_parser.enable_subquery_sort_elimination = false;
+    o.execution.time_zone = Some("+00:00".into());
+    o.execution.parquet.pushdown_filters = false;
+    SessionStateBuilder::new()
+        .with_config(c)
+        .with_runtime_env(runtime)
+        .with_default_features()
+        .with_query_planner(Arc::new(super::planner::Physical::default()))
+        .with_optimizer_rule(Arc::new(crate::plan::pit_rules::PushLabelFilters::default()))
+        .build()
+}

@@ -1,0 +1,188 @@
+//! Tables made by CREATE TABLE: plain Delta tables in the warehouse.
+
+use std::fmt;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use datafusion::arrow::array::RecordBatch;
+use datafusion::arrow::compute::{CastOptions, cast_with_options};
+use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use datafusion::catalog::{Session, TableProvider};
+use datafusion::common::{Result as DfResult, Statistics};
+use datafusion::datasource::TableType;
+use datafusion::datasource::sink::{DataSink, DataSinkExec};
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::logical_expr::dml::InsertOp;
+use datafusion::logical_expr::{Expr, TableProviderFilterPushDown};
+use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan};
+use futures::StreamExt;
+
+use super::Services;
+use super::rows::to_instants;
+use crate::clock::new_id;
+use crate::error::{Error, Result};
+use crate::model::Table;
+use crate::store::offline::{Commit, NewFile, Operation, Snapshot, TableOptions, WriteSpec};
+
+/// A managed table at one Delta version.
+#[derive(Debug)]
+pub struct ManagedTable {
+    services: Arc<Services>,
+    table: Arc<Table>,
+    read: Arc<dyn TableProvider>,
+    writable: bool,
+}
+
+impl ManagedTable {
+    pub fn new(services: Arc<Services>, table: Arc<Table>, read: Arc<dyn TableProvider>, writable: bool) -> Self {
+        ManagedTable { services, table, read, writable }
+    }
+}
+
+#[async_trait]
+impl TableProvider for ManagedTable {
+    fn schema(&self) -> SchemaRef {
+        self.read.schema()
+    }
+    fn table_type(&self) -> TableType {
+        TableType::Base
+    }
+    async fn scan(&self, state: &dyn Session, projection: Option<&Vec<usize>>, filters: &[Expr], limit: Option<usize>) -> DfResult<Arc<dyn ExecutionPlan>> {
+        self.read.scan(state, projection, filters, limit).await
+    }
+    fn supports_filters_pushdown(&self, filters: &[&Expr]) -> DfResult<Vec<TableProviderFilterPushDown>> {
+        self.read.supports_filters_pushdown(filters)
+    }
+    fn statistics(&self) -> Option<Statistics> {
+        self.read.statistics()
+    }
+    async fn insert_into(&self, _state: &dyn Session, input: Arc<dyn ExecutionPlan>, op: InsertOp) -> DfResult<Arc<dyn ExecutionPlan>> {
+        if !self.writable {
+            return Err(Error::invalid(format!("table {}: an old version cannot be written", self.table.name)).into());
+        }
+        if op == InsertOp::Replace {
+            return Err(Error::not_built("REPLACE INTO").into());
+        }
+        let sink = Append { services: Arc::clone(&self.services), table: Arc::clone(&self.table), schema: self.read.schema(), overwrite: op == InsertOp::Overwrite };
+        Ok(Arc::new(DataSinkExec::new(input, Arc::new(sink), None)))
+    }
+}
+
+struct Append {
+    services: Arc<Services>,
+    table: Arc<Table>,
+    schema: SchemaRef,
+    overwrite: bool,
+}
+
+impl fmt::Debug for Append {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Append({})", self.table.name)
+    }
+}
+
+impl DisplayAs for Append {
+    fn fmt_as(&self, _t: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "insert into {}", self.table.name)
+    }
+}
+
+#[async_trait]
+impl DataSink for Append {
+    fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+    async fn write_all(&self, data: SendableRecordBatchStream, _cx: &Arc<TaskContext>) -> DfResult<u64> {
+        Ok(append(&self.services, &self.table, data, self.overwrite).await?)
+    }
+}
+
+/// Appends a stream (columns by position) to a managed table in one commit, or replaces its rows.
+pub async fn append(services: &Services, table: &Table, data: SendableRecordBatchStream, overwrite: bool) -> Result<u64> {
+    let what = || format!("table {}", table.name);
+    let base = services.store.snapshot(&table.location, None).await?;
+    let (rows, adds) = write(services, &table.location, Arc::clone(base.schema()), data).await.map_err(|e| e.context(what()))?;
+    let removes = if overwrite { base.files().iter().map(|f| f.path.clone()).collect() } else { vec![] };
+    if adds.is_empty() && removes.is_empty() {
+        return Ok(0);
+    }
+    let operation = if overwrite { Operation::Overwrite } else { Operation::Append };
+    let commit = Commit { adds: adds.clone(), removes, operation, run_id: Some(new_id()), ..Default::default() };
+    let done = if overwrite { services.store.commit(&base, commit).await } else { services.store.append(&base, commit).await };
+    if let Err(e) = done {
+        services.store.discard(&table.location, &adds).await;
+        return Err(e.context(what()));
+    }
+    Ok(rows)
+}
+
+/// Streams rows into data files of a table; nothing is visible yet.
+pub async fn write(services: &Services, location: &str, schema: SchemaRef, mut data: SendableRecordBatchStream) -> Result<(u64, Vec<NewFile>)> {
+    let spec = WriteSpec {
+        target_file_rows: services.config.target_file_rows,
+        row_group_rows: services.config.row_group_rows,
+        memory: Some(Arc::clone(&services.runtime.memory_pool)),
+        ..WriteSpec::plain(Arc::clone(&schema))
+    };
+    let mut writer = services.store.writer(location, spec)?;
+    while let Some(batch) = data.next().await {
+        let batch = stored(&batch?, &schema)?;
+        if batch.num_rows() > 0 {
+            writer.write(&batch).await?;
+        }
+    }
+    let rows = writer.rows();
+    Ok((rows, writer.finish().await?))
+}
+
+/// A batch in the stored types of a table, columns by position.
+pub fn stored(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
+    let strict = CastOptions { safe: false, ..Default::default() };
+    let columns = batch
+        .columns()
+        .iter()
+        .zip(schema.fields())
+        .map(|(c, f)| {
+            if c.data_type() == f.data_type() {
+                return Ok(Arc::clone(c));
+            }
+            match (c.data_type(), f.data_type()) {
+                (DataType::Timestamp(..) | DataType::Date32 | DataType::Date64, DataType::Timestamp(..)) => to_instants(c, None, f.name()),
+                (_, want) => cast_with_options(c, want, &strict).map_err(|e| Error::from(e).context(format!("column {:?}", f.name()))),
+            }
+        })
+        .collect::<Result<Vec<_>>>()?;
+    Ok(RecordBatch::try_new(Arc::clone(schema), columns)?)
+}
+
+/// The stored schema of a result: declared types, all columns nullable.
+pub fn stored_schema_of(schema: &Schema) -> Result<SchemaRef> {
+    let fields = schema
+        .fields()
+        .iter()
+        .map(|f| Ok(Field::new(f.name(), crate::model::types::ColumnType::stored(f.data_type())?.into(), true)))
+        .collect::<Result<Vec<_>>>()?;
+    Ok(Arc::new(Schema::new(fields)))
+}
+
+/// Makes a new Delta table from a stream: version 0 is empty, version 1 holds the rows.
+pub async fn create_filled(services: &Services, location: &str, schema: SchemaRef, data: SendableRecordBatchStream, run_id: String) -> Result<(u64, Snapshot)> {
+    let base = services.store.create_table(location, Arc::clone(&schema), TableOptions::default()).await?;
+    let filled = async {
+        let (rows, adds) = write(services, location, schema, data).await?;
+        if adds.is_empty() {
+            return Ok((0, base.clone()));
+        }
+        let commit = Commit { adds, operation: Operation::Append, run_id: Some(run_id), ..Default::default() };
+        Ok((rows, services.store.commit(&base, commit).await?))
+    };
+    match filled.await {
+        Ok(done) => Ok(done),
+        Err(e) => {
+            if let Err(second) = services.store.delete_table(location).await {
+                tracing::warn!(location, error = %second, "a half-made table could not be removed");
+            }
+            Err(e)
+        }
+    }
+}

@@ -1,1 +1,0 @@
-//! Key and row codecs.

@@ -1,0 +1,165 @@
+use std::fmt;
+use std::sync::{Arc, Weak};
+
+use async_trait::async_trait;
+use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::catalog::Session;
+use datafusion::common::Result as DfResult;
+use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
+use datafusion::logical_expr::{LogicalPlan, UserDefinedLogicalNode};
+use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
+use datafusion::physical_plan::execution_plan::{CardinalityEffect, ReplaceChildrenOptions};
+use datafusion::physical_plan::metrics::{ExecutionPlanMetricsSet, MetricsSet};
+use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, ExecutionPlanProperties, PlanProperties};
+use datafusion::physical_planner::{ExtensionPlanner, PhysicalPlanner};
+use parking_lot::Mutex;
+
+use super::{LookupHandle, stream};
+use crate::clock::{Clock, Micros};
+use crate::error::Error;
+use crate::plan::online_lookup::{LookupItem, OnlineLookupNode, describe_at, describe_item};
+
+/// Plans [`OnlineLookupNode`]; goes into the query planner's list of extension planners.
+#[derive(Debug, Default)]
+pub struct OnlineLookupPlanner;
+
+#[async_trait]
+impl ExtensionPlanner for OnlineLookupPlanner {
+    async fn plan_extension(
+        &self,
+        _planner: &dyn PhysicalPlanner,
+        node: &dyn UserDefinedLogicalNode,
+        _logical: &[&LogicalPlan],
+        inputs: &[Arc<dyn ExecutionPlan>],
+        session: &dyn Session,
+        _context: &PhysicalPlanningContext,
+    ) -> DfResult<Option<Arc<dyn ExecutionPlan>>> {
+        let Some(node) = node.as_any().downcast_ref::<OnlineLookupNode>() else { return Ok(None) };
+        let [input] = inputs else { return Err(Error::internal("an online lookup has exactly one input").into()) };
+        let store = session.config().get_extension::<LookupHandle>().map(|h| h.0.store().describe());
+        let schema = Arc::clone(node.schema.inner());
+        Ok(Some(Arc::new(OnlineLookupExec::new(Arc::clone(input), node.items.clone(), node.at, schema, store))))
+    }
+}
+
+/// Adds features from the online store to each input row, in order.
+#[derive(Debug)]
+pub struct OnlineLookupExec {
+    input: Arc<dyn ExecutionPlan>,
+    items: Arc<[LookupItem]>,
+    at: Option<Micros>,
+    store: Option<String>,
+    properties: Arc<PlanProperties>,
+    metrics: ExecutionPlanMetricsSet,
+    /// What `now` means in the running query. A plan may run again: a new task is a new query.
+    instant: Mutex<Option<(Weak<TaskContext>, Micros)>>,
+}
+
+impl OnlineLookupExec {
+    fn new(input: Arc<dyn ExecutionPlan>, items: Vec<LookupItem>, at: Option<Micros>, schema: SchemaRef, store: Option<String>) -> Self {
+        // The input's columns come first, so its orderings hold as they are.
+        let orderings = input.equivalence_properties().oeq_class().iter().cloned().collect::<Vec<_>>();
+        let properties = PlanProperties::new(
+            EquivalenceProperties::new_with_orderings(schema, orderings),
+            input.output_partitioning().clone(),
+            input.pipeline_behavior(),
+            input.boundedness(),
+        );
+        OnlineLookupExec {
+            input,
+            items: items.into(),
+            at,
+            store,
+            properties: Arc::new(properties),
+            metrics: ExecutionPlanMetricsSet::new(),
+            instant: Mutex::default(),
+        }
+    }
+
+    fn instant(&self, task: &Arc<TaskContext>, clock: &Clock) -> Micros {
+        let mut held = self.instant.lock();
+        match &*held {
+            Some((known, at)) if std::ptr::eq(known.as_ptr(), Arc::as_ptr(task)) => *at,
+            _ => {
+                let at = clock.now();
+                *held = Some((Arc::downgrade(task), at));
+                at
+            }
+        }
+    }
+}
+
+impl DisplayAs for OnlineLookupExec {
+    fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter) -> fmt::Result {
+        let names: Vec<_> = self.input.schema().fields().iter().map(|f| f.name().clone()).collect();
+        let items: Vec<_> = self.items.iter().map(|i| describe_item(i, &names)).collect();
+        let store = self.store.as_deref().unwrap_or("unknown");
+        write!(f, "OnlineLookupExec: {}, at={}, store={store}", items.join("; "), describe_at(self.at))
+    }
+}
+
+impl ExecutionPlan for OnlineLookupExec {
+    fn name(&self) -> &str {
+        "OnlineLookupExec"
+    }
+
+    fn properties(&self) -> &Arc<PlanProperties> {
+        &self.properties
+    }
+
+    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
+        vec![&self.input]
+    }
+
+    fn maintains_input_order(&self) -> Vec<bool> {
+        vec![true]
+    }
+
+    /// Splitting the requests would cost their order and more round trips.
+    fn benefits_from_input_partitioning(&self) -> Vec<bool> {
+        vec![false]
+    }
+
+    fn apply_expressions(&self, _: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> DfResult<TreeNodeRecursion>) -> DfResult<TreeNodeRecursion> {
+        Ok(TreeNodeRecursion::Continue)
+    }
+
+    fn replace_children(
+        self: Arc<Self>,
+        mut children: Vec<Arc<dyn ExecutionPlan>>,
+        _: ReplaceChildrenOptions,
+    ) -> DfResult<Arc<dyn ExecutionPlan>> {
+        let (Some(input), true) = (children.pop(), children.is_empty()) else {
+            return Err(Error::internal("an online lookup has exactly one input").into());
+        };
+        Ok(Arc::new(OnlineLookupExec::new(input, self.items.to_vec(), self.at, self.schema(), self.store.clone())))
+    }
+
+    fn with_new_children(self: Arc<Self>, children: Vec<Arc<dyn ExecutionPlan>>) -> DfResult<Arc<dyn ExecutionPlan>> {
+        use datafusion::physical_plan::execution_plan::ChildrenPropertiesMode;
+        self.replace_children(children, ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute))
+    }
+
+    fn execute(&self, partition: usize, task: Arc<TaskContext>) -> DfResult<SendableRecordBatchStream> {
+        let handle =
+            task.session_config().get_extension::<LookupHandle>().ok_or_else(|| Error::internal("the session has no online store"))?;
+        let at = self.at.unwrap_or_else(|| self.instant(&task, &handle.0.clock()));
+        let input = self.input.execute(partition, Arc::clone(&task))?;
+        let lookup = stream::Lookup::new(&handle.0, &self.items, at, self.schema(), &task, &self.metrics, partition)?;
+        Ok(lookup.stream(input))
+    }
+
+    fn metrics(&self) -> Option<MetricsSet> {
+        Some(self.metrics.clone_inner())
+    }
+
+    fn supports_limit_pushdown(&self) -> bool {
+        true
+    }
+
+    fn cardinality_effect(&self) -> CardinalityEffect {
+        CardinalityEffect::Equal
+    }
+}

@@ -1,0 +1,246 @@
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use datafusion::arrow::array::{Array, ArrayRef, RecordBatch, StringArray, TimestampMicrosecondArray, UInt32Array};
+use datafusion::arrow::compute::take;
+use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::common::DataFusionError;
+use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::physical_plan::metrics::{BaselineMetrics, Count, ExecutionPlanMetricsSet, MetricBuilder, RecordOutput};
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use futures::{StreamExt, TryStreamExt, stream};
+
+use super::LookupContext;
+use crate::clock::{Micros, stopwatch};
+use crate::config::OnlineSettings;
+use crate::error::{Error, Result};
+use crate::model::codec::{EncodedKey, Row, RowDecoder, cast_to_key_types, encode_keys, key};
+use crate::model::live::{is_live, narrow};
+use crate::model::{Column, FeatureView};
+use crate::plan::online_lookup::{LookupItem, NOT_FOUND, NULL_VALUE, OUTSIDE_MAX_AGE, PRESENT};
+use crate::store::online::{KeysOf, OnlineStore, OnlineView, RowsOf};
+
+/// One partition of a running lookup.
+pub(super) struct Lookup {
+    context: Arc<dyn LookupContext>,
+    store: Arc<dyn OnlineStore>,
+    settings: OnlineSettings,
+    items: Vec<Item>,
+    at: Micros,
+    schema: SchemaRef,
+    /// Time spent waiting for the store.
+    waited: Duration,
+    rows: usize,
+    memory: MemoryReservation,
+    metrics: Metrics,
+}
+
+struct Metrics {
+    baseline: BaselineMetrics,
+    lookups: Count,
+    keys: Count,
+    hits: Count,
+    round_trips: Count,
+}
+
+struct Item {
+    view: Arc<FeatureView>,
+    online: OnlineView,
+    key_inputs: Vec<usize>,
+    decoder: RowDecoder,
+    schemas: Vec<u32>,
+}
+
+/// The distinct keys of a batch, and which of them each row asks for.
+struct Requested {
+    keys: Vec<EncodedKey>,
+    /// Index into `keys`; `keys.len()` for a NULL key.
+    slots: Vec<u32>,
+}
+
+impl Requested {
+    fn new(encoded: Vec<Option<EncodedKey>>) -> Self {
+        let mut seen: HashMap<EncodedKey, u32> = HashMap::with_capacity(encoded.len());
+        let mut slots = Vec::with_capacity(encoded.len());
+        for key in encoded {
+            slots.push(match key {
+                Some(key) => {
+                    let next = seen.len() as u32;
+                    *seen.entry(key).or_insert(next)
+                }
+                None => u32::MAX,
+            });
+        }
+        let count = seen.len() as u32;
+        slots.iter_mut().for_each(|s| *s = (*s).min(count));
+        let mut keys: Vec<_> = seen.into_iter().collect();
+        keys.sort_unstable_by_key(|(_, slot)| *slot);
+        Requested { keys: keys.into_iter().map(|(key, _)| key).collect(), slots }
+    }
+
+    /// Values per slot as values per row.
+    fn expand(&self, values: ArrayRef) -> Result<ArrayRef> {
+        if self.slots.iter().enumerate().all(|(row, slot)| row == *slot as usize) {
+            return Ok(values.slice(0, self.slots.len()));
+        }
+        Ok(take(&values, &UInt32Array::from(self.slots.clone()), None)?)
+    }
+}
+
+impl Lookup {
+    pub fn new(
+        context: &Arc<dyn LookupContext>,
+        items: &[LookupItem],
+        at: Micros,
+        schema: SchemaRef,
+        task: &TaskContext,
+        metrics: &ExecutionPlanMetricsSet,
+        partition: usize,
+    ) -> Result<Self> {
+        let counter = |name: &'static str| MetricBuilder::new(metrics).counter(name, partition);
+        Ok(Lookup {
+            context: Arc::clone(context),
+            store: context.store(),
+            settings: context.settings(),
+            items: items.iter().map(|i| Item::new(i, &**context)).collect::<Result<_>>()?,
+            at,
+            schema,
+            waited: Duration::ZERO,
+            rows: 0,
+            memory: MemoryConsumer::new(format!("OnlineLookup[{partition}]")).register(task.memory_pool()),
+            metrics: Metrics {
+                baseline: BaselineMetrics::new(metrics, partition),
+                lookups: counter("lookups"),
+                keys: counter("keys"),
+                hits: counter("hits"),
+                round_trips: counter("store_round_trips"),
+            },
+        })
+    }
+
+    pub fn stream(self, input: SendableRecordBatchStream) -> SendableRecordBatchStream {
+        let schema = Arc::clone(&self.schema);
+        let batches = stream::try_unfold((self, input), |(mut lookup, mut input)| async move {
+            let Some(batch) = input.next().await.transpose()? else { return Ok(None) };
+            let out = lookup.batch(&batch).await?;
+            Ok::<_, DataFusionError>(Some((out, (lookup, input))))
+        });
+        Box::pin(RecordBatchStreamAdapter::new(schema, batches.into_stream()))
+    }
+
+    async fn batch(&mut self, batch: &RecordBatch) -> Result<RecordBatch> {
+        self.rows += batch.num_rows();
+        if self.rows > self.settings.max_keys {
+            return Err(Error::exhausted(format!("a lookup may ask for {} keys at most", self.settings.max_keys))
+                .with_hint("ask in several lookups, or use an ASOF JOIN for bulk reads"));
+        }
+        let requested = self.items.iter().map(|i| i.requested(batch)).collect::<Result<Vec<_>>>()?;
+        let key_bytes: usize = requested.iter().flat_map(|r| &r.keys).map(|k| k.stored().len() + size_of::<EncodedKey>()).sum();
+        self.memory.try_resize(key_bytes)?;
+        let found = self.read(&requested).await?;
+        let row_bytes: usize = found.iter().flat_map(|f| &f.rows).flatten().map(|r| r.len()).sum();
+        // Rows as stored, and once more as columns.
+        self.memory.try_resize(key_bytes + 2 * row_bytes)?;
+
+        let mut columns = batch.columns().to_vec();
+        for ((item, requested), found) in self.items.iter().zip(&requested).zip(&found) {
+            if found.pointer.is_none() && !self.context.table_is_empty(&item.view).await? {
+                let name = &item.view.name;
+                return Err(Error::invalid(format!("feature view {name} was never materialized"))
+                    .with_hint(format!("MATERIALIZE FEATURE VIEW {name}")));
+            }
+            let (arrays, hits) =
+                item.columns(requested, found, self.at).map_err(|e| e.context(format!("feature view {}", item.view.name)))?;
+            self.metrics.hits.add(hits);
+            columns.extend(arrays);
+        }
+        self.metrics.lookups.add(batch.num_rows());
+        let out = RecordBatch::try_new(Arc::clone(&self.schema), columns)?;
+        self.memory.free();
+        Ok(out.record_output(&self.metrics.baseline))
+    }
+
+    async fn read(&mut self, requested: &[Requested]) -> Result<Vec<RowsOf>> {
+        let requests: Vec<_> = self
+            .items
+            .iter()
+            .zip(requested)
+            .map(|(item, r)| KeysOf { view: &item.online, keys: r.keys.iter().map(EncodedKey::stored).collect() })
+            .collect();
+        let deadline = Duration::from_micros(self.settings.lookup_deadline.max(0) as u64);
+        let watch = stopwatch();
+        let answer = tokio::time::timeout(deadline.saturating_sub(self.waited), self.store.get_batch(&requests)).await;
+        self.waited += watch.elapsed();
+        self.metrics.round_trips.add(1);
+        self.metrics.keys.add(requests.iter().map(|r| r.keys.len()).sum());
+        let found = answer.map_err(|_| {
+            Error::unavailable(format!("the online store {} did not answer within {} ms", self.store.describe(), deadline.as_millis()))
+        })??;
+        let whole = found.len() == requests.len() && found.iter().zip(&requests).all(|(f, r)| f.rows.len() == r.keys.len());
+        if whole { Ok(found) } else { Err(Error::internal(format!("the online store {} left keys out", self.store.describe()))) }
+    }
+}
+
+impl Item {
+    fn new(item: &LookupItem, context: &dyn LookupContext) -> Result<Self> {
+        let schemas = context.row_schemas(&item.view);
+        let features = item.features.iter().filter_map(|f| item.view.features.get(*f));
+        let wanted: Vec<_> = features.map(|f| Column { name: f.name.clone(), data_type: f.data_type.clone() }).collect();
+        Ok(Item {
+            view: Arc::clone(&item.view),
+            online: context.online_view(&item.view),
+            key_inputs: item.key_inputs.clone(),
+            decoder: RowDecoder::new(&schemas, &wanted)?,
+            schemas: schemas.into_iter().map(|(id, _)| id).collect(),
+        })
+    }
+
+    fn requested(&self, batch: &RecordBatch) -> Result<Requested> {
+        let columns: Vec<_> = self.key_inputs.iter().map(|i| Arc::clone(batch.column(*i))).collect();
+        let columns = cast_to_key_types(&columns, &self.view.keys)?;
+        Ok(Requested::new(encode_keys(&columns)?))
+    }
+
+    /// Features, event timestamp and status per input row, and how many rows were live.
+    fn columns(&self, requested: &Requested, found: &RowsOf, at: Micros) -> Result<(Vec<ArrayRef>, usize)> {
+        let mut ttl = self.view.ttl;
+        if let Some(pointer) = &found.pointer {
+            if !self.schemas.contains(&pointer.schema_id) {
+                return Err(Error::conflict(format!("its rows have schema {}, which this catalog does not know", pointer.schema_id))
+                    .with_hint("try again; if it persists, MATERIALIZE it"));
+            }
+            // A TTL made longer reaches further back only when the rows are loaded anew.
+            ttl = narrow(ttl, pointer.ttl);
+        }
+        let name = |slot: usize| requested.keys.get(slot).map_or(String::new(), |k| key::display(k.stored()));
+        // The last slot stands for NULL keys.
+        let mut rows = vec![None; requested.keys.len() + 1];
+        let mut status = vec![NOT_FOUND; rows.len()];
+        for (slot, (key, bytes)) in requested.keys.iter().zip(&found.rows).enumerate() {
+            let Some(bytes) = bytes else { continue };
+            let row = Row::parse(bytes).map_err(|e| e.context(format!("key {}", name(slot))))?;
+            if row.tombstone || !row.belongs_to(key) || row.prefix.event_ts > at {
+                continue;
+            }
+            if is_live(row.prefix.event_ts, at, ttl) {
+                status[slot] = PRESENT;
+                rows[slot] = Some(row);
+            } else {
+                status[slot] = OUTSIDE_MAX_AGE;
+            }
+        }
+        let mut arrays = self.decoder.decode(&rows, name)?;
+        for (slot, s) in status.iter_mut().enumerate() {
+            if *s == PRESENT && !arrays.is_empty() && arrays.iter().all(|a| a.is_null(slot)) {
+                *s = NULL_VALUE;
+            }
+        }
+        let times: TimestampMicrosecondArray = rows.iter().map(|r| r.map(|r| r.prefix.event_ts)).collect();
+        arrays.push(Arc::new(times.with_timezone("UTC")));
+        let hits = requested.slots.iter().filter(|s| rows[**s as usize].is_some()).count();
+        arrays.push(Arc::new(StringArray::from(status)));
+        Ok((arrays.into_iter().map(|a| requested.expand(a)).collect::<Result<_>>()?, hits))
+    }
+}

@@ -1,0 +1,146 @@
+//! Sessions, tables and columns for the tests of this module.
+
+use std::sync::{Arc, LazyLock};
+
+use async_trait::async_trait;
+use datafusion::arrow::array::*;
+use datafusion::arrow::compute::{cast, concat_batches};
+use datafusion::arrow::datatypes::{DataType, Field, Schema, TimeUnit};
+use datafusion::catalog::Session;
+use datafusion::common::Result;
+use datafusion::datasource::{MemTable, provider_as_source};
+use datafusion::execution::context::QueryPlanner;
+use datafusion::execution::runtime_env::RuntimeEnv;
+use datafusion::execution::{SessionState, SessionStateBuilder};
+use datafusion::logical_expr::{Expr, Extension, LogicalPlan, LogicalPlanBuilder};
+use datafusion::physical_plan::{ExecutionPlan, collect, displayable};
+use datafusion::physical_planner::{DefaultPhysicalPlanner, PhysicalPlanner};
+use datafusion::prelude::{SessionConfig, col};
+
+use super::order::KeepInputOrder;
+use super::planner::PitJoinPlanner;
+use crate::plan::pit_join::{MatchOp, PitItem, PitJoinNode};
+use crate::plan::pit_rules::PushLabelFilters;
+
+#[derive(Debug)]
+struct Planner;
+
+#[async_trait]
+impl QueryPlanner for Planner {
+    async fn create_physical_plan(&self, plan: &LogicalPlan, session: &dyn Session) -> Result<Arc<dyn ExecutionPlan>> {
+        DefaultPhysicalPlanner::with_extension_planners(vec![Arc::new(PitJoinPlanner)]).create_physical_plan(plan, session).await
+    }
+}
+
+pub static RUNTIME: LazyLock<tokio::runtime::Runtime> = LazyLock::new(|| tokio::runtime::Runtime::new().unwrap());
+
+pub fn session(batch_size: usize, runtime: Arc<RuntimeEnv>) -> SessionState {
+    let config = SessionConfig::new().with_batch_size(batch_size).with_target_partitions(3);
+    SessionStateBuilder::new_with_default_features()
+        .with_config(config)
+        .with_runtime_env(runtime)
+        .with_query_planner(Arc::new(Planner))
+        .with_optimizer_rule(Arc::new(PushLabelFilters))
+        .with_physical_optimizer_rule(Arc::new(KeepInputOrder))
+        .build()
+}
+
+/// Cuts a batch into partitions and batches at the given rows.
+pub fn partitions(batch: &RecordBatch, partitions: usize, batch_rows: usize) -> Vec<Vec<RecordBatch>> {
+    let rows = batch.num_rows();
+    let part_rows = rows.div_ceil(partitions).max(1);
+    (0..partitions)
+        .map(|p| {
+            let (start, end) = ((p * part_rows).min(rows), ((p + 1) * part_rows).min(rows));
+            (start..end).step_by(batch_rows).map(|s| batch.slice(s, batch_rows.min(end - s))).collect()
+        })
+        .collect()
+}
+
+pub fn scan(name: &str, parts: Vec<Vec<RecordBatch>>, schema: Arc<Schema>) -> LogicalPlan {
+    let table = MemTable::try_new(schema, parts).unwrap();
+    LogicalPlanBuilder::scan(name, provider_as_source(Arc::new(table)), None).unwrap().build().unwrap()
+}
+
+/// One partition, one batch.
+pub fn table(name: &str, columns: Vec<(&str, ArrayRef)>) -> LogicalPlan {
+    let batch = batch(columns);
+    let schema = batch.schema();
+    scan(name, vec![vec![batch]], schema)
+}
+
+pub fn batch(columns: Vec<(&str, ArrayRef)>) -> RecordBatch {
+    let fields: Vec<Field> = columns.iter().map(|(n, a)| Field::new(*n, a.data_type().clone(), true)).collect();
+    RecordBatch::try_new(Arc::new(Schema::new(fields)), columns.into_iter().map(|c| c.1).collect()).unwrap()
+}
+
+/// `l.at >= <view>.ts` without keys, tie-break or TTL.
+pub fn item(view: &str) -> PitItem {
+    PitItem {
+        keys: vec![],
+        at: col("l.at"),
+        time: col(format!("{view}.ts")),
+        created: None,
+        seq: None,
+        known_by: None,
+        ttl: None,
+        op: MatchOp::AtOrBefore,
+        inner: false,
+        round_to_micros: true,
+        features_only: false,
+        description: format!("{view}@v1"),
+    }
+}
+
+pub fn on(view: &str, keys: &[(&str, &str)]) -> PitItem {
+    let keys: Vec<(Expr, Expr)> = keys.iter().map(|(l, r)| (col(format!("l.{l}")), col(format!("{view}.{r}")))).collect();
+    PitItem { keys, ..item(view) }
+}
+
+pub fn join(labels: LogicalPlan, views: Vec<LogicalPlan>, items: Vec<PitItem>) -> crate::error::Result<LogicalPlan> {
+    Ok(LogicalPlan::Extension(Extension { node: Arc::new(PitJoinNode::try_new(labels, views, items)?) }))
+}
+
+pub async fn run_in(state: &SessionState, plan: &LogicalPlan) -> Result<RecordBatch> {
+    let physical = state.create_physical_plan(plan).await?;
+    let batches = collect(Arc::clone(&physical), state.task_ctx()).await?;
+    let limit = state.config().batch_size();
+    assert!(batches.iter().all(|b| b.num_rows() <= limit), "a batch is too large");
+    Ok(concat_batches(&physical.schema(), &batches)?)
+}
+
+pub async fn run(plan: &LogicalPlan) -> RecordBatch {
+    run_in(&session(8192, Arc::default()), plan).await.unwrap()
+}
+
+/// The optimized logical and physical plan as text.
+pub async fn explain(plan: &LogicalPlan) -> (String, String) {
+    let state = session(8192, Arc::default());
+    let logical = state.optimize(plan).unwrap();
+    let physical = state.create_physical_plan(plan).await.unwrap();
+    (logical.display_indent().to_string(), displayable(physical.as_ref()).indent(false).to_string())
+}
+
+pub fn ints(batch: &RecordBatch, column: &str) -> Vec<Option<i64>> {
+    let column = cast(batch.column_by_name(column).unwrap(), &DataType::Int64).unwrap();
+    column.as_primitive::<datafusion::arrow::datatypes::Int64Type>().iter().collect()
+}
+
+pub fn int(v: impl IntoIterator<Item = impl Into<Option<i64>>>) -> ArrayRef {
+    Arc::new(v.into_iter().map(Into::into).collect::<Int64Array>())
+}
+
+pub fn text(v: impl IntoIterator<Item = impl Into<Option<&'static str>>>) -> ArrayRef {
+    Arc::new(v.into_iter().map(Into::into).collect::<StringArray>())
+}
+
+/// Microseconds, UTC.
+pub fn us(v: impl IntoIterator<Item = impl Into<Option<i64>>>) -> ArrayRef {
+    stamp(v, TimeUnit::Microsecond, Some("UTC"))
+}
+
+pub fn stamp(v: impl IntoIterator<Item = impl Into<Option<i64>>>, unit: TimeUnit, zone: Option<&str>) -> ArrayRef {
+    let numbers = int(v);
+    let instants = cast(&numbers, &DataType::Timestamp(unit, zone.map(|_| "UTC".into()))).unwrap();
+    cast(&instants, &DataType::Timestamp(unit, zone.map(Into::into))).unwrap()
+}

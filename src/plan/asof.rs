@@ -1,0 +1,638 @@
+//! Plans every form of ASOF JOIN into one point-in-time join node (dialect.md, section 3).
+//!
+//! Before planning, `fold` puts each ASOF join into a nested join of its own, so that the SQL planner
+//! hands it to us (`RelationPlanner`) with name resolution already at our service.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use datafusion::common::{Column, DFSchema, DataFusionError, Result as DfResult, Span as DfSpan, TableReference};
+use datafusion::datasource::provider_as_source;
+use datafusion::logical_expr::planner::{PlannedRelation, RelationPlanner, RelationPlannerContext, RelationPlanning};
+use datafusion::logical_expr::utils::split_conjunction_owned;
+use datafusion::logical_expr::{BinaryExpr, Expr, Extension, LogicalPlan, LogicalPlanBuilder, Operator, TableScan};
+use datafusion::sql::sqlparser::ast::{
+    Expr as SqlExpr, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, Join, JoinOperator, Query, SetExpr, Spanned, TableAlias, TableFactor,
+    TableWithJoins, Value, VisitMut, VisitorMut,
+};
+
+use super::asof_keys::{by_name, check_instant, default_instant, interval_micros, label_columns};
+use super::feature_table::{FeatureTable, SEQ, as_feature_table};
+use super::names::{Names, reference};
+use super::pit_join::{MatchOp, PitItem, PitJoinNode};
+use super::target::{Target, TargetItem};
+use super::{lookup, service};
+use crate::error::{Error, Result, Span};
+use crate::model::live::narrow;
+use crate::sql::asof::MARKER;
+
+/// Takes the joins and table functions of the dialect out of the SQL planner's hands.
+#[derive(Debug)]
+pub struct Relations {
+    pub names: Arc<dyn Names>,
+}
+
+impl RelationPlanner for Relations {
+    fn plan_relation(&self, relation: TableFactor, cx: &mut dyn RelationPlannerContext) -> DfResult<RelationPlanning> {
+        let names = self.names.as_ref();
+        match relation {
+            TableFactor::NestedJoin { mut table_with_joins, alias } if ends_asof(&table_with_joins) => {
+                let Some(join) = table_with_joins.joins.pop() else {
+                    return Ok(RelationPlanning::Original(Box::new(TableFactor::NestedJoin { table_with_joins, alias })));
+                };
+                let left = match table_with_joins.joins.is_empty() {
+                    true => table_with_joins.relation,
+                    false => TableFactor::NestedJoin { table_with_joins, alias: None },
+                };
+                let left = cx.plan(left)?;
+                let place = join_span(&join);
+                let plan = plan_join(names, left, join, cx).map_err(|e| DataFusionError::from(e.or_span(place)))?;
+                Ok(RelationPlanning::Planned(Box::new(PlannedRelation::new(plan, alias))))
+            }
+            TableFactor::Table { name, alias, args: Some(args), .. } if lookup::is_lookup(&name) => {
+                let place = Span::from_sql(name.span());
+                let plan = lookup::plan(names, args.args, alias.as_ref(), cx).map_err(|e| DataFusionError::from(e.or_span(place)))?;
+                let columns = alias.filter(|a| !a.columns.is_empty());
+                Ok(RelationPlanning::Planned(Box::new(PlannedRelation::new(plan, columns))))
+            }
+            other => Ok(RelationPlanning::Original(Box::new(other))),
+        }
+    }
+}
+
+impl Span {
+    /// The place of a syntax node; `None` where the parser kept none.
+    pub fn from_sql(span: datafusion::sql::sqlparser::tokenizer::Span) -> Option<Span> {
+        DfSpan::try_from_sqlparser_span(span).map(Span::from)
+    }
+}
+
+fn ends_asof(t: &TableWithJoins) -> bool {
+    matches!(t.joins.last().map(|j| &j.join_operator), Some(JoinOperator::AsOf { .. }))
+}
+
+fn join_span(join: &Join) -> Option<Span> {
+    match &join.relation {
+        TableFactor::Table { name, .. } => Span::from_sql(name.span()),
+        other => Span::from_sql(other.span()),
+    }
+}
+
+/// Puts every ASOF join of a query into a nested join whose last join it is.
+pub fn fold(query: &mut Query) {
+    struct Folder;
+    impl VisitorMut for Folder {
+        type Break = ();
+        fn pre_visit_query(&mut self, q: &mut Query) -> ControlFlow<()> {
+            fold_body(&mut q.body);
+            ControlFlow::Continue(())
+        }
+        fn pre_visit_table_factor(&mut self, t: &mut TableFactor) -> ControlFlow<()> {
+            if let TableFactor::NestedJoin { table_with_joins, .. } = t
+                && (table_with_joins.joins.len() > 1 || !ends_asof(table_with_joins))
+            {
+                fold_joins(table_with_joins);
+            }
+            ControlFlow::Continue(())
+        }
+    }
+    let _ = query.visit(&mut Folder);
+}
+
+fn fold_body(body: &mut SetExpr) {
+    match body {
+        SetExpr::Select(s) => s.from.iter_mut().for_each(fold_joins),
+        SetExpr::SetOperation { left, right, .. } => {
+            fold_body(left);
+            fold_body(right);
+        }
+        _ => {}
+    }
+}
+
+fn fold_joins(t: &mut TableWithJoins) {
+    let Some(last) = t.joins.iter().rposition(|j| matches!(j.join_operator, JoinOperator::AsOf { .. })) else { return };
+    let rest = t.joins.split_off(last + 1);
+    let asof = t.joins.pop();
+    fold_joins(t);
+    let relation = t.relation.clone();
+    let mut inner = TableWithJoins { relation, joins: std::mem::take(&mut t.joins) };
+    inner.joins.extend(asof);
+    t.relation = TableFactor::NestedJoin { table_with_joins: Box::new(inner), alias: None };
+    t.joins = rest;
+}
+
+/// The clauses of one join, as syntax.
+struct Clauses {
+    kind: String,
+    matching: Option<SqlExpr>,
+    on: Option<SqlExpr>,
+    using: Vec<Ident>,
+    at: Option<SqlExpr>,
+    known_by: Option<SqlExpr>,
+    within: Option<SqlExpr>,
+    roles: Vec<(Ident, SqlExpr)>,
+}
+
+fn clauses(join: &Join) -> Result<Clauses> {
+    let broken = || Error::internal("an ASOF join lost its clauses");
+    let JoinOperator::AsOf { match_condition: SqlExpr::Function(f), .. } = &join.join_operator else {
+        return Err(broken());
+    };
+    let (FunctionArguments::List(list), true) = (&f.args, f.name.to_string() == MARKER) else { return Err(broken()) };
+    let mut args = list.args.iter().map(|a| match a {
+        FunctionArg::Unnamed(FunctionArgExpr::Expr(e)) => Ok(e.clone()),
+        other => Err(Error::syntax(format!("unexpected {other} in an ASOF join"))),
+    });
+    let mut next = || args.next().unwrap_or_else(|| Err(broken()));
+    let kind = match next()? {
+        SqlExpr::Value(v) => match v.value {
+            Value::SingleQuotedString(s) => s,
+            _ => return Err(broken()),
+        },
+        _ => return Err(broken()),
+    };
+    let mut optional = || {
+        next().map(|e| match e {
+            SqlExpr::Value(v) if v.value == Value::Null => None,
+            e => Some(e),
+        })
+    };
+    let (matching, on, using) = (optional()?, optional()?, optional()?);
+    let (at, known_by, within) = (optional()?, optional()?, optional()?);
+    let using = match using {
+        None => vec![],
+        Some(SqlExpr::Tuple(list)) => list.into_iter().map(identifier).collect::<Result<_>>()?,
+        Some(SqlExpr::Nested(e)) => vec![identifier(*e)?],
+        Some(e) => vec![identifier(e)?],
+    };
+    let mut roles = vec![];
+    for role in args {
+        match role? {
+            SqlExpr::BinaryOp { left, op: datafusion::sql::sqlparser::ast::BinaryOperator::Eq, right } => roles.push((identifier(*left)?, *right)),
+            other => {
+                return Err(Error::syntax(format!("FOR wants key = column, not {other}")).or_span(Span::from_sql(other.span())));
+            }
+        }
+    }
+    Ok(Clauses { kind, matching, on, using, at, known_by, within, roles })
+}
+
+fn identifier(e: SqlExpr) -> Result<Ident> {
+    match e {
+        SqlExpr::Identifier(i) => Ok(i),
+        other => Err(Error::syntax(format!("expected a column's name, found {other}")).or_span(Span::from_sql(other.span()))),
+    }
+}
+
+/// The right side, with what is known of it.
+struct Right {
+    plan: LogicalPlan,
+    table: Option<(FeatureTable, TableReference)>,
+}
+
+fn plan_join(names: &dyn Names, left: LogicalPlan, join: Join, cx: &mut dyn RelationPlannerContext) -> Result<LogicalPlan> {
+    let c = clauses(&join)?;
+    if let TableFactor::Table { name, alias, args: None, .. } = &join.relation {
+        let r = cx.object_name_to_table_reference(name.clone())?;
+        let n = reference(&r)?;
+        if n.name.contains(crate::sql::rewrite::TIME_TRAVEL) {
+            // a Delta version of a feature view is read as the view, at that version
+        } else if names.catalog().services.contains_key(&names.name(&n)) {
+            let Some(target) = Target::find(names, &n)? else { return Err(super::names::unknown("feature service", &n)) };
+            let shown = alias.as_ref().map_or(target.name.name.clone(), |a| cx.normalize_ident(a.name.clone()));
+            return plan_service(names, left, target, shown, c, cx);
+        }
+    }
+    let right = right_side(join.relation, cx)?;
+    let name = match &right.table {
+        Some((t, _)) => t.view.name.name.clone(),
+        None => "the right side".into(),
+    };
+    let schema = left.schema().join(right.plan.schema()).map_err(|e| {
+        Error::from(e).with_hint("give one side another alias: ASOF JOIN view AS other_name")
+    })?;
+    // split ON into equalities and inequalities
+    let mut equal: Vec<(Expr, Expr)> = vec![];
+    let mut unequal: Vec<(Expr, MatchOp, Expr)> = vec![];
+    if let Some(on) = &c.on {
+        let on = cx.sql_to_expr(on.clone(), &schema)?;
+        for part in split_conjunction_owned(on) {
+            match condition(part, left.schema(), right.plan.schema())? {
+                (l, None, r) => equal.push((l, r)),
+                (l, Some(op), r) => unequal.push((l, op, r)),
+            }
+        }
+    }
+    for ident in &c.using {
+        let key = cx.normalize_ident(ident.clone());
+        let r = right.plan.schema().qualified_field_with_unqualified_name(&key).map_err(Error::from)?;
+        equal.push((by_name(&left, &key, "join column")?, Expr::Column(Column::from(r))));
+    }
+    if let Some(m) = &c.matching {
+        if !unequal.is_empty() {
+            return Err(Error::syntax("an inequality stands in MATCH_CONDITION or in ON, not in both"));
+        }
+        let m = strip_nested(m.clone());
+        let shown = m.to_string();
+        let parts = split_conjunction_owned(cx.sql_to_expr(m, &schema)?);
+        match (parts.len(), parts.into_iter().next()) {
+            (1, Some(one)) => match condition(one, left.schema(), right.plan.schema())? {
+                (l, Some(op), r) => unequal.push((l, op, r)),
+                _ => return Err(match_hint(&shown)),
+            },
+            _ => return Err(match_hint(&shown)),
+        }
+    }
+    let inner_by_default = c.matching.is_none() && !unequal.is_empty();
+    let inner = c.kind == "inner" || (c.kind == "default" && inner_by_default);
+    let within = within(names, &c.within, cx, left.schema())?;
+    match (unequal.len(), &right.table) {
+        (0, Some((table, qualifier))) => {
+            if c.matching.is_some() {
+                return Err(match_hint("MATCH_CONDITION"));
+            }
+            let roles = roles(&c, cx, &left)?;
+            let item = feature_item(names, &left, table, qualifier, &roles, equal, &c, within, inner, cx)?;
+            attach(left, right.plan, item)
+        }
+        (0, None) => Err(Error::invalid(format!("ASOF JOIN with {name} needs MATCH_CONDITION or an inequality in ON: it is not a feature view"))
+            .with_hint("write ASOF JOIN t MATCH_CONDITION (l.ts >= t.ts) ON l.key = t.key")),
+        (1, table) => {
+            for (clause, present) in [("AT", c.at.is_some()), ("KNOWN BY", c.known_by.is_some()), ("FOR", !c.roles.is_empty())] {
+                if present {
+                    return Err(Error::invalid(format!("{clause} cannot stand beside MATCH_CONDITION or an inequality in ON"))
+                        .with_hint("join a feature view without an inequality: ASOF JOIN view AT l.ts; the view knows its keys and event timestamp"));
+                }
+            }
+            let Some((at, op, time)) = unequal.pop() else { return Err(Error::internal("no condition")) };
+            let item = plain_item(names, at, op, time, equal, table.as_ref(), within, inner, &name)?;
+            attach(left, right.plan, item)
+        }
+        _ => Err(Error::invalid("an ASOF join has one inequality").with_hint("use WITHIN INTERVAL '…' for a lower bound")),
+    }
+}
+
+fn match_hint(found: &str) -> Error {
+    Error::invalid(format!("MATCH_CONDITION wants one comparison of a left with a right column by >=, >, <= or <, not {found}"))
+        .with_hint("write MATCH_CONDITION (l.ts >= r.ts); for a lower bound add WITHIN INTERVAL '7 days'")
+}
+
+fn strip_nested(e: SqlExpr) -> SqlExpr {
+    match e {
+        SqlExpr::Nested(inner) => strip_nested(*inner),
+        other => other,
+    }
+}
+
+/// One comparison, brought to left-op-right; `None` for equality.
+fn condition(e: Expr, left: &DFSchema, right: &DFSchema) -> Result<(Expr, Option<MatchOp>, Expr)> {
+    let shown = e.to_string();
+    let Expr::BinaryExpr(BinaryExpr { left: a, op, right: b }) = e else {
+        return Err(Error::invalid(format!("an ASOF join condition compares left with right columns; found {shown}")));
+    };
+    let side = |e: &Expr, s: &DFSchema| !e.column_refs().is_empty() && e.column_refs().iter().all(|c| s.has_column(c));
+    let (a, b, flipped) = if side(&a, left) && side(&b, right) {
+        (*a, *b, false)
+    } else if side(&b, left) && side(&a, right) {
+        (*b, *a, true)
+    } else {
+        return Err(Error::invalid(format!("{shown} does not compare a left column with a right column"))
+            .with_hint("filter one side in a subquery or in WHERE"));
+    };
+    let op = match (op, flipped) {
+        (Operator::Eq, _) => None,
+        (Operator::GtEq, false) | (Operator::LtEq, true) => Some(MatchOp::AtOrBefore),
+        (Operator::Gt, false) | (Operator::Lt, true) => Some(MatchOp::Before),
+        (Operator::LtEq, false) | (Operator::GtEq, true) => Some(MatchOp::AtOrAfter),
+        (Operator::Lt, false) | (Operator::Gt, true) => Some(MatchOp::After),
+        _ => return Err(Error::invalid(format!("{op} does not work in an ASOF join ({shown})")).with_hint("use =, >=, >, <= or <")),
+    };
+    Ok((a, op, b))
+}
+
+fn within(names: &dyn Names, e: &Option<SqlExpr>, cx: &mut dyn RelationPlannerContext, schema: &DFSchema) -> Result<Option<i64>> {
+    let Some(e) = e else { return Ok(None) };
+    let expr = match cx.sql_to_expr(strip_nested(e.clone()), schema)? {
+        Expr::Placeholder(p) => match names.parameter(&p.id) {
+            Some(v) => Expr::Literal(v, None),
+            None => return Ok(None),
+        },
+        other => other,
+    };
+    interval_micros(&expr).map(Some).map_err(|err| err.or_span(Span::from_sql(e.span())))
+}
+
+type Roles = Vec<(String, Expr, Option<Span>)>;
+
+fn roles(c: &Clauses, cx: &mut dyn RelationPlannerContext, left: &LogicalPlan) -> Result<Roles> {
+    let mut out: Roles = vec![];
+    for (key, e) in &c.roles {
+        let name = cx.normalize_ident(key.clone());
+        let place = Span::from_sql(key.span);
+        if out.iter().any(|(n, ..)| *n == name) {
+            return Err(Error::invalid(format!("FOR maps key {name:?} twice")).or_span(place));
+        }
+        out.push((name, cx.sql_to_expr(e.clone(), left.schema())?, place));
+    }
+    Ok(out)
+}
+
+fn right_side(factor: TableFactor, cx: &mut dyn RelationPlannerContext) -> Result<Right> {
+    let plan = cx.plan(factor)?;
+    let scan = |p: &LogicalPlan| match p {
+        LogicalPlan::TableScan(TableScan { source, table_name, .. }) => as_feature_table(source).map(|t| (t, table_name.clone())),
+        _ => None,
+    };
+    let found = match &plan {
+        LogicalPlan::SubqueryAlias(a) => scan(&a.input).map(|(t, _)| (t, a.alias.clone())),
+        other => scan(other),
+    };
+    Ok(match found {
+        None => Right { plan, table: None },
+        Some((table, qualifier)) => Right { plan: full_scan(&table, qualifier.clone())?, table: Some((table, qualifier)) },
+    })
+}
+
+/// Scans a feature view with its hidden columns.
+pub fn full_scan(table: &FeatureTable, qualifier: TableReference) -> Result<LogicalPlan> {
+    let full = FeatureTable { visible: Arc::clone(&table.full), ..table.clone() };
+    Ok(LogicalPlanBuilder::scan(qualifier, provider_as_source(Arc::new(full)), None)?.build()?)
+}
+
+#[allow(clippy::too_many_arguments)]
+fn feature_item(
+    names: &dyn Names,
+    left: &LogicalPlan,
+    table: &FeatureTable,
+    qualifier: &TableReference,
+    roles: &Roles,
+    equal: Vec<(Expr, Expr)>,
+    c: &Clauses,
+    within: Option<i64>,
+    inner: bool,
+    cx: &mut dyn RelationPlannerContext,
+) -> Result<PitItem> {
+    let view = &table.view;
+    let shown = &view.name.name;
+    let key_names = view.key_names();
+    for (name, _, place) in roles {
+        if !key_names.contains(&name.as_str()) {
+            return Err(Error::not_found(format!("{name:?} is not a key of feature view {}", view.name))
+                .suggest(name, key_names.iter().copied())
+                .or_hint(&format!("its keys are {}", key_names.join(", ")))
+                .or_span(*place));
+        }
+    }
+    let mut by_on: Vec<(String, Expr)> = vec![];
+    for (l, r) in equal {
+        match &r {
+            Expr::Column(col) if key_names.contains(&col.name.as_str()) => by_on.push((col.name.clone(), l)),
+            _ => {
+                return Err(Error::invalid(format!("ON {l} = {r}: {r} is not a key of feature view {}", view.name))
+                    .with_hint(format!("its keys are {}; put other conditions into WHERE", key_names.join(", "))));
+            }
+        }
+    }
+    let mut keys = vec![];
+    for key in &key_names {
+        let mapped = roles.iter().find(|(n, ..)| n == key).map(|(_, e, _)| e.clone());
+        let on = by_on.iter().find(|(n, _)| n == key).map(|(_, e)| e.clone());
+        let l = match (mapped, on) {
+            (Some(_), Some(_)) => return Err(Error::invalid(format!("key {key:?} is mapped by FOR and by ON"))),
+            (Some(e), None) | (None, Some(e)) => e,
+            (None, None) => by_name(left, key, &format!("key of feature view {shown}"))?,
+        };
+        keys.push((l, Expr::Column(Column::new(Some(qualifier.clone()), *key))));
+    }
+    let at = match &c.at {
+        Some(e) => {
+            let e2 = cx.sql_to_expr(e.clone(), left.schema())?;
+            check_instant(bind(names, e2), left.schema(), "AT").map_err(|err| err.or_span(Span::from_sql(e.span())))?
+        }
+        None => default_instant(left, &view.event_timestamp, shown)?,
+    };
+    let known_by = known_by(names, c, cx, left, view)?;
+    Ok(item_of(table, qualifier, keys, at, known_by, within, inner))
+}
+
+fn known_by(
+    names: &dyn Names,
+    c: &Clauses,
+    cx: &mut dyn RelationPlannerContext,
+    left: &LogicalPlan,
+    view: &crate::model::FeatureView,
+) -> Result<Option<Expr>> {
+    let Some(e) = &c.known_by else { return Ok(None) };
+    let place = Span::from_sql(e.span());
+    if view.created_timestamp.is_none() {
+        return Err(Error::invalid(format!("KNOWN BY needs a created timestamp, and feature view {} has none", view.name))
+            .with_hint("declare it with CREATED TIMESTAMP column")
+            .or_span(place));
+    }
+    let e = cx.sql_to_expr(e.clone(), left.schema())?;
+    check_instant(bind(names, e), left.schema(), "KNOWN BY").map(Some).map_err(|err| err.or_span(place))
+}
+
+/// A bound parameter in place of its placeholder.
+fn bind(names: &dyn Names, e: Expr) -> Expr {
+    match &e {
+        Expr::Placeholder(p) => match names.parameter(&p.id) {
+            Some(v) => Expr::Literal(v, None),
+            None => Expr::Cast(datafusion::logical_expr::Cast::new(Box::new(e), crate::model::types::timestamp_type())),
+        },
+        _ => e,
+    }
+}
+
+fn item_of(
+    table: &FeatureTable,
+    qualifier: &TableReference,
+    keys: Vec<(Expr, Expr)>,
+    at: Expr,
+    known_by: Option<Expr>,
+    within: Option<i64>,
+    inner: bool,
+) -> PitItem {
+    let view = &table.view;
+    let column = |name: &str| Expr::Column(Column::new(Some(qualifier.clone()), name));
+    PitItem {
+        keys,
+        at,
+        time: column(&view.event_timestamp),
+        created: view.created_timestamp.as_deref().map(column),
+        seq: Some(column(SEQ)),
+        known_by,
+        ttl: narrow(view.ttl, within),
+        op: MatchOp::AtOrBefore,
+        inner,
+        round_to_micros: true,
+        features_only: true,
+        description: view.versioned_name(),
+    }
+}
+
+#[allow(clippy::too_many_arguments)]
+fn plain_item(
+    names: &dyn Names,
+    at: Expr,
+    op: MatchOp,
+    time: Expr,
+    keys: Vec<(Expr, Expr)>,
+    table: Option<&(FeatureTable, TableReference)>,
+    within: Option<i64>,
+    inner: bool,
+    name: &str,
+) -> Result<PitItem> {
+    let plain = PitItem {
+        keys,
+        at,
+        time,
+        created: None,
+        seq: None,
+        known_by: None,
+        ttl: within,
+        op,
+        inner,
+        round_to_micros: false,
+        features_only: false,
+        description: name.to_string(),
+    };
+    let Some((table, qualifier)) = table else { return Ok(plain) };
+    let view = &table.view;
+    let on_event = matches!(&plain.time, Expr::Column(c) if c.name == view.event_timestamp);
+    if on_event && matches!(op, MatchOp::AtOrBefore | MatchOp::Before) {
+        let mut item = item_of(table, qualifier, plain.keys, plain.at, None, within, inner);
+        item.op = op;
+        item.features_only = false;
+        return Ok(item);
+    }
+    if view.ttl.is_some() {
+        names.notice(format!("the TTL of feature view {} does not apply: the join is not by >= or > on its event timestamp {:?}", view.name, view.event_timestamp));
+    }
+    Ok(plain)
+}
+
+/// Adds an item: to the left side's own node where it needs nothing but that node's labels, else as a new one.
+fn attach(left: LogicalPlan, view: LogicalPlan, item: PitItem) -> Result<LogicalPlan> {
+    if let LogicalPlan::Extension(e) = &left
+        && let Some(node) = e.node.as_any().downcast_ref::<PitJoinNode>()
+    {
+        let labels = node.labels.schema();
+        let left_side = item.keys.iter().map(|(l, _)| l).chain([&item.at]).chain(&item.known_by);
+        if left_side.flat_map(Expr::column_refs).all(|c| labels.has_column(c)) {
+            let mut views = node.views.clone();
+            let mut items = node.items.clone();
+            views.push(view);
+            items.push(item);
+            return node_of(node.labels.clone(), views, items);
+        }
+    }
+    node_of(left, vec![view], vec![item])
+}
+
+fn node_of(labels: LogicalPlan, views: Vec<LogicalPlan>, items: Vec<PitItem>) -> Result<LogicalPlan> {
+    let node = PitJoinNode::try_new(labels, views, items)?;
+    Ok(LogicalPlan::Extension(Extension { node: Arc::new(node) }))
+}
+
+/// A service: one item per view of it, then its expressions.
+fn plan_service(
+    names: &dyn Names,
+    left: LogicalPlan,
+    target: Target,
+    alias: String,
+    c: Clauses,
+    cx: &mut dyn RelationPlannerContext,
+) -> Result<LogicalPlan> {
+    if c.matching.is_some() || c.on.is_some() || !c.using.is_empty() {
+        return Err(Error::invalid(format!("feature service {} knows its keys: ON, USING and MATCH_CONDITION cannot stand here", target.name))
+            .with_hint("map keys with FOR (key = column) and give the instant with AT"));
+    }
+    let roles = roles(&c, cx, &left)?;
+    let wanted = target.wanted()?;
+    for (name, _, place) in &roles {
+        if !wanted.iter().any(|w| w.name == *name) {
+            let all: Vec<&str> = wanted.iter().map(|w| w.name.as_str()).collect();
+            return Err(Error::not_found(format!("{name:?} is not a column that feature service {} wants", target.name))
+                .suggest(name, all.iter().copied())
+                .or_hint(&format!("it wants {}", all.join(", ")))
+                .or_span(*place));
+        }
+    }
+    let callers = |name: &str, what: &str| match roles.iter().find(|(n, ..)| n == name) {
+        Some((_, e, _)) => Ok(e.clone()),
+        None => by_name(&left, name, what),
+    };
+    let within = within(names, &c.within, cx, left.schema())?;
+    let at = service_instant(names, &target, &left, &c, cx)?;
+    let qualify = |item: &TargetItem| TableReference::partial(alias.clone(), item.alias.clone());
+    let (mut views, mut items) = (vec![], vec![]);
+    for item in &target.items {
+        let table = names.feature_table(&item.view)?;
+        let qualifier = qualify(item);
+        let mut keys = vec![];
+        for key in &item.view.keys {
+            let l = callers(item.callers_name(&key.name), &format!("key of feature service {}", target.name.name))?;
+            keys.push((l, Expr::Column(Column::new(Some(qualifier.clone()), &key.name))));
+        }
+        let known_by = known_by(names, &c, cx, &left, &item.view)?;
+        views.push(full_scan(&table, qualifier.clone())?);
+        items.push(item_of(&table, &qualifier, keys, at.clone(), known_by, within, c.kind == "inner"));
+    }
+    let mut exprs: Vec<Expr> = left.schema().iter().map(|(q, f)| Expr::Column(Column::new(q.cloned(), f.name()))).collect();
+    for (expr, name) in service::outputs(names, &target)? {
+        let column = |c: &Column| match &c.relation {
+            Some(r) => match target.items.iter().find(|i| i.alias == r.table()) {
+                Some(item) if item.view.keys.iter().any(|k| k.name == c.name) => callers(item.callers_name(&c.name), "key"),
+                Some(item) => Ok(Expr::Column(Column::new(Some(qualify(item)), &c.name))),
+                None => Err(Error::internal(format!("no item {r}"))),
+            },
+            None => {
+                let e = callers(&c.name, &format!("request column of feature service {}", target.name.name))?;
+                let declared = wanted.iter().find(|w| w.name == c.name).map(|w| w.data_type.arrow().clone());
+                Ok(match declared {
+                    Some(t) => Expr::Cast(datafusion::logical_expr::Cast::new(Box::new(e), t)),
+                    None => e,
+                })
+            }
+        };
+        exprs.push(service::place(expr, &column, Some(&at))?.alias_qualified(Some(alias.clone()), name));
+    }
+    let joined = node_of(left, views, items)?;
+    LogicalPlanBuilder::from(joined).project(exprs).and_then(|b| b.build()).map_err(|e| {
+        Error::from(e).context(format!("feature service {}", target.name))
+    })
+}
+
+fn service_instant(names: &dyn Names, target: &Target, left: &LogicalPlan, c: &Clauses, cx: &mut dyn RelationPlannerContext) -> Result<Expr> {
+    if let Some(e) = &c.at {
+        let at = cx.sql_to_expr(e.clone(), left.schema())?;
+        return check_instant(bind(names, at), left.schema(), "AT").map_err(|err| err.or_span(Span::from_sql(e.span())));
+    }
+    let mut found: Vec<Expr> = vec![];
+    for item in &target.items {
+        let at = default_instant(left, &item.view.event_timestamp, &target.name.name)?;
+        if !found.contains(&at) {
+            found.push(at);
+        }
+    }
+    match found.len() {
+        1 => Ok(found.remove(0)),
+        _ => {
+            let shown: Vec<String> = found.iter().map(|e| e.to_string()).collect();
+            Err(Error::invalid(format!("ASOF JOIN {}: the instant is ambiguous, it could be {}", target.name.name, shown.join(" or ")))
+                .with_hint(format!("say which one: AT {}", shown[0])))
+        }
+    }
+}
+
+/// The alias that a table factor gives itself, if any.
+pub fn alias_name(alias: Option<&TableAlias>, cx: &dyn RelationPlannerContext) -> Option<String> {
+    alias.map(|a| cx.normalize_ident(a.name.clone()))
+}
+
+/// True where a plan's columns can be used as keys (kept here so that callers need not know the node).
+pub fn has_column(left: &LogicalPlan, name: &str) -> bool {
+    label_columns(left).iter().any(|(_, n, _)| n == name)
+}

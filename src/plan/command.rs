@@ -1,0 +1,182 @@
+//! Effects as plan leaves: a statement that changes something becomes one node, which EXPLAIN shows and
+//! execution carries out.
+
+use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+
+use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use datafusion::common::{DFSchema, DFSchemaRef, Result as DfResult};
+use datafusion::logical_expr::{Expr, Extension, LogicalPlan, UserDefinedLogicalNodeCore};
+
+use crate::catalog::{CatalogChange, CatalogSnapshot};
+use crate::clock::Micros;
+use crate::error::Result;
+use crate::model::{FeatureView, Name, Table};
+
+/// Builds the changes from a catalog: once to plan, again when another process was faster.
+pub type Build = Arc<dyn Fn(&CatalogSnapshot) -> Result<Vec<CatalogChange>> + Send + Sync>;
+
+/// A Delta table to create before a catalog change names it.
+#[derive(Debug, Clone)]
+pub struct NewTable {
+    pub location: String,
+    pub schema: SchemaRef,
+    /// Keys and timestamps.
+    pub stats_columns: Vec<String>,
+}
+
+/// Which instants a REFRESH replaces.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Range {
+    Incremental,
+    Full,
+    /// Inclusive at both ends.
+    FromTo(Micros, Micros),
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct TrainingSetSpec {
+    pub name: Name,
+    pub query: String,
+    pub query_schema: String,
+    pub or_replace: bool,
+    pub if_not_exists: bool,
+    pub about: crate::model::About,
+}
+
+#[derive(Clone)]
+pub enum Command {
+    /// DDL.
+    Change { what: String, tables: Vec<NewTable>, build: Build },
+    /// Nothing to do (IF EXISTS, IF NOT EXISTS).
+    Nothing { what: String },
+    CreateTableAs { table: Table, or_replace: bool, if_not_exists: bool },
+    CreateTrainingSet(TrainingSetSpec),
+    Rebuild { name: Name },
+    DropTable { name: Name },
+    DropTrainingSet { name: Name },
+    Refresh { views: Vec<Arc<FeatureView>>, range: Range, at: Option<Micros> },
+    Materialize { views: Vec<Arc<FeatureView>>, full: bool, in_place: bool },
+    DropFeatureView { views: Vec<Arc<FeatureView>>, build: Build, what: String },
+    Use { schema: String },
+    Set { variable: String, value: String },
+    Reset { variable: String },
+}
+
+impl Command {
+    pub fn describe(&self) -> String {
+        match self {
+            Command::Change { what, .. } | Command::Nothing { what } | Command::DropFeatureView { what, .. } => what.clone(),
+            Command::CreateTableAs { table, .. } => format!("CREATE TABLE {}", table.name),
+            Command::CreateTrainingSet(s) => format!("CREATE TRAINING SET {}", s.name),
+            Command::Rebuild { name } => format!("REBUILD TRAINING SET {name}"),
+            Command::DropTable { name } => format!("DROP TABLE {name}"),
+            Command::DropTrainingSet { name } => format!("DROP TRAINING SET {name}"),
+            Command::Refresh { views, range, at } => {
+                let range = match range {
+                    Range::Incremental => String::new(),
+                    Range::Full => " FULL".into(),
+                    Range::FromTo(a, b) => format!(" FROM {} TO {}", crate::clock::format_micros(*a), crate::clock::format_micros(*b)),
+                };
+                let at = at.map_or(String::new(), |t| format!(" AT {}", crate::clock::format_micros(t)));
+                format!("REFRESH FEATURE VIEW {}{range}{at}", list(views))
+            }
+            Command::Materialize { views, full, in_place } => {
+                format!("MATERIALIZE FEATURE VIEW {}{}{}", list(views), if *full { " FULL" } else { "" }, if *in_place { " IN PLACE" } else { "" })
+            }
+            Command::Use { schema } => format!("USE {schema}"),
+            Command::Set { variable, value } => format!("SET {variable} = {value}"),
+            Command::Reset { variable } => format!("RESET {variable}"),
+        }
+    }
+
+    /// Columns of the answer; `None` where the answer is a number of rows.
+    pub fn answer(&self) -> Option<SchemaRef> {
+        match self {
+            Command::Refresh { .. } | Command::Materialize { .. } => Some(crate::catalog::Runs::schema()),
+            Command::Rebuild { .. } => Some(Arc::new(Schema::new(vec![
+                Field::new("training_set", DataType::Utf8, false),
+                Field::new("rows", DataType::Int64, false),
+                Field::new("content_hash", DataType::Utf8, false),
+                Field::new("identical", DataType::Boolean, false),
+            ]))),
+            _ => None,
+        }
+    }
+}
+
+fn list(views: &[Arc<FeatureView>]) -> String {
+    views.iter().map(|v| v.versioned_name()).collect::<Vec<_>>().join(", ")
+}
+
+impl fmt::Debug for Command {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.describe())
+    }
+}
+
+/// The leaf. `inputs` holds the query of CREATE TABLE AS and CREATE TRAINING SET.
+#[derive(Debug, Clone)]
+pub struct CommandNode {
+    pub command: Arc<Command>,
+    pub inputs: Vec<LogicalPlan>,
+    schema: DFSchemaRef,
+}
+
+/// Column of the answer of a statement that counts rows.
+pub fn count_schema() -> SchemaRef {
+    Arc::new(Schema::new(vec![Field::new("count", DataType::UInt64, false)]))
+}
+
+impl CommandNode {
+    pub fn plan(command: Command, inputs: Vec<LogicalPlan>) -> Result<LogicalPlan> {
+        let schema = command.answer().unwrap_or_else(count_schema);
+        let schema = Arc::new(DFSchema::try_from(schema)?);
+        let node = CommandNode { command: Arc::new(command), inputs, schema };
+        Ok(LogicalPlan::Extension(Extension { node: Arc::new(node) }))
+    }
+}
+
+impl PartialEq for CommandNode {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.command, &other.command) && self.inputs == other.inputs
+    }
+}
+impl Eq for CommandNode {}
+impl PartialOrd for CommandNode {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        (self == other).then_some(std::cmp::Ordering::Equal)
+    }
+}
+impl Hash for CommandNode {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.command.describe().hash(state);
+        self.inputs.hash(state);
+    }
+}
+
+impl UserDefinedLogicalNodeCore for CommandNode {
+    fn name(&self) -> &str {
+        "Command"
+    }
+    fn inputs(&self) -> Vec<&LogicalPlan> {
+        self.inputs.iter().collect()
+    }
+    fn schema(&self) -> &DFSchemaRef {
+        &self.schema
+    }
+    fn expressions(&self) -> Vec<Expr> {
+        vec![]
+    }
+    fn fmt_for_explain(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        write!(f, "Command: {}", self.command.describe())
+    }
+    fn with_exprs_and_inputs(&self, _exprs: Vec<Expr>, inputs: Vec<LogicalPlan>) -> DfResult<Self> {
+        Ok(CommandNode { command: Arc::clone(&self.command), inputs, schema: Arc::clone(&self.schema) })
+    }
+    fn necessary_children_exprs(&self, _output: &[usize]) -> Option<Vec<Vec<usize>>> {
+        // the whole result of the query is stored
+        Some(self.inputs.iter().map(|i| (0..i.schema().fields().len()).collect()).collect())
+    }
+}

@@ -1,0 +1,106 @@
+//! A feature view as a table of the SQL planner: what users see (keys, event timestamp, created
+//! timestamp, features), and the same with the hidden columns that the point-in-time join orders by.
+
+use std::any::Any;
+use std::fmt::Debug;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::catalog::{Session, TableProvider};
+use datafusion::common::{Result as DfResult, Statistics};
+use datafusion::datasource::TableType;
+use datafusion::logical_expr::dml::InsertOp;
+use datafusion::logical_expr::{Expr, TableProviderFilterPushDown};
+use datafusion::physical_plan::ExecutionPlan;
+
+use crate::error::Error;
+use crate::model::FeatureView;
+use crate::store::offline::Snapshot;
+
+/// Name of the hidden column "written later" (storage.md, "Order of rows").
+pub const SEQ: &str = "_seq";
+
+/// Stores rows that INSERT or bulk ingest brings.
+#[async_trait]
+pub trait RowSink: Debug + Send + Sync {
+    /// A plan that stores its input (visible columns, in order) and answers one row `count`.
+    async fn insert(&self, input: Arc<dyn ExecutionPlan>) -> crate::error::Result<Arc<dyn ExecutionPlan>>;
+
+    /// A plan that removes the rows for which all `filters` (over the visible columns) are true and
+    /// answers one row `count`.
+    async fn delete(&self, state: &dyn Session, filters: Vec<Expr>) -> crate::error::Result<Arc<dyn ExecutionPlan>>;
+}
+
+/// One version of a feature view at one Delta version.
+#[derive(Debug, Clone)]
+pub struct FeatureTable {
+    pub view: Arc<FeatureView>,
+    pub snapshot: Snapshot,
+    /// Visible columns.
+    pub visible: Arc<dyn TableProvider>,
+    /// Visible columns and `_seq`.
+    pub full: Arc<dyn TableProvider>,
+    pub sink: Option<Arc<dyn RowSink>>,
+}
+
+#[async_trait]
+impl TableProvider for FeatureTable {
+    fn schema(&self) -> SchemaRef {
+        self.visible.schema()
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::Base
+    }
+
+    async fn scan(
+        &self,
+        state: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        filters: &[Expr],
+        limit: Option<usize>,
+    ) -> DfResult<Arc<dyn ExecutionPlan>> {
+        self.visible.scan(state, projection, filters, limit).await
+    }
+
+    fn supports_filters_pushdown(&self, filters: &[&Expr]) -> DfResult<Vec<TableProviderFilterPushDown>> {
+        self.visible.supports_filters_pushdown(filters)
+    }
+
+    fn statistics(&self) -> Option<Statistics> {
+        self.visible.statistics()
+    }
+
+    async fn insert_into(&self, _state: &dyn Session, input: Arc<dyn ExecutionPlan>, op: InsertOp) -> DfResult<Arc<dyn ExecutionPlan>> {
+        let name = &self.view.name;
+        if op != InsertOp::Append {
+            return Err(Error::invalid(format!("INSERT OVERWRITE into feature view {name} is not possible"))
+                .with_hint("DELETE FROM … WHERE … removes rows; INSERT INTO adds them")
+                .into());
+        }
+        match &self.sink {
+            Some(sink) => Ok(sink.insert(input).await?),
+            None => Err(Error::invalid(format!("feature view {name} is computed by its query; rows cannot be inserted"))
+                .with_hint(format!("REFRESH FEATURE VIEW {name}, or create a push view (without AS) for rows that you bring"))
+                .into()),
+        }
+    }
+
+    async fn delete_from(&self, state: &dyn Session, filters: Vec<Expr>) -> DfResult<Arc<dyn ExecutionPlan>> {
+        let name = &self.view.name;
+        match &self.sink {
+            Some(sink) => Ok(sink.delete(state, filters).await?),
+            None => Err(Error::invalid(format!("feature view {name} is computed by its query; rows cannot be deleted"))
+                .with_hint(format!("change the source and REFRESH FEATURE VIEW {name}"))
+                .into()),
+        }
+    }
+}
+
+/// The feature table behind a table scan's source, if it is one.
+pub fn as_feature_table(source: &Arc<dyn datafusion::logical_expr::TableSource>) -> Option<FeatureTable> {
+    let provider = datafusion::datasource::source_as_provider(source).ok()?;
+    let any: &dyn Any = provider.as_ref();
+    any.downcast_ref::<FeatureTable>().cloned()
+}

@@ -1,0 +1,299 @@
+//! Plans `ONLINE_LOOKUP('target', …)` (dialect.md, section 4): its rows of keys, the lookup node, and
+//! the same service expressions that training sets use.
+
+use std::sync::Arc;
+
+use datafusion::arrow::datatypes::{DataType, Field};
+use datafusion::common::{Column as ColumnRef, DFSchema, TableReference};
+use datafusion::logical_expr::expr::Placeholder;
+use datafusion::logical_expr::planner::RelationPlannerContext;
+use datafusion::logical_expr::{Cast, Expr, ExprSchemable, Extension, LogicalPlan, LogicalPlanBuilder, lit};
+use datafusion::scalar::ScalarValue;
+use datafusion::sql::sqlparser::ast::{
+    Expr as SqlExpr, FunctionArg, FunctionArgExpr, ObjectName, Spanned, TableAlias, TableFactor, Value,
+};
+
+use super::asof_keys::check_instant;
+use super::names::Names;
+use super::online_lookup::{LookupItem, OnlineLookupNode, STATUS};
+use super::service;
+use super::target::Target;
+use crate::clock::Micros;
+use crate::error::{Error, Result, Span};
+use crate::model::Column;
+use crate::sql::Cursor;
+
+pub const FUNCTION: &str = "online_lookup";
+
+pub fn is_lookup(name: &ObjectName) -> bool {
+    name.0.len() == 1 && name.to_string().eq_ignore_ascii_case(FUNCTION)
+}
+
+struct Args {
+    rows: Vec<SqlExpr>,
+    status: bool,
+    at: Option<SqlExpr>,
+}
+
+pub fn plan(names: &dyn Names, args: Vec<FunctionArg>, alias: Option<&TableAlias>, cx: &mut dyn RelationPlannerContext) -> Result<LogicalPlan> {
+    let (target, place, args) = read_args(names, args)?;
+    let name = target.name.clone();
+    for item in &target.items {
+        if !item.view.online {
+            let view = &item.view.name;
+            return Err(Error::invalid(format!("feature view {view} is not ONLINE, so it has no online values"))
+                .or_span(place)
+                .with_hint(format!("ALTER FEATURE VIEW {view} SET ONLINE; MATERIALIZE FEATURE VIEW {view}")));
+        }
+    }
+    let wanted = target.wanted()?;
+    let input = input(names, &target, &wanted, args.rows, cx)?;
+    let at = match args.at {
+        Some(e) => Some(instant(names, e, cx)?),
+        None => None,
+    };
+    let qualifier = match alias {
+        Some(a) => TableReference::bare(cx.normalize_ident(a.name.clone())),
+        None => TableReference::bare(FUNCTION),
+    };
+    let outputs = service::outputs(names, &target)?;
+    let exprs = outputs.iter().map(|(e, _)| e);
+    let items = target
+        .items
+        .iter()
+        .map(|item| {
+            let mut features: Vec<usize> = vec![];
+            for c in exprs.clone().flat_map(Expr::column_refs) {
+                if c.relation.as_ref().is_some_and(|r| r.table() == item.alias)
+                    && let Some(i) = item.view.features.iter().position(|f| f.name == c.name)
+                    && !features.contains(&i)
+                {
+                    features.push(i);
+                }
+            }
+            features.sort_unstable();
+            let key_inputs = item
+                .view
+                .keys
+                .iter()
+                .map(|k| wanted.iter().position(|w| w.name == item.callers_name(&k.name)).ok_or_else(|| Error::internal("a key is not wanted")))
+                .collect::<Result<_>>()?;
+            Ok(LookupItem { alias: item.alias.clone(), view: Arc::clone(&item.view), key_inputs, features })
+        })
+        .collect::<Result<Vec<_>>>()?;
+    let node = OnlineLookupNode::try_new(input, items, at)?;
+    let plan = LogicalPlan::Extension(Extension { node: Arc::new(node) });
+
+    let bare = |name: &str| Expr::Column(ColumnRef::new_unqualified(name));
+    let mut list: Vec<Expr> = wanted.iter().map(|w| bare(&w.name).alias_qualified(Some(qualifier.clone()), &w.name)).collect();
+    let row_instant = at.map(|micros| lit(ScalarValue::TimestampMicrosecond(Some(micros), Some("UTC".into()))));
+    for (expr, output) in outputs {
+        let column = |c: &ColumnRef| match &c.relation {
+            Some(r) => match target.items.iter().find(|i| i.alias == r.table()) {
+                Some(item) if item.view.keys.iter().any(|k| k.name == c.name) => Ok(bare(item.callers_name(&c.name))),
+                Some(item) if item.view.created_timestamp.as_deref() == Some(&c.name) => {
+                    Err(Error::invalid(format!("{}: the created timestamp of {} is not kept online", name, item.alias)))
+                }
+                _ => Ok(Expr::Column(c.clone())),
+            },
+            None => Ok(bare(&c.name)),
+        };
+        list.push(service::place(expr, &column, row_instant.as_ref())?.alias_qualified(Some(qualifier.clone()), output));
+    }
+    if args.status {
+        for item in &target.items {
+            let own = |n: &str| Expr::Column(ColumnRef::new(Some(item.alias.clone()), n));
+            list.push(own(STATUS).alias_qualified(Some(qualifier.clone()), format!("{}__status", item.alias)));
+            list.push(own(&item.view.event_timestamp).alias_qualified(Some(qualifier.clone()), format!("{}__event_timestamp", item.alias)));
+        }
+    }
+    LogicalPlanBuilder::from(plan).project(list).and_then(|b| b.build()).map_err(|e| Error::from(e).context(format!("ONLINE_LOOKUP('{name}')")))
+}
+
+fn read_args(names: &dyn Names, args: Vec<FunctionArg>) -> Result<(Target, Option<Span>, Args)> {
+    let usage = "write ONLINE_LOOKUP('service or view', key, …), ONLINE_LOOKUP('service', (key, …, request column), …) or ONLINE_LOOKUP('service', (SELECT …))";
+    let mut args = args.into_iter();
+    let first = match args.next() {
+        Some(FunctionArg::Unnamed(FunctionArgExpr::Expr(e))) => e,
+        _ => return Err(Error::syntax("ONLINE_LOOKUP wants the name of a feature view or service first").with_hint(usage)),
+    };
+    let place = Span::from_sql(first.span());
+    let text = match &first {
+        SqlExpr::Value(v) => match &v.value {
+            Value::SingleQuotedString(s) => s.clone(),
+            other => return Err(Error::syntax(format!("ONLINE_LOOKUP wants a name in quotes first, not {other}")).with_hint(usage).or_span(place)),
+        },
+        other => return Err(Error::syntax(format!("ONLINE_LOOKUP wants a name in quotes first, not {other}")).with_hint(usage).or_span(place)),
+    };
+    let mut c = Cursor::new(&text)?;
+    let mut n = c.name("the name of a feature view or service").map_err(|e| Error::syntax(e.message().to_string()).or_span(place))?;
+    n.span = place;
+    let Some(target) = Target::find(names, &n)? else {
+        let catalog = names.catalog();
+        let schema = n.schema.as_deref().unwrap_or(names.schema());
+        let known = catalog.services.keys().chain(catalog.feature_views.keys()).filter(|k| k.schema == schema).map(|k| k.name.as_str());
+        return Err(super::names::unknown("feature view or service", &n).suggest(&n.name, known));
+    };
+    let mut out = Args { rows: vec![], status: false, at: None };
+    for arg in args {
+        match arg {
+            FunctionArg::Unnamed(FunctionArgExpr::Expr(e)) => out.rows.push(e),
+            FunctionArg::Named { name, arg: FunctionArgExpr::Expr(e), .. } => named(&mut out, &name.value, e)?,
+            FunctionArg::ExprNamed { name, arg: FunctionArgExpr::Expr(e), .. } => named(&mut out, &name.to_string(), e)?,
+            other => return Err(Error::syntax(format!("ONLINE_LOOKUP does not take {other}")).with_hint(usage)),
+        }
+    }
+    Ok((target, place, out))
+}
+
+fn named(out: &mut Args, name: &str, value: SqlExpr) -> Result<()> {
+    let place = Span::from_sql(value.span());
+    match (name.to_lowercase().as_str(), value) {
+        ("status", SqlExpr::Value(v)) if matches!(v.value, Value::Boolean(_)) => {
+            out.status = v.value == Value::Boolean(true);
+            Ok(())
+        }
+        ("status", other) => Err(Error::syntax(format!("status => wants true or false, not {other}")).or_span(place)),
+        ("at", e) => {
+            out.at = Some(e);
+            Ok(())
+        }
+        (other, _) => Err(Error::syntax(format!("ONLINE_LOOKUP has no option {other:?}")).suggest(other, ["status", "at"]).or_span(place)),
+    }
+}
+
+fn instant(names: &dyn Names, e: SqlExpr, cx: &mut dyn RelationPlannerContext) -> Result<Micros> {
+    let place = Span::from_sql(e.span());
+    let bad = || Error::invalid("at => wants a constant instant").with_hint("write at => TIMESTAMP '2026-02-01 10:00:00'").or_span(place);
+    let empty = DFSchema::empty();
+    let expr = match cx.sql_to_expr(e, &empty)? {
+        Expr::Placeholder(p) => Expr::Literal(names.parameter(&p.id).ok_or_else(bad)?, None),
+        other => other,
+    };
+    let expr = check_instant(expr, &empty, "at =>").map_err(|e| e.or_span(place))?;
+    let value = constant(expr)?.ok_or_else(bad)?;
+    let at = value.cast_to(&crate::model::types::timestamp_type())?;
+    match at {
+        ScalarValue::TimestampMicrosecond(Some(v), _) => Ok(v),
+        _ => Err(bad()),
+    }
+}
+
+/// The value of an expression that needs no row.
+fn constant(e: Expr) -> Result<Option<ScalarValue>> {
+    use datafusion::logical_expr::simplify::SimplifyContext;
+    let cx = SimplifyContext::default();
+    let simple = datafusion::optimizer::simplify_expressions::ExprSimplifier::new(cx).simplify(e)?;
+    Ok(match simple {
+        Expr::Literal(v, _) => Some(v),
+        _ => None,
+    })
+}
+
+/// The rows asked for, as a plan with the wanted columns in their declared types.
+fn input(names: &dyn Names, target: &Target, wanted: &[Column], mut rows: Vec<SqlExpr>, cx: &mut dyn RelationPlannerContext) -> Result<LogicalPlan> {
+    let shape = || {
+        let columns: Vec<&str> = wanted.iter().map(|c| c.name.as_str()).collect();
+        let n = &target.name.name;
+        match wanted.len() {
+            1 => format!("{n} wants {}: write ONLINE_LOOKUP('{n}', key1, key2, …)", columns[0]),
+            _ => format!("{n} wants {}: write one tuple per row, ONLINE_LOOKUP('{n}', ({}), …)", columns.join(", "), columns.join(", ")),
+        }
+    };
+    if rows.is_empty() {
+        return Err(Error::invalid(format!("ONLINE_LOOKUP('{}') asks for no rows", target.name.name)).with_hint(shape()));
+    }
+    if let [SqlExpr::Subquery(q)] = &mut rows[..] {
+        let query = std::mem::replace(q, Box::new(crate::sql::parse::query("SELECT 1")?));
+        let factor = TableFactor::Derived { lateral: false, subquery: query, alias: None, sample: None };
+        return from_query(target, wanted, cx.plan(factor)?);
+    }
+    let empty = DFSchema::empty();
+    let parameters = rows.iter().all(|r| matches!(r, SqlExpr::Value(v) if matches!(v.value, Value::Placeholder(_))));
+    let mut table: Vec<Vec<(SqlExpr, Option<Span>)>> = vec![];
+    if parameters && wanted.len() > 1 {
+        table.push(rows.into_iter().map(|e| { let s = Span::from_sql(e.span()); (e, s) }).collect());
+    } else {
+        for row in rows {
+            let place = Span::from_sql(row.span());
+            match row {
+                SqlExpr::Tuple(list) => table.push(list.into_iter().map(|e| (e, place)).collect()),
+                SqlExpr::Nested(e) => table.push(vec![(*e, place)]),
+                e => table.push(vec![(e, place)]),
+            }
+        }
+    }
+    let mut values: Vec<Vec<Expr>> = vec![];
+    for row in table {
+        let place = row.first().and_then(|(_, s)| *s);
+        if row.len() != wanted.len() {
+            return Err(Error::invalid(format!("ONLINE_LOOKUP('{}'): a row has {} value(s), {} wanted", target.name.name, row.len(), wanted.len()))
+                .or_span(place)
+                .with_hint(shape()));
+        }
+        let mut out = vec![];
+        for ((e, place), column) in row.into_iter().zip(wanted) {
+            let expr = match cx.sql_to_expr(e, &empty)? {
+                Expr::Placeholder(p) => match names.parameter(&p.id) {
+                    Some(v) => Expr::Literal(v, None),
+                    None => {
+                        let field = Arc::new(Field::new(&p.id, column.data_type.arrow().clone(), true));
+                        Expr::Placeholder(Placeholder::new_with_field(p.id, Some(field)))
+                    }
+                },
+                other => other,
+            };
+            out.push(to_declared(expr, &empty, column, &target.name.name).map_err(|e| e.or_span(place))?);
+        }
+        values.push(out);
+    }
+    let names: Vec<String> = wanted.iter().map(|w| w.name.clone()).collect();
+    let plan = LogicalPlanBuilder::values(values)?.build()?;
+    let list: Vec<Expr> = plan
+        .schema()
+        .columns()
+        .into_iter()
+        .zip(wanted.iter().zip(names))
+        .map(|(c, (w, n))| Expr::Cast(Cast::new(Box::new(Expr::Column(c)), w.data_type.arrow().clone())).alias(n))
+        .collect();
+    Ok(LogicalPlanBuilder::from(plan).project(list)?.build()?)
+}
+
+fn from_query(target: &Target, wanted: &[Column], plan: LogicalPlan) -> Result<LogicalPlan> {
+    let schema = Arc::clone(plan.schema());
+    let mut list = vec![];
+    for w in wanted {
+        let found: Vec<_> = schema.iter().filter(|(_, f)| f.name() == &w.name).collect();
+        let [(q, f)] = found[..] else {
+            let all: Vec<&str> = schema.fields().iter().map(|f| f.name().as_str()).collect();
+            let e = match found.len() {
+                0 => Error::not_found(format!("ONLINE_LOOKUP('{}'): the query has no column {:?}", target.name.name, w.name)),
+                _ => Error::invalid(format!("ONLINE_LOOKUP('{}'): the query has column {:?} twice", target.name.name, w.name)),
+            };
+            return Err(e.with_hint(format!("its columns are {}; wanted are {}", all.join(", "), wanted.iter().map(|c| c.name.as_str()).collect::<Vec<_>>().join(", "))));
+        };
+        let e = to_declared(Expr::Column(ColumnRef::new(q.cloned(), f.name())), &schema, w, &target.name.name)?;
+        list.push(e.alias(&w.name));
+    }
+    Ok(LogicalPlanBuilder::from(plan).project(list)?.build()?)
+}
+
+/// Casts a value to the declared type of its column, or refuses it: a key must not be changed by a cast.
+fn to_declared(e: Expr, schema: &DFSchema, column: &Column, target: &str) -> Result<Expr> {
+    let (have, want) = (e.get_type(schema)?, column.data_type.arrow());
+    let loses = match (&have, want) {
+        (t, DataType::Int8 | DataType::Int16 | DataType::Int32 | DataType::Int64) => {
+            t.is_floating() || matches!(t, DataType::Decimal128(_, s) | DataType::Decimal256(_, s) if *s > 0) || matches!(t, DataType::Timestamp(..) | DataType::Date32)
+        }
+        (t, DataType::Boolean) => t.is_numeric(),
+        (t, DataType::Utf8) => t.is_floating() || t.is_nested(),
+        (t, DataType::Date32) => t.is_numeric() || matches!(t, DataType::Timestamp(..)),
+        (t, DataType::Timestamp(..)) => t.is_numeric(),
+        _ => false,
+    };
+    if loses {
+        return Err(Error::invalid(format!("ONLINE_LOOKUP('{target}'): {:?} is {}, but {e} is {have}", column.name, column.data_type))
+            .with_hint(format!("bring a value of type {}", column.data_type)));
+    }
+    if have == *want { Ok(e) } else { Ok(Expr::Cast(Cast::new(Box::new(e), want.clone()))) }
+}

@@ -1,0 +1,108 @@
+//! A service's expressions: one meaning for training sets and lookups.
+
+use std::sync::Arc;
+
+use datafusion::arrow::datatypes::{DataType, Field};
+use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::{Column as ColumnRef, DFSchema, Result as DfResult, TableReference};
+use datafusion::functions::core::expr_fn::nullif;
+use datafusion::logical_expr::expr::{Cast, ScalarFunction, TryCast};
+use datafusion::logical_expr::{BinaryExpr, Expr, ExprSchemable, Operator, Volatility};
+
+use super::names::Names;
+use super::target::Target;
+use crate::error::{Error, Result};
+
+/// What the expressions of a service may name: per item (qualified by its alias) keys, event timestamp
+/// and features; unqualified the callers' key columns and the request columns.
+pub fn schema(target: &Target) -> Result<DFSchema> {
+    let mut fields: Vec<(Option<TableReference>, Arc<Field>)> = vec![];
+    for c in target.wanted()? {
+        fields.push((None, Arc::new(Field::new(&c.name, c.data_type.arrow().clone(), true))));
+    }
+    for item in &target.items {
+        let qualifier = TableReference::bare(item.alias.clone());
+        for c in item.view.visible_columns() {
+            fields.push((Some(qualifier.clone()), Arc::new(Field::new(&c.name, c.data_type.arrow().clone(), true))));
+        }
+    }
+    DFSchema::new_with_metadata(fields, Default::default()).map_err(|e| Error::from(e).context(format!("feature service {}", target.name)))
+}
+
+/// The expressions of a target over `schema(target)`, with their names; a view's are its features.
+pub fn outputs(names: &dyn Names, target: &Target) -> Result<Vec<(Expr, String)>> {
+    let Some(outputs) = &target.outputs else {
+        let item = &target.items[0];
+        let column = |f: &crate::model::Feature| Expr::Column(ColumnRef::new(Some(item.alias.clone()), &f.name));
+        return Ok(item.view.features.iter().map(|f| (column(f), f.name.clone())).collect());
+    };
+    let schema = schema(target)?;
+    outputs
+        .iter()
+        .map(|o| {
+            let e = names.expression(&o.expr, &schema).map_err(|e| e.context(format!("feature service {}, column {:?}", target.name, o.name)))?;
+            Ok((safe(e, &schema)?, o.name.clone()))
+        })
+        .collect()
+}
+
+/// Makes an expression total: integer and decimal division by zero and failed casts give NULL for that row.
+/// Refuses what a service cannot hold.
+pub fn safe(expr: Expr, schema: &DFSchema) -> Result<Expr> {
+    let out = expr.transform_up(|e| {
+        let refused = match &e {
+            Expr::AggregateFunction(f) => Some(format!("aggregate {}()", f.func.name())),
+            Expr::WindowFunction(f) => Some(format!("window function {}", f.fun.name())),
+            Expr::ScalarSubquery(_) | Expr::Exists(_) | Expr::InSubquery(_) => Some("a subquery".to_string()),
+            Expr::ScalarFunction(f) if f.func.signature().volatility == Volatility::Volatile => Some(format!("volatile function {}()", f.func.name())),
+            Expr::Placeholder(p) => Some(format!("parameter {}", p.id)),
+            _ => None,
+        };
+        if let Some(what) = refused {
+            return Err(Error::invalid(format!("a feature service cannot hold {what}"))
+                .with_hint("a service has one row per request: scalar expressions over features, keys and request columns; aggregate in the feature view's query")
+                .into());
+        }
+        Ok(match e {
+            Expr::BinaryExpr(BinaryExpr { left, op: op @ (Operator::Divide | Operator::Modulo), right }) if divides(&left, &right, schema)? => {
+                let zero = datafusion::logical_expr::lit(0i64).cast_to(&right.get_type(schema)?, schema)?;
+                Transformed::yes(Expr::BinaryExpr(BinaryExpr { left, op, right: Box::new(nullif(*right, zero)) }))
+            }
+            Expr::Cast(Cast { expr, field }) => Transformed::yes(Expr::TryCast(TryCast { expr, field })),
+            other => Transformed::no(other),
+        })
+    });
+    Ok(out?.data)
+}
+
+/// True where the division is not one of floats (which has an answer for zero).
+fn divides(left: &Expr, right: &Expr, schema: &DFSchema) -> DfResult<bool> {
+    let exact = |t: &DataType| t.is_integer() || matches!(t, DataType::Decimal128(..) | DataType::Decimal256(..) | DataType::Decimal32(..) | DataType::Decimal64(..));
+    Ok(exact(&left.get_type(schema)?) && exact(&right.get_type(schema)?))
+}
+
+/// Puts the places of use in: columns by `column`, `now()` and its kin by the row's instant where one is given.
+pub fn place(expr: Expr, column: &dyn Fn(&ColumnRef) -> Result<Expr>, instant: Option<&Expr>) -> Result<Expr> {
+    let out = expr.transform_down(|e| match (&e, instant) {
+        (Expr::Column(c), _) => Ok(Transformed::new(column(c)?, true, datafusion::common::tree_node::TreeNodeRecursion::Jump)),
+        (Expr::ScalarFunction(f), Some(at)) => match instant_type(f) {
+            Some(t) => Ok(Transformed::new(
+                Expr::Cast(Cast::new(Box::new(at.clone()), t)),
+                true,
+                datafusion::common::tree_node::TreeNodeRecursion::Jump,
+            )),
+            None => Ok(Transformed::no(e)),
+        },
+        _ => Ok(Transformed::no(e)),
+    });
+    Ok(out?.data)
+}
+
+/// The type that a function of the statement's instant answers with; `None` for all other functions.
+pub fn instant_type(f: &ScalarFunction) -> Option<DataType> {
+    match f.func.name() {
+        "now" | "current_timestamp" => Some(crate::model::types::timestamp_type()),
+        "current_date" | "today" => Some(DataType::Date32),
+        _ => None,
+    }
+}

@@ -1,0 +1,158 @@
+//! `*` and `f.*` over a feature join show the left columns, then the features; keys and timestamps of
+//! the views can still be named. The SQL planner has no hidden columns, so they are expanded here.
+
+use std::ops::ControlFlow;
+
+use datafusion::common::TableReference;
+use datafusion::logical_expr::LogicalPlan;
+use datafusion::sql::sqlparser::ast::{
+    Expr as SqlExpr, Ident, JoinOperator, Query, Select, SelectItem, SelectItemQualifiedWildcardKind, SetExpr, TableFactor, TableWithJoins, VisitMut,
+    VisitorMut, With,
+};
+
+use super::asof_keys::hidden_columns;
+use crate::error::{Error, Result};
+
+/// Expands wildcards in every SELECT that joins features. `plan` plans a query whose tables are loaded.
+pub fn expand(query: &mut Query, plan: &dyn Fn(Query) -> Result<LogicalPlan>) -> Result<()> {
+    let mut v = Expander { plan, scopes: vec![] };
+    match query.visit(&mut v) {
+        ControlFlow::Break(e) => Err(e),
+        ControlFlow::Continue(()) => Ok(()),
+    }
+}
+
+struct Expander<'a> {
+    plan: &'a dyn Fn(Query) -> Result<LogicalPlan>,
+    /// WITH clauses around the query at hand, outermost first.
+    scopes: Vec<Option<With>>,
+}
+
+impl VisitorMut for Expander<'_> {
+    type Break = Error;
+
+    fn pre_visit_query(&mut self, q: &mut Query) -> ControlFlow<Error> {
+        self.scopes.push(q.with.clone());
+        ControlFlow::Continue(())
+    }
+
+    fn post_visit_query(&mut self, q: &mut Query) -> ControlFlow<Error> {
+        if let Some(last) = self.scopes.last_mut() {
+            *last = q.with.clone();
+        }
+        let out = self.body(&mut q.body);
+        self.scopes.pop();
+        match out {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(e) => ControlFlow::Break(e),
+        }
+    }
+}
+
+impl Expander<'_> {
+    fn body(&self, body: &mut SetExpr) -> Result<()> {
+        match body {
+            SetExpr::Select(s) => self.select(s),
+            SetExpr::SetOperation { left, right, .. } => {
+                self.body(left)?;
+                self.body(right)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn select(&self, s: &mut Select) -> Result<()> {
+        let starred = s.projection.iter().any(|i| matches!(i, SelectItem::Wildcard(_) | SelectItem::QualifiedWildcard(..)));
+        if !starred || !s.from.iter().any(has_asof) {
+            return Ok(());
+        }
+        let Ok(all) = self.from_columns(s) else {
+            // the statement itself will fail with a better place
+            return Ok(());
+        };
+        let mut out = vec![];
+        for item in std::mem::take(&mut s.projection) {
+            match item {
+                SelectItem::Wildcard(o) if o.opt_exclude.is_none() && o.opt_except.is_none() && o.opt_replace.is_none() && o.opt_rename.is_none() => {
+                    clash(&all)?;
+                    out.extend(all.iter().map(column));
+                }
+                SelectItem::QualifiedWildcard(SelectItemQualifiedWildcardKind::ObjectName(n), o) => {
+                    let name = n.0.last().and_then(|p| p.as_ident()).map(|i| if i.quote_style.is_some() { i.value.clone() } else { i.value.to_lowercase() });
+                    let own: Vec<_> = all.iter().filter(|(q, _)| q.as_ref().is_some_and(|q| Some(q.table()) == name.as_deref() && q.schema().is_none())).collect();
+                    if own.is_empty() {
+                        out.push(SelectItem::QualifiedWildcard(SelectItemQualifiedWildcardKind::ObjectName(n), o));
+                    } else {
+                        out.extend(own.into_iter().map(column));
+                    }
+                }
+                other => out.push(other),
+            }
+        }
+        s.projection = out;
+        Ok(())
+    }
+
+    /// The visible columns of a FROM, in order.
+    fn from_columns(&self, s: &Select) -> Result<Vec<(Option<TableReference>, String)>> {
+        let mut q = crate::sql::parse::query("SELECT *")?;
+        if let SetExpr::Select(inner) = q.body.as_mut() {
+            inner.from = s.from.clone();
+            inner.projection = vec![SelectItem::Wildcard(Default::default())];
+        }
+        let mut tables: Option<With> = None;
+        for with in self.scopes.iter().flatten() {
+            match &mut tables {
+                Some(all) => all.cte_tables.extend(with.cte_tables.clone()),
+                None => tables = Some(with.clone()),
+            }
+        }
+        q.with = tables;
+        let plan = (self.plan)(q)?;
+        let mut hidden = vec![];
+        let inner = match &plan {
+            LogicalPlan::Projection(p) => p.input.as_ref(),
+            other => other,
+        };
+        hidden_columns(inner, &mut hidden);
+        Ok(plan
+            .schema()
+            .iter()
+            .map(|(q, f)| (q.cloned(), f.name().clone()))
+            .filter(|c| !hidden.contains(c))
+            .collect())
+    }
+}
+
+fn has_asof(t: &TableWithJoins) -> bool {
+    let nested = |f: &TableFactor| matches!(f, TableFactor::NestedJoin { table_with_joins, .. } if has_asof(table_with_joins));
+    nested(&t.relation) || t.joins.iter().any(|j| matches!(j.join_operator, JoinOperator::AsOf { .. }) || nested(&j.relation))
+}
+
+fn column((q, name): &(Option<TableReference>, String)) -> SelectItem {
+    let ident = |s: &str| Ident::with_quote('"', s);
+    let mut parts: Vec<Ident> = vec![];
+    if let Some(q) = q {
+        parts.extend(q.schema().map(ident));
+        parts.push(ident(q.table()));
+    }
+    parts.push(ident(name));
+    SelectItem::UnnamedExpr(match parts.len() {
+        1 => SqlExpr::Identifier(parts.remove(0)),
+        _ => SqlExpr::CompoundIdentifier(parts),
+    })
+}
+
+fn clash(all: &[(Option<TableReference>, String)]) -> Result<()> {
+    for (i, (q, name)) in all.iter().enumerate() {
+        if let Some((other, _)) = all[..i].iter().find(|(_, n)| n == name) {
+            let side = |q: &Option<TableReference>| q.as_ref().map_or("the left side".to_string(), |q| q.to_string());
+            let mut e = Error::invalid(format!("column {name:?} comes from {} and from {}", side(other), side(q)));
+            if let Some(q) = q {
+                e = e.with_hint(format!("name the columns instead of *, with an alias: {q}.{name} AS {}_{name}", q.table()));
+            }
+            return Err(e);
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,326 @@
+//! All forms of the ASOF join, brought to one that the stock parser reads:
+//! `ASOF JOIN factor alias MATCH_CONDITION (__remige_asof('left', match, on, using, at, known by, within, role, …))`.
+//! Absent parts are NULL. Every token keeps its place.
+
+use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan};
+
+use super::rewrite::{at, is_word};
+use super::text::place;
+use crate::error::{Error, Result};
+
+/// Name of the marker function.
+pub const MARKER: &str = "__remige_asof";
+
+/// Words that end a table factor or one of its clauses.
+const ENDS: &[&str] = &[
+    "where", "group", "having", "qualify", "order", "limit", "offset", "fetch", "union", "except", "intersect", "window", "join", "left",
+    "right", "full", "inner", "cross", "natural", "asof", "online", "select", "from", "set", "returning", "lateral", "tablesample", "sort",
+    "cluster", "distribute", "into", "values", "with", "anti", "semi",
+];
+
+/// Clauses of an ASOF join, in the order of the marker's arguments after the kind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Clause {
+    Match,
+    On,
+    Using,
+    At,
+    KnownBy,
+    Within,
+    For,
+}
+
+impl Clause {
+    fn name(self) -> &'static str {
+        match self {
+            Clause::Match => "MATCH_CONDITION",
+            Clause::On => "ON",
+            Clause::Using => "USING",
+            Clause::At => "AT",
+            Clause::KnownBy => "KNOWN BY",
+            Clause::Within => "WITHIN",
+            Clause::For => "FOR",
+        }
+    }
+}
+
+/// True where the token is a word that ends a factor.
+fn ends(t: &TokenWithSpan) -> bool {
+    match &t.token {
+        Token::Word(w) if w.quote_style.is_none() => ENDS.contains(&w.value.to_lowercase().as_str()),
+        Token::Comma | Token::RParen | Token::SemiColon => true,
+        _ => false,
+    }
+}
+
+/// The clause that begins at `i`, and how many tokens its words take.
+fn clause_at(tokens: &[TokenWithSpan], i: usize) -> Option<(Clause, usize)> {
+    let t = at(tokens, i);
+    let next = at(tokens, i + 1);
+    let word = |w| is_word(t, w);
+    let lparen = next.is_some_and(|n| n.token == Token::LParen);
+    if word("match_condition") && lparen {
+        return Some((Clause::Match, 1));
+    }
+    if word("on") {
+        return Some((Clause::On, 1));
+    }
+    if word("using") && lparen {
+        return Some((Clause::Using, 1));
+    }
+    if word("for") && lparen {
+        return Some((Clause::For, 1));
+    }
+    if word("known") && is_word(next, "by") {
+        return Some((Clause::KnownBy, 2));
+    }
+    let interval = is_word(next, "interval") || lparen || matches!(next.map(|n| &n.token), Some(Token::Placeholder(_)));
+    if word("within") && interval {
+        return Some((Clause::Within, 1));
+    }
+    // A column may be called `at`: it is a clause only where an operand has just ended and another one begins.
+    let after_operand = i == 0 || at(tokens, i - 1).is_some_and(is_operand_end);
+    if word("at") && !is_word(next, "time") && after_operand && next.is_some_and(is_operand_begin) {
+        return Some((Clause::At, 1));
+    }
+    None
+}
+
+fn is_operand_end(t: &TokenWithSpan) -> bool {
+    match &t.token {
+        Token::Word(w) => {
+            w.quote_style.is_some() || !["on", "and", "or", "not", "as", "by", "at", "within", "for"].contains(&w.value.to_lowercase().as_str())
+        }
+        Token::Number(..) | Token::SingleQuotedString(_) | Token::RParen | Token::Placeholder(_) | Token::RBracket => true,
+        _ => false,
+    }
+}
+
+fn is_operand_begin(t: &TokenWithSpan) -> bool {
+    match &t.token {
+        Token::Word(_) => !ends(t) && !is_word(Some(t), "and") && !is_word(Some(t), "or") && !is_word(Some(t), "is"),
+        Token::Number(..) | Token::SingleQuotedString(_) | Token::LParen | Token::Placeholder(_) => true,
+        _ => false,
+    }
+}
+
+/// True where the tokens at `i`, right behind a table's name, give it an alias.
+pub fn has_alias(tokens: &[TokenWithSpan], i: usize) -> bool {
+    match at(tokens, i) {
+        Some(t) if is_word(Some(t), "as") => true,
+        Some(t) => matches!(&t.token, Token::Word(_)) && !ends(t) && clause_at(tokens, i).is_none(),
+        None => false,
+    }
+}
+
+/// End (exclusive) of the group whose opening parenthesis is at `open`.
+fn close(tokens: &[TokenWithSpan], open: usize) -> Result<usize> {
+    let mut depth = 0usize;
+    for (i, t) in tokens.iter().enumerate().skip(open) {
+        match t.token {
+            Token::LParen => depth += 1,
+            Token::RParen => {
+                depth -= 1;
+                if depth == 0 {
+                    return Ok(i + 1);
+                }
+            }
+            _ => {}
+        }
+    }
+    Err(Error::syntax("this parenthesis is never closed").with_span(place(tokens[open].span)))
+}
+
+/// Rewrites every ASOF join of the tokens, nested ones included.
+pub fn rewrite(tokens: &[TokenWithSpan]) -> Result<Vec<TokenWithSpan>> {
+    let mut out = Vec::with_capacity(tokens.len());
+    let mut i = 0;
+    while i < tokens.len() {
+        match head(tokens, i)? {
+            Some((kind, factor)) => i = join(tokens, i, kind, factor, &mut out)?,
+            None => {
+                out.push(tokens[i].clone());
+                i += 1;
+            }
+        }
+    }
+    Ok(out)
+}
+
+/// `ASOF [LEFT [OUTER] | INNER] JOIN` at `i`: the kind and where the factor begins.
+fn head(tokens: &[TokenWithSpan], i: usize) -> Result<Option<(&'static str, usize)>> {
+    if !is_word(at(tokens, i), "asof") || i.checked_sub(1).is_some_and(|p| tokens[p].token == Token::Period) {
+        return Ok(None);
+    }
+    let (kind, mut next) = match at(tokens, i + 1) {
+        t if is_word(t, "left") => ("left", i + 2),
+        t if is_word(t, "inner") => ("inner", i + 2),
+        t if is_word(t, "join") => ("default", i + 1),
+        t if ["right", "full", "cross", "anti", "semi"].iter().any(|w| is_word(t, w)) => {
+            return Err(Error::syntax(format!("ASOF {} JOIN does not exist", t.map(|t| t.token.to_string()).unwrap_or_default().to_uppercase()))
+                .with_span(place(tokens[i].span))
+                .with_hint("ASOF JOIN keeps every left row, ASOF INNER JOIN only the matched ones"));
+        }
+        _ => return Ok(None),
+    };
+    if is_word(at(tokens, next), "outer") {
+        next += 1;
+    }
+    if !is_word(at(tokens, next), "join") {
+        return Ok(None);
+    }
+    Ok(Some((kind, next + 1)))
+}
+
+/// Reads one join from its factor on, writes it out, and returns where it ends.
+fn join(tokens: &[TokenWithSpan], start: usize, kind: &str, factor: usize, out: &mut Vec<TokenWithSpan>) -> Result<usize> {
+    let span = tokens[start].span;
+    let missing = || Error::syntax("ASOF JOIN wants a table, feature view or service").with_span(place(span));
+    let mut i = factor;
+    // the factor: a group, or a dotted name with arguments
+    match at(tokens, i).map(|t| &t.token) {
+        Some(Token::LParen) => i = close(tokens, i)?,
+        Some(Token::Word(_)) if !ends(&tokens[i]) => {
+            i += 1;
+            while at(tokens, i).is_some_and(|t| t.token == Token::Period) {
+                i += 2;
+            }
+            if at(tokens, i).is_some_and(|t| t.token == Token::LParen) {
+                i = close(tokens, i)?;
+            }
+        }
+        _ => return Err(missing()),
+    }
+    let factor_end = i.min(tokens.len());
+    if has_alias(tokens, i) {
+        i += if is_word(at(tokens, i), "as") { 2 } else { 1 };
+        if at(tokens, i).is_some_and(|t| t.token == Token::LParen) && clause_at(tokens, i - 1).is_none() {
+            i = close(tokens, i)?; // alias (columns)
+        }
+    }
+    let alias_end = i.min(tokens.len());
+    let mut clauses: Vec<(Clause, usize, usize)> = vec![];
+    while let Some((clause, words)) = clause_at(tokens, i) {
+        if let Some((_, first, _)) = clauses.iter().find(|(c, ..)| *c == clause) {
+            let _ = first;
+            return Err(Error::syntax(format!("{} is written twice in one join", clause.name())).with_span(place(tokens[i].span)));
+        }
+        let from = i + words;
+        let to = match clause {
+            Clause::Match | Clause::Using | Clause::For => close(tokens, from)?,
+            _ => expression_end(tokens, from)?,
+        };
+        if to == from {
+            return Err(Error::syntax(format!("{} wants an expression", clause.name())).with_span(place(tokens[i].span)));
+        }
+        clauses.push((clause, from, to));
+        i = to;
+    }
+    let mut push = |t: Token| out.push(TokenWithSpan { token: t, span });
+    push(Token::make_keyword("ASOF"));
+    push(Token::make_keyword("JOIN"));
+    out.extend(rewrite(&tokens[factor..factor_end])?);
+    out.extend(tokens[factor_end..alias_end].iter().cloned());
+    let mut push = |t: Token| out.push(TokenWithSpan { token: t, span });
+    push(Token::make_keyword("MATCH_CONDITION"));
+    push(Token::LParen);
+    push(Token::make_word(MARKER, None));
+    push(Token::LParen);
+    push(Token::SingleQuotedString(kind.to_string()));
+    for want in [Clause::Match, Clause::On, Clause::Using, Clause::At, Clause::KnownBy, Clause::Within] {
+        out.push(TokenWithSpan { token: Token::Comma, span });
+        match clauses.iter().find(|(c, ..)| *c == want) {
+            Some(&(_, from, to)) => out.extend(rewrite(&tokens[from..to])?),
+            None => out.push(TokenWithSpan { token: Token::make_keyword("NULL"), span }),
+        }
+    }
+    if let Some(&(_, from, to)) = clauses.iter().find(|(c, ..)| *c == Clause::For) {
+        // (a = b, c = d) becomes further arguments
+        out.push(TokenWithSpan { token: Token::Comma, span });
+        out.extend(tokens[from + 1..to - 1].iter().cloned());
+    }
+    out.push(TokenWithSpan { token: Token::RParen, span });
+    out.push(TokenWithSpan { token: Token::RParen, span });
+    Ok(i)
+}
+
+/// Where the expression that begins at `i` ends: at the next clause or the end of the factor.
+fn expression_end(tokens: &[TokenWithSpan], mut i: usize) -> Result<usize> {
+    let from = i;
+    while i < tokens.len() {
+        let t = &tokens[i];
+        if t.token == Token::LParen {
+            i = close(tokens, i)?;
+            continue;
+        }
+        // left(x, 3) and right(x, 3) are functions
+        let function = i + 1 < tokens.len() && tokens[i + 1].token == Token::LParen && (is_word(Some(t), "left") || is_word(Some(t), "right"));
+        if (ends(t) && !function) || (i > from && clause_at(tokens, i).is_some()) {
+            break;
+        }
+        i += 1;
+    }
+    Ok(i)
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::sql::rewrite::rewrite;
+    use crate::sql::text::tokenize;
+
+    fn pass(sql: &str) -> String {
+        match tokenize(sql).and_then(rewrite) {
+            Ok(out) => out.iter().map(|t| t.token.to_string()).collect::<Vec<_>>().join(" "),
+            Err(e) => format!("error: {}", e.message()),
+        }
+    }
+
+    fn marker(sql: &str) -> String {
+        let all = pass(sql);
+        all.split_once("__remige_asof").map_or(all.clone(), |(_, m)| m.to_string())
+    }
+
+    #[test]
+    fn snowflake_form() {
+        assert_eq!(
+            pass("FROM l ASOF JOIN p MATCH_CONDITION (l.t >= p.t) ON l.k = p.k WHERE 1"),
+            "FROM l ASOF JOIN p MATCH_CONDITION ( __remige_asof ( 'default' , ( l . t >= p . t ) , l . k = p . k , NULL , NULL , NULL , NULL ) ) WHERE 1"
+        );
+    }
+
+    #[test]
+    fn duckdb_form() {
+        assert_eq!(marker("FROM l ASOF LEFT JOIN p ON l.k = p.k AND l.t >= p.t ORDER BY 1"),
+            " ( 'left' , NULL , l . k = p . k AND l . t >= p . t , NULL , NULL , NULL , NULL ) ) ORDER BY 1");
+    }
+
+    #[test]
+    fn feature_form_in_any_order() {
+        let a = marker("FROM l ASOF JOIN v f FOR (k = l.b) AT l.t KNOWN BY l.t2 WITHIN INTERVAL '1 day' WHERE x");
+        let b = marker("FROM l ASOF JOIN v f WITHIN INTERVAL '1 day' KNOWN BY l.t2 AT l.t FOR (k = l.b) WHERE x");
+        assert_eq!(a, b);
+        assert_eq!(a, " ( 'default' , NULL , NULL , NULL , l . t , l . t2 , INTERVAL '1 day' , k = l . b ) ) WHERE x");
+    }
+
+    #[test]
+    fn clause_words_may_be_names() {
+        assert!(pass("FROM l ASOF JOIN v AS at AT l.at").contains("v AS at MATCH_CONDITION"));
+        assert!(marker("FROM l ASOF JOIN v ON at = v.k AT at").contains("NULL , at = v . k , NULL , at ,"));
+        assert!(marker("FROM l ASOF JOIN v AT l.t AT TIME ZONE 'UTC'").contains("l . t AT TIME ZONE 'UTC'"));
+        assert!(pass("SELECT t.asof FROM t").contains("t . asof"));
+    }
+
+    #[test]
+    fn chains_and_subqueries() {
+        let out = pass("FROM (SELECT * FROM a ASOF JOIN b) x ASOF JOIN (SELECT * FROM c ASOF JOIN d AT t) y ASOF JOIN e AT q");
+        assert_eq!(out.matches("__remige_asof").count(), 4, "{out}");
+    }
+
+    #[test]
+    fn faults_are_named() {
+        assert!(pass("FROM l ASOF RIGHT JOIN p").contains("ASOF RIGHT JOIN does not exist"));
+        assert!(pass("FROM l ASOF JOIN p AT a AT b").contains("twice"));
+        assert!(pass("FROM l ASOF JOIN WHERE").contains("wants a table"));
+        assert!(pass("FROM l ASOF JOIN p AT").contains("error") || pass("FROM l ASOF JOIN p AT").contains("p AT"));
+    }
+}

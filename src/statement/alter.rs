@@ -1,0 +1,113 @@
+//! `ALTER FEATURE VIEW v SET … | UNSET TAGS (…) | SUSPEND | RESUME`
+
+use std::sync::Arc;
+
+use super::{Planned, Planning, Statement};
+use crate::catalog::{CatalogChange, CatalogSnapshot, PutMode};
+use crate::clock::Micros;
+use crate::error::{Error, Result};
+use crate::model::{FeatureView, Tags};
+use crate::plan::command::Command;
+use crate::sql::Cursor;
+use crate::sql::cursor::NameRef;
+
+#[derive(Debug, Clone)]
+enum Change {
+    Ttl(Micros),
+    Comment(String),
+    Owner(String),
+    Tags(Tags),
+    UnsetTags(Vec<String>),
+    Online(bool),
+    Lookback(Micros),
+    RefreshEvery(Micros),
+    Suspended(bool),
+}
+
+#[derive(Debug, Clone)]
+pub struct AlterFeatureView {
+    name: NameRef,
+    change: Change,
+}
+
+pub fn parse(mut c: Cursor<'_>) -> Result<Statement> {
+    let here = c.here();
+    if c.eat("FEATURE SERVICE") {
+        return Err(Error::not_built("ALTER FEATURE SERVICE … UPGRADE").with_span(here).with_hint("CREATE OR REPLACE FEATURE SERVICE pins the versions that its names mean now"));
+    }
+    if !c.eat("FEATURE VIEW") {
+        return Err(c.expected("FEATURE VIEW or FEATURE SERVICE after ALTER"));
+    }
+    let name = c.name("the name of a feature view")?;
+    let words = "SET TTL, SET COMMENT, SET OWNER, SET TAGS, UNSET TAGS, SET ONLINE, SET OFFLINE, SET LOOKBACK, SET REFRESH EVERY, SUSPEND, RESUME";
+    let change = if c.eat("SET TTL") {
+        Change::Ttl(c.interval("TTL")?)
+    } else if c.eat("SET COMMENT") {
+        Change::Comment(c.string("a text in quotes")?)
+    } else if c.eat("SET OWNER") {
+        Change::Owner(c.string("a text in quotes")?)
+    } else if c.eat("SET TAGS") {
+        Change::Tags(c.tags()?)
+    } else if c.eat("UNSET TAGS") {
+        Change::UnsetTags(c.list(|c| Ok(c.identifier("a tag's name")?.0))?)
+    } else if c.eat("SET ONLINE") {
+        Change::Online(true)
+    } else if c.eat("SET OFFLINE") {
+        Change::Online(false)
+    } else if c.eat("SET LOOKBACK") {
+        Change::Lookback(c.interval("LOOKBACK")?)
+    } else if c.eat("SET REFRESH EVERY") {
+        Change::RefreshEvery(c.interval("REFRESH EVERY")?)
+    } else if c.eat("SUSPEND") {
+        Change::Suspended(true)
+    } else if c.eat("RESUME") {
+        Change::Suspended(false)
+    } else if c.is("DEPRECATE") {
+        return Err(Error::not_built("ALTER FEATURE VIEW … DEPRECATE").with_span(c.here()));
+    } else {
+        c.eat("SET");
+        return Err(c.expected(words));
+    };
+    c.end(&[])?;
+    Ok(Statement::AlterFeatureView(AlterFeatureView { name, change }))
+}
+
+impl AlterFeatureView {
+    pub fn plan(self, p: &dyn Planning) -> Result<Planned> {
+        let view = p.names().feature_view(&self.name)?;
+        let span = self.name.span;
+        if matches!(self.change, Change::Lookback(_) | Change::RefreshEvery(_)) && view.is_push() {
+            return Err(Error::invalid(format!("feature view {} is a push view: it has no REFRESH", view.name)).or_span(span));
+        }
+        if matches!(self.change, Change::Lookback(l) if l > 0) && view.snapshot {
+            return Err(Error::invalid(format!("feature view {} is a snapshot view: LOOKBACK has no meaning", view.name)).or_span(span));
+        }
+        if let (Change::Ttl(ttl), Some(old)) = (&self.change, view.ttl)
+            && view.online
+            && (*ttl == 0 || *ttl > old)
+        {
+            p.names().notice(format!("a longer TTL of feature view {} takes effect online with the next MATERIALIZE, which makes a new generation", view.name));
+        }
+        if matches!(self.change, Change::RefreshEvery(_) | Change::Suspended(_)) {
+            p.names().notice(format!("the schedule of feature view {} is recorded; the scheduler is not built yet", view.name));
+        }
+        let (name, version, change) = (view.name.clone(), view.version, self.change);
+        let what = format!("ALTER FEATURE VIEW {}", view.versioned_name());
+        let build = Arc::new(move |c: &CatalogSnapshot| {
+            let mut v: FeatureView = c.feature_view(&name, Some(version))?.clone();
+            match &change {
+                Change::Ttl(t) => v.ttl = Some(*t).filter(|t| *t > 0),
+                Change::Comment(t) => v.about.comment = Some(t.clone()).filter(|t| !t.is_empty()),
+                Change::Owner(t) => v.about.owner = Some(t.clone()).filter(|t| !t.is_empty()),
+                Change::Tags(t) => v.about.tags.extend(t.clone()),
+                Change::UnsetTags(t) => v.about.tags.retain(|k, _| !t.contains(k)),
+                Change::Online(o) => v.online = *o,
+                Change::Lookback(t) => v.lookback = *t,
+                Change::RefreshEvery(t) => v.refresh_every = Some(*t).filter(|t| *t > 0),
+                Change::Suspended(s) => v.suspended = *s,
+            }
+            Ok(vec![CatalogChange::PutFeatureView(v, PutMode::Replace)])
+        });
+        Planned::command("ALTER FEATURE VIEW", Command::Change { what, tables: vec![], build }, vec![])
+    }
+}

@@ -1,0 +1,80 @@
+//! `CREATE [OR REPLACE] ENTITY [IF NOT EXISTS] user KEY (user_id BIGINT, …) [COMMENT …] [OWNER …] [TAGS …]`
+
+use std::sync::Arc;
+
+use super::{Planned, Planning, Statement, about};
+use crate::catalog::{CatalogChange, PutMode};
+use crate::error::{Error, Result};
+use crate::model::{About, Column, Entity};
+use crate::plan::command::Command;
+use crate::sql::Cursor;
+use crate::sql::cursor::NameRef;
+
+#[derive(Debug, Clone)]
+pub struct CreateEntity {
+    name: NameRef,
+    or_replace: bool,
+    if_not_exists: bool,
+    keys: Vec<Column>,
+    about: About,
+}
+
+pub fn parse(mut c: Cursor<'_>, or_replace: bool) -> Result<Statement> {
+    let if_not_exists = c.eat("IF NOT EXISTS");
+    about::exclusive(&c, or_replace, if_not_exists)?;
+    let name = c.plain_name("the entity's name")?;
+    let (mut keys, mut about) = (vec![], About::default());
+    loop {
+        if keys.is_empty() && (c.eat("KEY") || c.eat("KEYS")) {
+            keys = c.list(|c| {
+                let here = c.here();
+                let key = c.column()?;
+                key.data_type.check_key(&key.name).map_err(|e| e.with_span(here))?;
+                super::create_feature_view::check_name(&key.name).map_err(|e| e.with_span(here))?;
+                Ok((key, here))
+            })?;
+        } else if !about::clause(&mut c, &mut about)? {
+            break;
+        }
+    }
+    if keys.is_empty() {
+        return Err(c.expected("KEY (column TYPE, …)"));
+    }
+    for (i, (key, here)) in keys.iter().enumerate() {
+        if keys[..i].iter().any(|(k, _)| k.name == key.name) {
+            return Err(Error::syntax(format!("key {:?} is listed twice", key.name)).with_span(*here));
+        }
+    }
+    c.end(&about::CLAUSES)?;
+    let keys = keys.into_iter().map(|(k, _)| k).collect();
+    Ok(Statement::CreateEntity(CreateEntity { name, or_replace, if_not_exists, keys, about }))
+}
+
+impl CreateEntity {
+    pub fn plan(self, p: &dyn Planning) -> Result<Planned> {
+        let name = p.names().name(&self.name);
+        let entity = Entity { name: name.clone(), keys: self.keys, about: self.about, created_at: p.now() };
+        let (or_replace, if_not_exists, span) = (self.or_replace, self.if_not_exists, self.name.span);
+        let what = format!("CREATE ENTITY {name}");
+        let build = Arc::new(move |catalog: &crate::catalog::CatalogSnapshot| {
+            catalog.schema(&name.schema)?;
+            match catalog.entities.get(&name) {
+                Some(_) if if_not_exists => Ok(vec![]),
+                Some(old) if or_replace => {
+                    let users = catalog.views_using_entity(&name);
+                    if old.keys != entity.keys && !users.is_empty() {
+                        return Err(Error::invalid(format!("the keys of entity {name} cannot change while feature views use it: {}", users.join(", ")))
+                            .with_hint("create another entity, and new feature views on it"));
+                    }
+                    Ok(vec![CatalogChange::PutEntity(Entity { created_at: old.created_at, ..entity.clone() }, PutMode::Replace)])
+                }
+                Some(_) => Err(Error::already_exists(format!("entity {name} exists already"))
+                    .with_hint("CREATE OR REPLACE ENTITY changes it, IF NOT EXISTS keeps it")
+                    .or_span(span)),
+                None => Ok(vec![CatalogChange::PutEntity(entity.clone(), PutMode::Create)]),
+            }
+        });
+        build(p.names().catalog().as_ref())?;
+        Planned::command("CREATE ENTITY", Command::Change { what, tables: vec![], build }, vec![])
+    }
+}

@@ -1,0 +1,555 @@
+//! `CREATE [OR REPLACE] FEATURE VIEW …`: plans the query, derives keys, timestamps and features, and
+//! computes nothing.
+
+use std::sync::Arc;
+
+use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::logical_expr::{Expr, LogicalPlan, Volatility};
+use datafusion::sql::sqlparser::tokenizer::Token;
+
+use super::{Planned, Planning, Statement, about};
+use crate::catalog::{CatalogChange, CatalogSnapshot, PutMode, VersionRef};
+use crate::clock::{Micros, new_id};
+use crate::error::{Error, Result, Span};
+use crate::model::types::ColumnType;
+use crate::model::{About, Column, Feature, FeatureView, FeatureViewSeries, Name, Tags};
+use crate::plan::command::{Command, NewTable};
+use crate::plan::feature_table::SEQ;
+use crate::sql::Cursor;
+use crate::sql::cursor::NameRef;
+
+#[derive(Debug, Clone)]
+struct Listed {
+    name: String,
+    data_type: Option<ColumnType>,
+    comment: Option<String>,
+    tags: Tags,
+    span: Span,
+}
+
+#[derive(Debug, Clone)]
+pub struct CreateFeatureView {
+    name: NameRef,
+    or_replace: bool,
+    if_not_exists: bool,
+    columns: Vec<Listed>,
+    entities: Vec<NameRef>,
+    event: (String, Span),
+    zone: Option<(String, Span)>,
+    created: Option<(String, Span)>,
+    ttl: Option<Micros>,
+    refresh_every: Option<Micros>,
+    lookback: Option<Micros>,
+    online: bool,
+    about: About,
+    /// The SELECT and where it begins.
+    query: Option<(String, Span)>,
+}
+
+const CLAUSES: [&str; 11] = [
+    "ENTITY name", "EVENT TIMESTAMP column", "CREATED TIMESTAMP column", "TTL INTERVAL '…'", "REFRESH EVERY INTERVAL '…'",
+    "LOOKBACK INTERVAL '…'", "ONLINE", "COMMENT '…'", "OWNER '…'", "TAGS (…)", "AS SELECT …",
+];
+
+/// Names that users may not take.
+pub fn check_name(name: &str) -> Result<()> {
+    if name == SEQ || name.starts_with("_remige") {
+        return Err(Error::invalid(format!("column name {name:?} is reserved")).with_hint("give it another name with AS"));
+    }
+    Ok(())
+}
+
+pub fn parse(mut c: Cursor<'_>, or_replace: bool) -> Result<Statement> {
+    let if_not_exists = c.eat("IF NOT EXISTS");
+    about::exclusive(&c, or_replace, if_not_exists)?;
+    let name = c.plain_name("feature view")?;
+    let mut columns = vec![];
+    if c.is_token(&Token::LParen) {
+        columns = c.list(listed)?;
+    }
+    let (mut entities, mut event, mut zone, mut created) = (vec![], None, None, None);
+    let (mut ttl, mut refresh_every, mut lookback, mut online) = (None, None, None, false);
+    let mut about = About::default();
+    let mut query = None;
+    loop {
+        let here = c.here();
+        let once = |taken: bool, what: &str| match taken {
+            true => Err(Error::syntax(format!("{what} is written twice")).with_span(here)),
+            false => Ok(()),
+        };
+        if c.eat("ENTITY") || c.eat("ENTITIES") {
+            once(!entities.is_empty(), "ENTITY")?;
+            entities.push(c.plain_name("entity")?);
+            while c.eat_token(&Token::Comma) {
+                entities.push(c.plain_name("entity")?);
+            }
+        } else if c.eat("EVENT TIMESTAMP") {
+            once(event.is_some(), "EVENT TIMESTAMP")?;
+            event = Some(c.identifier("the column with the event timestamp")?);
+            if c.eat("AT TIME ZONE") {
+                let place = c.here();
+                zone = Some((c.string("a time zone in quotes")?, place));
+            }
+        } else if c.eat("CREATED TIMESTAMP") {
+            once(created.is_some(), "CREATED TIMESTAMP")?;
+            created = Some(c.identifier("the column with the created timestamp")?);
+        } else if c.eat("TTL") {
+            once(ttl.is_some(), "TTL")?;
+            ttl = Some(c.interval("TTL")?);
+        } else if c.eat("REFRESH EVERY") {
+            once(refresh_every.is_some(), "REFRESH EVERY")?;
+            refresh_every = Some(c.interval("REFRESH EVERY")?);
+        } else if c.eat("LOOKBACK") {
+            once(lookback.is_some(), "LOOKBACK")?;
+            lookback = Some(c.interval("LOOKBACK")?);
+        } else if c.eat("ONLINE") {
+            once(online, "ONLINE")?;
+            online = true;
+        } else if c.eat("AS") {
+            let at = c.here();
+            query = Some((c.rest()?.to_string(), at));
+            break;
+        } else if !about::clause(&mut c, &mut about)? {
+            break;
+        }
+    }
+    c.end(&CLAUSES)?;
+    if entities.is_empty() {
+        return Err(Error::syntax(format!("feature view {:?} needs ENTITY: whose features are these?", name.name)).or_span(name.span).with_hint("write ENTITY user (and CREATE ENTITY user KEY (user_id BIGINT) before)"));
+    }
+    let Some(event) = event else {
+        return Err(Error::syntax(format!("feature view {:?} needs EVENT TIMESTAMP: since when is a row true?", name.name)).or_span(name.span).with_hint("write EVENT TIMESTAMP column"));
+    };
+    if query.is_none() && columns.is_empty() {
+        return Err(Error::syntax(format!("feature view {:?} needs AS SELECT …, or a list of columns with types for a push view", name.name)).or_span(name.span));
+    }
+    Ok(Statement::CreateFeatureView(CreateFeatureView {
+        name, or_replace, if_not_exists, columns, entities, event, zone, created,
+        ttl: ttl.filter(|t| *t > 0),
+        refresh_every, lookback, online, about, query,
+    }))
+}
+
+fn listed(c: &mut Cursor<'_>) -> Result<Listed> {
+    let (name, span) = c.identifier("a feature's name")?;
+    check_name(&name).map_err(|e| e.with_span(span))?;
+    let end = |c: &Cursor<'_>| c.is_token(&Token::Comma) || c.is_token(&Token::RParen) || c.is("COMMENT") || c.is("TAGS");
+    let data_type = if end(c) { None } else { Some(c.data_type()?) };
+    let (mut comment, mut tags) = (None, Tags::new());
+    loop {
+        if c.eat("COMMENT") {
+            comment = Some(c.string("a text in quotes after COMMENT")?);
+        } else if c.eat("TAGS") {
+            tags = c.tags()?;
+        } else {
+            break;
+        }
+    }
+    Ok(Listed { name, data_type, comment, tags, span })
+}
+
+/// What the query or the column list says about a view.
+struct Derived {
+    features: Vec<Feature>,
+    snapshot: bool,
+}
+
+impl CreateFeatureView {
+    pub async fn plan(self, p: &dyn Planning) -> Result<Planned> {
+        let names = p.names();
+        let catalog = names.catalog();
+        let name = names.name(&self.name);
+        catalog.schema(&name.schema).map_err(|e| e.or_span(self.name.span))?;
+        if name.schema == "system" {
+            return Err(Error::denied("schema system is read-only").or_span(self.name.span));
+        }
+        let mut keys: Vec<Column> = vec![];
+        let mut entities = vec![];
+        for n in &self.entities {
+            let entity = catalog.entity(&names.name(n)).map_err(|e| {
+                e.or_span(n.span).or_hint(&format!("CREATE ENTITY {} KEY (column TYPE) declares it", n.name))
+            })?;
+            for key in &entity.keys {
+                if keys.iter().any(|k| k.name == key.name) {
+                    return Err(Error::invalid(format!("two entities of feature view {name} have a key {:?}", key.name)).or_span(n.span));
+                }
+                keys.push(key.clone());
+            }
+            entities.push(entity.name.clone());
+        }
+        let derived = match &self.query {
+            Some((query, place)) => self.from_query(p, &name, &keys, query, *place).await?,
+            None => self.from_list(&name, &keys)?,
+        };
+        if derived.snapshot && self.lookback.is_some_and(|l| l > 0) {
+            return Err(Error::invalid(format!("feature view {name} is a snapshot view (its event timestamp is now()): LOOKBACK has no meaning"))
+                .with_hint("leave LOOKBACK out: every run adds one snapshot and changes no other"));
+        }
+        if self.query.is_none() && (self.refresh_every.is_some() || self.lookback.is_some()) {
+            return Err(Error::invalid(format!("feature view {name} is a push view: REFRESH EVERY and LOOKBACK have no meaning, its rows come by INSERT")));
+        }
+        if self.refresh_every.is_some() {
+            names.notice(format!("REFRESH EVERY of feature view {name} is recorded; the scheduler is not built yet, so run REFRESH FEATURE VIEW {name} from a job"));
+        }
+        let id = new_id();
+        let view = FeatureView {
+            name: name.clone(),
+            version: 1,
+            table_id: id.clone(),
+            location: format!("features/{}/{}/{}", name.schema, name.name, &id[..8]),
+            online_id: 0,
+            entities,
+            keys,
+            event_timestamp: self.event.0.clone(),
+            event_zone: self.zone.as_ref().map(|z| z.0.clone()),
+            created_timestamp: self.created.as_ref().map(|c| c.0.clone()),
+            features: derived.features,
+            ttl: self.ttl,
+            lookback: self.lookback.unwrap_or(0),
+            refresh_every: self.refresh_every,
+            suspended: false,
+            online: self.online,
+            query: self.query.as_ref().map(|(q, _)| q.clone()),
+            query_schema: names.schema().to_string(),
+            snapshot: derived.snapshot,
+            about: self.about.clone(),
+            created_at: p.now(),
+        };
+        let (or_replace, if_not_exists, span) = (self.or_replace, self.if_not_exists, self.name.span);
+        let outcome = replace(catalog, &view, or_replace, if_not_exists).map_err(|e| e.or_span(span))?;
+        for notice in &outcome.notices {
+            names.notice(notice.clone());
+        }
+        let what = format!("CREATE FEATURE VIEW {name} ({})", outcome.what);
+        let tables = match outcome.new_table {
+            true => vec![NewTable { location: view.location.clone(), schema: stored_schema(&view), stats_columns: stats_columns(&view) }],
+            false => vec![],
+        };
+        let build = Arc::new(move |catalog: &CatalogSnapshot| Ok(replace(catalog, &view, or_replace, if_not_exists).map_err(|e| e.or_span(span))?.changes));
+        Planned::command("CREATE FEATURE VIEW", Command::Change { what, tables, build }, vec![])
+    }
+
+    fn from_list(&self, name: &Name, keys: &[Column]) -> Result<Derived> {
+        let mut features = vec![];
+        for l in &self.columns {
+            let Some(t) = &l.data_type else {
+                return Err(Error::syntax(format!("column {:?} of push view {name} needs a type", l.name)).with_span(l.span).with_hint("without AS the list gives the types: (total_orders BIGINT, …)"));
+            };
+            let fixed = keys.iter().find(|k| k.name == l.name).map(|k| k.data_type.clone())
+                .or_else(|| (l.name == self.event.0 || Some(&l.name) == self.created.as_ref().map(|c| &c.0)).then(ColumnType::timestamp));
+            match fixed {
+                Some(f) if f == *t => continue,
+                Some(f) => return Err(Error::invalid(format!("column {:?} is {f}, not {t}", l.name)).with_span(l.span)),
+                None => {}
+            }
+            if features.iter().any(|f: &Feature| f.name == l.name) {
+                return Err(Error::invalid(format!("two features of feature view {name} are called {:?}", l.name)).with_span(l.span));
+            }
+            features.push(Feature { name: l.name.clone(), data_type: t.clone(), comment: l.comment.clone(), tags: l.tags.clone() });
+        }
+        self.distinct(name, keys)?;
+        if features.is_empty() {
+            return Err(Error::invalid(format!("push view {name} has no features")).or_span(self.name.span));
+        }
+        Ok(Derived { features, snapshot: false })
+    }
+
+    fn distinct(&self, name: &Name, keys: &[Column]) -> Result<()> {
+        let clash = |what: &str, column: &str, span: Span| Err(Error::invalid(format!("{what} {column:?} of feature view {name} is also a key")).with_span(span));
+        if keys.iter().any(|k| k.name == self.event.0) {
+            return clash("event timestamp", &self.event.0, self.event.1);
+        }
+        if let Some((c, span)) = &self.created {
+            if keys.iter().any(|k| k.name == *c) {
+                return clash("created timestamp", c, *span);
+            }
+            if *c == self.event.0 {
+                return Err(Error::invalid(format!("feature view {name}: event and created timestamp are the same column {c:?}")).with_span(*span));
+            }
+        }
+        Ok(())
+    }
+
+    async fn from_query(&self, p: &dyn Planning, name: &Name, keys: &[Column], query: &str, place: Span) -> Result<Derived> {
+        let moved = |e: Error| match e.span() {
+            Some(s) => {
+                let s = crate::sql::text::shift(s, place.line, place.column);
+                e.with_span(s)
+            }
+            None => e,
+        };
+        let statement = crate::sql::parse::statement(query).map_err(moved)?;
+        if !matches!(&statement, datafusion::sql::parser::Statement::Statement(s) if matches!(s.as_ref(), datafusion::sql::sqlparser::ast::Statement::Query(_))) {
+            return Err(Error::syntax("AS wants a query (SELECT …)").with_span(place));
+        }
+        let plan = p.sql(statement, p.names().schema()).await.map_err(moved)?;
+        check_functions(&plan, name)?;
+        let schema = plan.schema();
+        let listed: Vec<&str> = schema.fields().iter().map(|f| f.name().as_str()).collect();
+        let columns = listed.join(", ");
+        for (i, n) in listed.iter().enumerate() {
+            if listed[..i].contains(n) {
+                return Err(Error::invalid(format!("the query of feature view {name} yields two columns called {n:?}")).with_span(place).with_hint("give one of them another name with AS"));
+            }
+            check_name(n)?;
+        }
+        self.distinct(name, keys)?;
+        let find = |column: &str| schema.fields().iter().find(|f| f.name() == column);
+        for key in keys {
+            let Some(f) = find(&key.name) else {
+                return Err(Error::invalid(format!("the query of feature view {name} does not yield key column {:?}", key.name))
+                    .with_span(place)
+                    .suggest(&key.name, listed.iter().copied())
+                    .or_hint(&format!("it yields {columns}")));
+            };
+            castable_key(name, key, f.data_type())?;
+        }
+        let Some(event) = find(&self.event.0) else {
+            return Err(Error::invalid(format!("the query of feature view {name} does not yield event timestamp {:?}", self.event.0))
+                .with_span(self.event.1)
+                .suggest(&self.event.0, listed.iter().copied())
+                .or_hint(&format!("it yields {columns}")));
+        };
+        timestamp(name, "event timestamp", event, self.event.1)?;
+        if let Some((c, span)) = &self.created {
+            let Some(f) = find(c) else {
+                return Err(Error::invalid(format!("the query of feature view {name} does not yield created timestamp {c:?}"))
+                    .with_span(*span)
+                    .suggest(c, listed.iter().copied())
+                    .or_hint(&format!("it yields {columns}")));
+            };
+            timestamp(name, "created timestamp", f, *span)?;
+        }
+        let naive = matches!(event.data_type(), DataType::Timestamp(_, None) | DataType::Date32 | DataType::Date64);
+        match &self.zone {
+            Some((zone, span)) => {
+                if zone.parse::<chrono_tz::Tz>().is_err() {
+                    return Err(Error::invalid(format!("time zone {zone:?} is not known")).with_span(*span).with_hint("write a name such as 'Europe/Berlin' or 'UTC'"));
+                }
+                if !naive {
+                    p.names().notice(format!("event timestamp {:?} of feature view {name} has a zone of its own; AT TIME ZONE '{zone}' has no effect", self.event.0));
+                }
+            }
+            None if naive => {
+                p.names().notice(format!("event timestamp {:?} of feature view {name} has no time zone: it is read as UTC", self.event.0));
+            }
+            None => {}
+        }
+        let mut features = vec![];
+        for f in schema.fields() {
+            let n = f.name();
+            if keys.iter().any(|k| k.name == *n) || *n == self.event.0 || Some(n) == self.created.as_ref().map(|c| &c.0) {
+                continue;
+            }
+            let data_type = ColumnType::stored(f.data_type()).map_err(|e| e.context(format!("feature {n:?} of feature view {name}")))?;
+            features.push(Feature { name: n.clone(), data_type, comment: None, tags: Tags::new() });
+        }
+        if features.is_empty() {
+            return Err(Error::invalid(format!("the query of feature view {name} yields no features besides keys and timestamps")).with_span(place));
+        }
+        for l in &self.columns {
+            let Some(feature) = features.iter_mut().find(|f| f.name == l.name) else {
+                return Err(Error::not_found(format!("feature {:?} is not a column of the query of feature view {name}", l.name))
+                    .with_span(l.span)
+                    .suggest(&l.name, listed.iter().copied())
+                    .or_hint(&format!("it yields {columns}")));
+            };
+            if let Some(t) = &l.data_type {
+                feature.data_type = t.clone();
+            }
+            feature.comment = l.comment.clone();
+            feature.tags = l.tags.clone();
+        }
+        Ok(Derived { features, snapshot: is_now(&plan, &self.event.0) })
+    }
+}
+
+fn castable_key(view: &Name, key: &Column, have: &DataType) -> Result<()> {
+    if have.is_floating() {
+        return Err(Error::invalid(format!("key column {:?} of feature view {view} is {} for its entity, but the query yields a float ({have})", key.name, key.data_type))
+            .with_hint(format!("two floats that print alike may differ; write CAST({} AS {})", key.name, key.data_type)));
+    }
+    if !datafusion::arrow::compute::can_cast_types(have, key.data_type.arrow()) {
+        return Err(Error::invalid(format!("key column {:?} of feature view {view} is {} for its entity, but the query yields {have}", key.name, key.data_type))
+            .with_hint(format!("write CAST({} AS {})", key.name, key.data_type)));
+    }
+    Ok(())
+}
+
+fn timestamp(view: &Name, what: &str, f: &Field, span: Span) -> Result<()> {
+    match f.data_type() {
+        DataType::Timestamp(..) | DataType::Date32 | DataType::Date64 => Ok(()),
+        t => Err(Error::invalid(format!("{what} {:?} of feature view {view} is {t}, not a timestamp", f.name()))
+            .with_span(span)
+            .with_hint(match t {
+                DataType::Utf8 | DataType::Utf8View | DataType::LargeUtf8 => format!("write CAST({0} AS TIMESTAMP) AS {0}, or to_timestamp({0}, format) AS {0}", f.name()),
+                _ => format!("write to_timestamp_micros({0}) AS {0} or to_timestamp_seconds({0}) AS {0}, whichever unit it has", f.name()),
+            })),
+    }
+}
+
+/// Refuses what cannot be repeated; tells of windows that are as of the last event.
+fn check_functions(plan: &LogicalPlan, view: &Name) -> Result<()> {
+    let mut fault = None;
+    plan.apply_with_subqueries(|node| {
+        node.apply_expressions(|e| {
+            e.apply(|e| {
+                if let Expr::ScalarFunction(f) = e
+                    && f.func.signature().volatility == Volatility::Volatile
+                {
+                    fault = Some(f.func.name().to_string());
+                    return Ok(TreeNodeRecursion::Stop);
+                }
+                if let Expr::Placeholder(pl) = e {
+                    fault = Some(format!("parameter {}", pl.id));
+                }
+                Ok(TreeNodeRecursion::Continue)
+            })
+        })
+    })?;
+    match fault {
+        Some(f) => Err(Error::invalid(format!("feature view {view} cannot use {f}(): a second run would give other values")).with_hint("now() and CURRENT_DATE are fine: they mean the run's instant")),
+        None => Ok(()),
+    }
+}
+
+/// True where a column of the result is nothing but the run's instant.
+fn is_now(plan: &LogicalPlan, column: &str) -> bool {
+    let LogicalPlan::Projection(p) = plan else { return false };
+    fn strip(e: &Expr) -> &Expr {
+        match e {
+            Expr::Alias(a) => strip(&a.expr),
+            Expr::Cast(c) => strip(&c.expr),
+            other => other,
+        }
+    }
+    p.expr
+        .iter()
+        .zip(p.schema.fields())
+        .any(|(e, f)| f.name() == column && matches!(strip(e), Expr::ScalarFunction(s) if matches!(s.func.name(), "now" | "current_timestamp")))
+}
+
+/// The Delta table's columns: visible ones, then `_seq`.
+pub fn stored_schema(view: &FeatureView) -> SchemaRef {
+    let required = view.keys.len() + 1;
+    let mut fields: Vec<Field> = view
+        .visible_columns()
+        .iter()
+        .enumerate()
+        .map(|(i, c)| Field::new(&c.name, c.data_type.arrow().clone(), i >= required))
+        .collect();
+    fields.push(Field::new(SEQ, DataType::Int64, false));
+    Arc::new(Schema::new(fields))
+}
+
+pub fn stats_columns(view: &FeatureView) -> Vec<String> {
+    let mut out: Vec<String> = view.keys.iter().map(|k| k.name.clone()).collect();
+    out.push(view.event_timestamp.clone());
+    out.extend(view.created_timestamp.clone());
+    out.push(SEQ.to_string());
+    out
+}
+
+struct Outcome {
+    changes: Vec<CatalogChange>,
+    notices: Vec<String>,
+    new_table: bool,
+    what: &'static str,
+}
+
+/// What CREATE [OR REPLACE] FEATURE VIEW does to a catalog (dialect.md, section 2). Until change classes
+/// are built, every changed query, key, timestamp or schema is a new version with a table of its own.
+fn replace(catalog: &CatalogSnapshot, view: &FeatureView, or_replace: bool, if_not_exists: bool) -> Result<Outcome> {
+    let name = &view.name;
+    let outcome = |changes, notices, new_table, what| Ok(Outcome { changes, notices, new_table, what });
+    let Some(series) = catalog.feature_views.get(name) else {
+        if let Some(kind) = catalog.relation(name).map(|r| r.kind()) {
+            return Err(Error::already_exists(format!("{kind} {name} has this name already")));
+        }
+        let first = FeatureView { online_id: catalog.next_online_id, ..view.clone() };
+        let mut changes = vec![CatalogChange::PutFeatureView(first, PutMode::Create)];
+        if view.is_push() {
+            changes.push(CatalogChange::MarkFilled(VersionRef::from(view)));
+        }
+        return outcome(changes, vec![], true, "new");
+    };
+    if if_not_exists {
+        return outcome(vec![], vec![format!("feature view {name} exists already; nothing was changed")], false, "exists");
+    }
+    if !or_replace {
+        return Err(Error::already_exists(format!("feature view {name} exists already"))
+            .with_hint("CREATE OR REPLACE FEATURE VIEW changes it (a new version, where values change), IF NOT EXISTS keeps it"));
+    }
+    let Some(latest) = series.latest() else { return Err(Error::internal(format!("feature view {name} has no versions"))) };
+    if same_values(latest, view) {
+        let kept = FeatureView {
+            version: latest.version,
+            table_id: latest.table_id.clone(),
+            location: latest.location.clone(),
+            online_id: latest.online_id,
+            created_at: latest.created_at,
+            query: latest.query.clone(),
+            suspended: latest.suspended,
+            ..view.clone()
+        };
+        if kept == *latest {
+            return outcome(vec![], vec![format!("feature view {name} is unchanged")], false, "unchanged");
+        }
+        let mut notices = vec![];
+        let cleared = cleared(latest, &kept);
+        if !cleared.is_empty() {
+            notices.push(format!("feature view {name}: the statement leaves out, and so clears, {}", cleared.join(", ")));
+        }
+        return outcome(vec![CatalogChange::PutFeatureView(kept, PutMode::Replace)], notices, false, "changed in place");
+    }
+    let next = FeatureView { version: series.last_version + 1, online_id: catalog.next_online_id, ..view.clone() };
+    let mut notices = vec![];
+    let version = next.version;
+    let pushed = VersionRef::from(&next);
+    let (bare, kept) = (series.current, series.versions.get(&series.current).is_some_and(|v| v.online));
+    let mut changes = vec![CatalogChange::PutFeatureView(next, PutMode::Create)];
+    if view.is_push() {
+        changes.push(CatalogChange::MarkFilled(pushed.clone()));
+        changes.push(CatalogChange::SetCurrentVersion(pushed));
+        notices.push(format!("feature view {name}: version v{version} is new and empty, and {name} means it from now on"));
+    } else {
+        let online = if kept { format!(" and MATERIALIZE FEATURE VIEW {name}@v{version}") } else { String::new() };
+        notices.push(format!("feature view {name}: version v{version} is new and empty; {name} goes on meaning v{bare} until REFRESH FEATURE VIEW {name}@v{version}{online} is done"));
+    }
+    outcome(changes, notices, true, "new version")
+}
+
+/// True where both definitions give the same rows in the same table.
+fn same_values(a: &FeatureView, b: &FeatureView) -> bool {
+    let words = |v: &FeatureView| v.query.as_deref().map(|q| crate::sql::text::tokenize(q).map(|t| t.into_iter().map(|t| t.token).collect::<Vec<_>>()).unwrap_or_default());
+    words(a) == words(b)
+        && a.query_schema == b.query_schema
+        && a.entities == b.entities
+        && a.event_zone == b.event_zone
+        && a.event_timestamp == b.event_timestamp
+        && a.created_timestamp == b.created_timestamp
+        && a.visible_columns() == b.visible_columns()
+}
+
+fn cleared(old: &FeatureView, new: &FeatureView) -> Vec<&'static str> {
+    let mut out = vec![];
+    let mut gone = |had: bool, has: bool, what| {
+        if had && !has {
+            out.push(what);
+        }
+    };
+    gone(old.ttl.is_some(), new.ttl.is_some(), "TTL");
+    gone(old.lookback > 0, new.lookback > 0, "LOOKBACK");
+    gone(old.refresh_every.is_some(), new.refresh_every.is_some(), "REFRESH EVERY");
+    gone(old.online, new.online, "ONLINE");
+    gone(old.about.comment.is_some(), new.about.comment.is_some(), "COMMENT");
+    gone(old.about.owner.is_some(), new.about.owner.is_some(), "OWNER");
+    gone(!old.about.tags.is_empty(), !new.about.tags.is_empty(), "TAGS");
+    out
+}
+
+/// Versions of a series that statements with a bare name mean.
+pub fn bare(series: &FeatureViewSeries) -> Option<&FeatureView> {
+    series.current()
+}

@@ -1,0 +1,155 @@
+//! `DROP SCHEMA | ENTITY | TABLE | VIEW | FEATURE VIEW | FEATURE SERVICE | TRAINING SET [IF EXISTS] name [CASCADE]`
+
+use std::sync::Arc;
+
+use super::{Planned, Planning, Statement};
+use crate::catalog::{CatalogChange, CatalogSnapshot};
+use crate::error::{Error, Result, nearest};
+use crate::model::{FeatureView, Name};
+use crate::plan::command::{Build, Command};
+use crate::sql::Cursor;
+use crate::sql::cursor::{NameRef, VersionRef};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Schema,
+    Entity,
+    Table,
+    View,
+    FeatureView,
+    Service,
+    TrainingSet,
+}
+
+#[derive(Debug, Clone)]
+pub struct Drop {
+    kind: Kind,
+    name: NameRef,
+    if_exists: bool,
+    cascade: bool,
+}
+
+pub fn parse(mut c: Cursor<'_>) -> Result<Statement> {
+    let kinds = [
+        ("SCHEMA", Kind::Schema),
+        ("ENTITY", Kind::Entity),
+        ("EXTERNAL TABLE", Kind::Table),
+        ("TABLE", Kind::Table),
+        ("VIEW", Kind::View),
+        ("FEATURE VIEW", Kind::FeatureView),
+        ("FEATURE SERVICE", Kind::Service),
+        ("TRAINING SET", Kind::TrainingSet),
+    ];
+    let Some((_, kind)) = kinds.iter().find(|(w, _)| c.eat(w)).copied() else {
+        let found = c.peek(0).map(|t| t.token.to_string()).unwrap_or_default();
+        let e = Error::syntax(format!("DROP {found} is not a statement")).with_span(c.here());
+        return Err(match nearest(&found, kinds.iter().map(|(w, _)| w.split(' ').next().unwrap_or(w))) {
+            Some(best) => e.with_hint(format!("did you mean DROP {best}?")),
+            None => e.with_hint(format!("DROP can remove {}", kinds.map(|(w, _)| w).join(", "))),
+        });
+    };
+    let if_exists = c.eat("IF EXISTS");
+    let name = if kind == Kind::FeatureView { c.name("feature view")? } else { c.plain_name("name")? };
+    let cascade = c.eat("CASCADE");
+    if !cascade {
+        c.eat("RESTRICT");
+    }
+    c.end(&["CASCADE"])?;
+    Ok(Statement::Drop(Drop { kind, name, if_exists, cascade }))
+}
+
+impl Drop {
+    pub fn plan(self, p: &dyn Planning) -> Result<Planned> {
+        let name = p.names().name(&self.name);
+        let span = self.name.span;
+        let catalog = p.names().catalog();
+        let exists = match self.kind {
+            Kind::Schema => catalog.schema(&self.name.name).map(|_| ()),
+            Kind::Entity => catalog.entity(&name).map(|_| ()),
+            Kind::Table => catalog.table(&name).map(|_| ()),
+            Kind::View => catalog.view(&name).map(|_| ()),
+            Kind::FeatureView => p.names().feature_view(&self.name).map(|_| ()),
+            Kind::Service => catalog.service(&name).map(|_| ()),
+            Kind::TrainingSet => catalog.training_set(&name).map(|_| ()),
+        };
+        let (tag, what) = match self.kind {
+            Kind::Schema => ("DROP SCHEMA", format!("DROP SCHEMA {}", self.name.name)),
+            Kind::Entity => ("DROP ENTITY", format!("DROP ENTITY {name}")),
+            Kind::Table => ("DROP TABLE", format!("DROP TABLE {name}")),
+            Kind::View => ("DROP VIEW", format!("DROP VIEW {name}")),
+            Kind::FeatureView => ("DROP FEATURE VIEW", format!("DROP FEATURE VIEW {name}")),
+            Kind::Service => ("DROP FEATURE SERVICE", format!("DROP FEATURE SERVICE {name}")),
+            Kind::TrainingSet => ("DROP TRAINING SET", format!("DROP TRAINING SET {name}")),
+        };
+        if let Err(e) = exists {
+            if self.if_exists && e.kind() == crate::error::Kind::NotFound {
+                p.names().notice(format!("{} does not exist; nothing was dropped", self.name.name));
+                return Planned::command(tag, Command::Nothing { what }, vec![]);
+            }
+            return Err(e.or_span(span));
+        }
+        let change = |tag, what, build: Build| {
+            build(catalog).map_err(|e| e.or_span(span))?;
+            Planned::command(tag, Command::Change { what, tables: vec![], build }, vec![])
+        };
+        match self.kind {
+            Kind::Table => Planned::command(tag, Command::DropTable { name }, vec![]),
+            Kind::TrainingSet => Planned::command(tag, Command::DropTrainingSet { name }, vec![]),
+            Kind::View => change(tag, what, Arc::new(move |_| Ok(vec![CatalogChange::DropView(name.clone())]))),
+            Kind::Service => change(tag, what, Arc::new(move |_| Ok(vec![CatalogChange::DropService(name.clone())]))),
+            Kind::Schema => {
+                let (schema, cascade) = (self.name.name.clone(), self.cascade);
+                if cascade {
+                    return Err(Error::not_built("DROP SCHEMA … CASCADE").or_span(span).with_hint("drop its objects one by one first"));
+                }
+                change(tag, what, Arc::new(move |_| Ok(vec![CatalogChange::DropSchema(schema.clone())])))
+            }
+            Kind::Entity => change(
+                tag,
+                what,
+                Arc::new(move |c: &CatalogSnapshot| {
+                    let users = c.views_using_entity(&name);
+                    if !users.is_empty() {
+                        return Err(Error::invalid(format!("entity {name} is used by {}", users.join(", "))).with_hint("drop these feature views first"));
+                    }
+                    Ok(vec![CatalogChange::DropEntity(name.clone())])
+                }),
+            ),
+            Kind::FeatureView => {
+                let version = match self.name.version {
+                    Some(VersionRef::Number(v)) => Some(v),
+                    _ => None,
+                };
+                let series = catalog.feature_view_series(&name)?;
+                let views: Vec<Arc<FeatureView>> =
+                    series.versions.values().filter(|v| version.is_none_or(|n| n == v.version)).map(|v| Arc::new(v.clone())).collect();
+                let cascade = self.cascade;
+                let build: Build = Arc::new(move |c: &CatalogSnapshot| drop_view(c, &name, version, cascade));
+                build(catalog).map_err(|e| e.or_span(span))?;
+                Planned::command(tag, Command::DropFeatureView { views, build, what }, vec![])
+            }
+        }
+    }
+}
+
+fn drop_view(c: &CatalogSnapshot, name: &Name, version: Option<u32>, cascade: bool) -> Result<Vec<CatalogChange>> {
+    let series = c.feature_view_series(name)?;
+    let services = c.services_using_view(name, version);
+    if !services.is_empty() && !cascade {
+        let list: Vec<String> = services.iter().map(|s| s.to_string()).collect();
+        return Err(Error::invalid(format!("feature view {name} is used by feature service {}", list.join(", ")))
+            .with_hint("drop the service first, or write CASCADE to drop it too"));
+    }
+    let mut changes: Vec<CatalogChange> = services.into_iter().map(CatalogChange::DropService).collect();
+    match version {
+        Some(v) if series.versions.len() > 1 => {
+            if v == series.current {
+                return Err(Error::invalid(format!("{name}@v{v} is what {name} means now; it cannot be dropped while other versions stay"))
+                    .with_hint("fill the newer version first (REFRESH, MATERIALIZE), or drop the whole feature view"));
+            }
+            changes.push(CatalogChange::DropFeatureViewVersion(crate::catalog::VersionRef::from(c.feature_view(name, Some(v))?)));
+        }
+        _ => changes.push(CatalogChange::DropFeatureView(name.clone())),
+    }
+    Ok(changes)
+}

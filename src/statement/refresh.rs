@@ -1,0 +1,192 @@
+//! `REFRESH FEATURE VIEW v[@vN] [FULL | FROM t TO t] [AT t]`, `REFRESH ALL FEATURE VIEWS`,
+//! `MATERIALIZE FEATURE VIEW v[@vN] [FULL | IN PLACE]`, `MATERIALIZE ALL FEATURE VIEWS`
+
+use std::sync::Arc;
+
+use datafusion::scalar::ScalarValue;
+
+use super::{Planned, Planning, Statement};
+use crate::clock::{DAY, Micros, format_micros};
+use crate::error::{Error, Result, Span};
+use crate::model::FeatureView;
+use crate::plan::command::{Command, Range};
+use crate::sql::Cursor;
+use crate::sql::cursor::NameRef;
+use crate::sql::instant::{Instant, parse_instant};
+
+type Text = (String, Span);
+
+#[derive(Debug, Clone)]
+pub struct Refresh {
+    /// `None`: all.
+    view: Option<NameRef>,
+    full: bool,
+    from_to: Option<(Text, Text)>,
+    at: Option<Text>,
+}
+
+#[derive(Debug, Clone)]
+pub struct Materialize {
+    view: Option<NameRef>,
+    full: bool,
+    in_place: bool,
+}
+
+pub fn parse(mut c: Cursor<'_>) -> Result<Statement> {
+    let refresh = c.eat("REFRESH");
+    if !refresh {
+        c.want("MATERIALIZE")?;
+    }
+    let view = if c.eat("ALL FEATURE VIEWS") {
+        None
+    } else {
+        if !c.eat("FEATURE VIEW") {
+            return Err(c.expected("FEATURE VIEW name, or ALL FEATURE VIEWS"));
+        }
+        Some(c.name("the name of a feature view")?)
+    };
+    if !refresh {
+        let full = c.eat("FULL");
+        let in_place = !full && c.eat("IN PLACE");
+        c.end(&["FULL", "IN PLACE"])?;
+        return Ok(Statement::Materialize(Materialize { view, full, in_place }));
+    }
+    let (mut full, mut from_to, mut at) = (false, None, None);
+    loop {
+        let here = c.here();
+        let range = full || from_to.is_some();
+        if c.is("FULL") || c.is("FROM") {
+            if range {
+                return Err(Error::syntax("REFRESH takes one of FULL and FROM … TO …").with_span(here));
+            }
+            if c.eat("FULL") {
+                full = true;
+            } else {
+                c.want("FROM")?;
+                let a = c.until(&["TO"], "an instant after FROM")?;
+                c.want("TO")?;
+                let b = c.until(&["AT", "FULL", "FROM"], "an instant after TO")?;
+                from_to = Some((a, b));
+            }
+        } else if at.is_none() && c.eat("AT") {
+            at = Some(c.until(&["FULL", "FROM"], "an instant after AT")?);
+        } else {
+            break;
+        }
+    }
+    c.end(&["FULL", "FROM '…' TO '…'", "AT '…'"])?;
+    Ok(Statement::Refresh(Refresh { view, full, from_to, at }))
+}
+
+async fn instant(p: &dyn Planning, (text, span): &Text) -> Result<Instant> {
+    let value = p.constant(text).await.map_err(|e| Error::new(e.kind(), e.message()).with_span(*span).or_hint(e.hint().unwrap_or("write an instant such as '2026-02-01 10:00' or now() - INTERVAL '7 days'")))?;
+    let read = match &value {
+        ScalarValue::Utf8(Some(s)) | ScalarValue::Utf8View(Some(s)) | ScalarValue::LargeUtf8(Some(s)) => parse_instant(s),
+        ScalarValue::Date32(Some(days)) => Ok(Instant { micros: *days as Micros * DAY, day_only: true }),
+        v if v.is_null() => Err(Error::invalid("the instant is NULL")),
+        v if matches!(v.data_type(), datafusion::arrow::datatypes::DataType::Timestamp(..)) => {
+            match v.cast_to(&crate::model::types::timestamp_type())? {
+                ScalarValue::TimestampMicrosecond(Some(micros), _) => Ok(Instant { micros, day_only: false }),
+                _ => Err(Error::invalid("the instant is NULL")),
+            }
+        }
+        v => Err(Error::invalid(format!("{v} is not an instant")).with_hint("write '2026-02-01 10:00' or now() - INTERVAL '7 days'")),
+    };
+    read.map_err(|e| e.with_span(*span))
+}
+
+impl Refresh {
+    pub async fn plan(self, p: &dyn Planning) -> Result<Planned> {
+        let at = match &self.at {
+            Some(t) => Some((instant(p, t).await?.micros, t.1)),
+            None => None,
+        };
+        if let Some((at, span)) = at
+            && at > p.now()
+        {
+            return Err(Error::invalid(format!("AT {} is in the future", format_micros(at))).with_span(span));
+        }
+        let run = at.map_or(p.now(), |(t, _)| t);
+        let range = match &self.from_to {
+            None if self.full => Range::Full,
+            None => Range::Incremental,
+            Some((a, b)) => {
+                let (from, to) = (instant(p, a).await?, instant(p, b).await?);
+                let mut end = to.micros;
+                if to.day_only {
+                    // a day alone means its end; today: the run's instant
+                    let last = end.saturating_add(DAY - 1);
+                    end = if end <= run && run <= last { run } else { last };
+                }
+                if from.micros > end {
+                    return Err(Error::invalid(format!("the range ends before it starts: FROM {} TO {}", format_micros(from.micros), format_micros(end))).with_span(b.1));
+                }
+                if end > run {
+                    return Err(Error::invalid(format!("the range ends in the future: TO {}, while the run's instant is {}", format_micros(end), format_micros(run)))
+                        .with_hint("rows of the future are found by a later run; end the range at now() or before")
+                        .with_span(b.1));
+                }
+                Range::FromTo(from.micros, end)
+            }
+        };
+        let views = match &self.view {
+            Some(n) => {
+                let view = p.names().feature_view(n)?;
+                if view.is_push() {
+                    return Err(Error::invalid(format!("feature view {} is a push view: its rows come by INSERT or bulk ingest, there is no query to run", view.name)).or_span(n.span));
+                }
+                vec![view]
+            }
+            None => in_order(p, |v| !v.is_push()),
+        };
+        for v in &views {
+            if v.snapshot && range == Range::Full {
+                return Err(Error::invalid(format!("feature view {} is a snapshot view (its event timestamp is now()): REFRESH FULL would drop its history", v.name))
+                    .with_hint("REFRESH adds one snapshot; REFRESH … AT t back-fills one"));
+            }
+            if v.snapshot && matches!(range, Range::FromTo(..)) {
+                return Err(Error::invalid(format!("feature view {} is a snapshot view: a run makes one instant, there is no range to replace", v.name))
+                    .with_hint("REFRESH … AT t back-fills one snapshot"));
+            }
+        }
+        Planned::command("REFRESH", Command::Refresh { views, range, at: at.map(|(t, _)| t) }, vec![])
+    }
+}
+
+impl Materialize {
+    pub fn plan(self, p: &dyn Planning) -> Result<Planned> {
+        if self.in_place {
+            return Err(Error::not_built("MATERIALIZE … IN PLACE"));
+        }
+        let views = match &self.view {
+            Some(n) => {
+                let view = p.names().feature_view(n)?;
+                if !view.online {
+                    return Err(Error::invalid(format!("feature view {} is not ONLINE", view.name))
+                        .with_hint(format!("ALTER FEATURE VIEW {} SET ONLINE", view.name))
+                        .or_span(n.span));
+                }
+                // a new version replaces the old one online only once it is materialized
+                vec![view]
+            }
+            None => in_order(p, |v| v.online),
+        };
+        Planned::command("MATERIALIZE", Command::Materialize { views, full: self.full, in_place: self.in_place }, vec![])
+    }
+}
+
+/// All versions of all feature views of the current schema that `wanted` holds for; views that others
+/// read come first.
+fn in_order(p: &dyn Planning, wanted: impl Fn(&FeatureView) -> bool) -> Vec<Arc<FeatureView>> {
+    let catalog = p.names().catalog();
+    let mut all: Vec<Arc<FeatureView>> = catalog
+        .feature_views
+        .iter()
+        .filter(|(n, _)| n.schema == p.names().schema())
+        .flat_map(|(_, s)| s.versions.values().map(|v| Arc::new(v.clone())))
+        .filter(|v| wanted(v))
+        .collect();
+    // created earlier means: cannot read one created later
+    all.sort_by_key(|v| (v.created_at, v.online_id));
+    all
+}

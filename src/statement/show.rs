@@ -1,0 +1,140 @@
+//! `SHOW …`: reads of tables in schema `system`.
+
+use datafusion::logical_expr::{LogicalPlanBuilder, lit};
+
+use super::{Planned, Planning, Statement};
+use crate::error::{Error, Result, nearest};
+use crate::sql::Cursor;
+use crate::sql::cursor::NameRef;
+
+#[derive(Debug, Clone)]
+pub enum Show {
+    List { what: &'static List, like: Option<String> },
+    Versions(NameRef),
+    Warnings,
+    Variable(String),
+}
+
+#[derive(Debug)]
+pub struct List {
+    words: &'static str,
+    columns: &'static str,
+    from: &'static str,
+    /// Column that LIKE filters; the list is of one schema where `schema` is a column.
+    name: &'static str,
+    scoped: bool,
+    order: &'static str,
+}
+
+const LISTS: &[List] = &[
+    List { words: "ENTITIES", columns: "name, keys, comment, owner, tags", from: "entities", name: "name", scoped: true, order: "name" },
+    List {
+        words: "FEATURE VIEWS",
+        columns: "name, version, entities, features, ttl, online, kind, rows, watermark, comment",
+        from: "feature_views",
+        name: "name",
+        scoped: true,
+        order: "name",
+    },
+    List { words: "FEATURES", columns: "feature_view, name, data_type, comment, tags", from: "features", name: "name", scoped: true, order: "feature_view, position" },
+    List { words: "FEATURE SERVICES", columns: "name, wants, views, features, comment, owner, tags", from: "feature_services", name: "name", scoped: true, order: "name" },
+    List { words: "TRAINING SETS", columns: "name, rows, content_hash, instant, location, comment", from: "training_sets", name: "name", scoped: true, order: "name" },
+    List {
+        words: "RUNS",
+        columns: "run_id, kind, object, version, started_at, finished_at, status, rows_read, rows_written, rows_skipped, rows_rejected, bytes_written, delta_version, error",
+        from: "runs",
+        name: "object",
+        scoped: false,
+        order: "started_at DESC",
+    },
+    List { words: "SOURCES", columns: "name, kind, format, location, comment", from: "sources", name: "name", scoped: true, order: "name" },
+    List { words: "TABLES", columns: "name, kind, comment", from: "tables", name: "name", scoped: true, order: "name" },
+    List { words: "SCHEMAS", columns: "name, comment", from: "schemas", name: "name", scoped: false, order: "name" },
+];
+
+pub fn parse(mut c: Cursor<'_>) -> Result<Statement> {
+    c.want("SHOW")?;
+    if c.eat("WARNINGS") {
+        c.end(&[])?;
+        return Ok(Statement::Show(Show::Warnings));
+    }
+    if c.eat("VERSIONS OF") {
+        c.eat("FEATURE VIEW");
+        let name = c.plain_name("feature view")?;
+        c.end(&[])?;
+        return Ok(Statement::Show(Show::Versions(name)));
+    }
+    if let Some(what) = LISTS.iter().find(|l| c.eat(l.words)) {
+        let like = if c.eat("LIKE") { Some(c.string("a pattern in quotes")?) } else { None };
+        c.end(&["LIKE '…'"])?;
+        return Ok(Statement::Show(Show::List { what, like }));
+    }
+    if c.is("ALL") || super::settings::VARIABLES.iter().any(|(n, _)| c.is(n)) || c.is("TIME ZONE") {
+        let variable = if c.eat("TIME ZONE") { "timezone".to_string() } else { c.identifier("a setting's name")?.0 };
+        c.end(&[])?;
+        return Ok(Statement::Show(Show::Variable(variable)));
+    }
+    let found = c.peek(0).map(|t| t.token.to_string()).unwrap_or_default();
+    let e = Error::syntax(format!("SHOW {found} is not a statement")).with_span(c.here());
+    let words: Vec<&str> = LISTS.iter().map(|l| l.words).chain(["WARNINGS", "VERSIONS OF", "CREATE"]).collect();
+    Err(match nearest(&found, words.iter().map(|w| w.split(' ').next().unwrap_or(w))) {
+        Some(best) => {
+            let full = words.iter().find(|w| w.starts_with(&best)).copied().unwrap_or(&best).to_string();
+            e.with_hint(format!("did you mean SHOW {full}?"))
+        }
+        None => e.with_hint(format!("SHOW can list {}", words.join(", "))),
+    })
+}
+
+fn quoted(s: &str) -> String {
+    format!("'{}'", s.replace('\'', "''"))
+}
+
+impl Show {
+    pub async fn plan(self, p: &dyn Planning) -> Result<Planned> {
+        let schema = p.names().schema().to_string();
+        let text = match self {
+            Show::List { what, like } => {
+                let mut conditions = vec![];
+                if what.scoped {
+                    conditions.push(format!("schema = {}", quoted(&schema)));
+                }
+                if let Some(like) = like {
+                    conditions.push(format!("{} LIKE {}", what.name, quoted(&like)));
+                }
+                let filter = if conditions.is_empty() { String::new() } else { format!(" WHERE {}", conditions.join(" AND ")) };
+                format!("SELECT {} FROM system.{}{filter} ORDER BY {}", what.columns, what.from, what.order)
+            }
+            Show::Versions(n) => {
+                let name = p.names().name(&n);
+                p.names().catalog().feature_view_series(&name).map_err(|e| e.or_span(n.span))?;
+                format!(
+                    "SELECT version, is_current, filled, materialized, rows, watermark, location, created_at FROM system.feature_view_versions WHERE schema = {} AND name = {} ORDER BY version",
+                    quoted(&name.schema),
+                    quoted(&name.name)
+                )
+            }
+            Show::Variable(v) => match v.as_str() {
+                "all" => "SELECT name, value, meaning FROM system.settings ORDER BY name".to_string(),
+                v => format!("SELECT name, value, meaning FROM system.settings WHERE name = {}", quoted(v)),
+            },
+            Show::Warnings => return warnings(p),
+        };
+        let plan = p.sql(crate::sql::parse::statement(&text)?, &schema).await?;
+        Ok(Planned { tag: "SHOW", ..Planned::query(plan) })
+    }
+}
+
+fn warnings(p: &dyn Planning) -> Result<Planned> {
+    let rows = p.warnings();
+    let plan = if rows.is_empty() {
+        let b = LogicalPlanBuilder::values(vec![vec![lit(""), lit("")]])?;
+        let first = b.schema().columns()[0].clone();
+        b.filter(datafusion::logical_expr::Expr::Column(first).not_eq(lit("")))?
+    } else {
+        LogicalPlanBuilder::values(rows.into_iter().map(|(level, m)| vec![lit(level), lit(m)]).collect())?
+    };
+    let columns = plan.schema().columns();
+    let list: Vec<_> = columns.into_iter().zip(["level", "message"]).map(|(c, n)| datafusion::logical_expr::Expr::Column(c).alias(n)).collect();
+    Ok(Planned { tag: "SHOW", ..Planned::query(plan.project(list)?.build()?) })
+}

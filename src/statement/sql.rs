@@ -1,0 +1,52 @@
+//! Everything that the stock parser reads: queries, EXPLAIN, INSERT, DELETE, COPY. What would go past our
+//! catalog and limits is refused by name.
+
+use datafusion::logical_expr::LogicalPlan;
+use datafusion::sql::parser::Statement as DfStatement;
+use datafusion::sql::sqlparser::ast::Statement as SqlStatement;
+
+use super::{Planned, Planning, Statement};
+use crate::error::{Error, Result};
+use crate::plan::StatementKind;
+
+#[derive(Debug, Clone)]
+pub struct Sql {
+    statement: DfStatement,
+}
+
+pub fn parse(text: &str) -> Result<Statement> {
+    let statement = crate::sql::parse::statement(text)?;
+    check(&statement)?;
+    Ok(Statement::Sql(Sql { statement }))
+}
+
+fn check(s: &DfStatement) -> Result<()> {
+    match s {
+        DfStatement::CopyTo(_) => Ok(()),
+        DfStatement::Explain(e) => check(&e.statement),
+        DfStatement::Statement(s) => match s.as_ref() {
+            SqlStatement::Query(_) | SqlStatement::Insert(_) | SqlStatement::Delete(_) | SqlStatement::Explain { .. } | SqlStatement::ExplainTable { .. } => Ok(()),
+            SqlStatement::Update(_) => Err(Error::not_built("UPDATE").with_hint("DELETE the rows and INSERT new ones; a feature row with a later created timestamp corrects an older one")),
+            other => {
+                let words: Vec<String> = other.to_string().split_whitespace().take(2).map(str::to_string).collect();
+                Err(Error::not_built(words.join(" ")))
+            }
+        },
+        DfStatement::CreateExternalTable(_) | DfStatement::Reset(_) => Err(Error::internal("this statement has a plan of its own")),
+    }
+}
+
+impl Sql {
+    pub async fn plan(self, p: &dyn Planning) -> Result<Planned> {
+        let plan = p.sql(self.statement, p.names().schema()).await?;
+        Ok(match &plan {
+            LogicalPlan::Dml(d) => {
+                let tag = if matches!(d.op, datafusion::logical_expr::WriteOp::Insert(_)) { "INSERT" } else { "DELETE" };
+                Planned { plan, kind: StatementKind::Update, tag, changes_session: false }
+            }
+            LogicalPlan::Copy(_) => Planned { plan, kind: StatementKind::Update, tag: "COPY", changes_session: false },
+            LogicalPlan::Explain(_) | LogicalPlan::Analyze(_) => Planned { plan, kind: StatementKind::Query, tag: "EXPLAIN", changes_session: false },
+            _ => Planned::query(plan),
+        })
+    }
+}

@@ -1,0 +1,275 @@
+//! Source data: `CREATE EXTERNAL TABLE`, `CREATE TABLE … AS`, `CREATE TABLE (…)`, `CREATE VIEW`.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use datafusion::sql::parser::{CreateExternalTable, Statement as DfStatement};
+use datafusion::sql::sqlparser::ast::{CreateTable, Statement as SqlStatement};
+
+use super::training_set::{check_columns, moved};
+use super::{Planned, Planning, Statement, about};
+use crate::catalog::{CatalogChange, CatalogSnapshot, PutMode};
+use crate::clock::new_id;
+use crate::error::{Error, Result, Span};
+use crate::model::types::ColumnType;
+use crate::model::{About, Column, Name, Table, View};
+use crate::plan::command::Command;
+use crate::sql::Cursor;
+use crate::sql::cursor::NameRef;
+
+const FORMATS: [&str; 4] = ["PARQUET", "CSV", "JSON", "DELTA"];
+
+#[derive(Debug, Clone)]
+pub struct CreateView {
+    name: NameRef,
+    or_replace: bool,
+    if_not_exists: bool,
+    about: About,
+    query: (String, Span),
+}
+
+pub fn parse_view(mut c: Cursor<'_>, or_replace: bool) -> Result<Statement> {
+    let if_not_exists = c.eat("IF NOT EXISTS");
+    about::exclusive(&c, or_replace, if_not_exists)?;
+    let name = c.plain_name("view")?;
+    let mut about = About::default();
+    while about::clause(&mut c, &mut about)? {}
+    if !c.eat("AS") {
+        return Err(c.expected("AS SELECT …"));
+    }
+    let at = c.here();
+    Ok(Statement::CreateView(CreateView { name, or_replace, if_not_exists, about, query: (c.rest()?.to_string(), at) }))
+}
+
+/// Puts one relation under a name: checks, and the change. Replaces only its own kind.
+fn put(catalog: &CatalogSnapshot, name: &Name, kind: &str, or_replace: bool, if_not_exists: bool, change: impl FnOnce(PutMode) -> CatalogChange) -> Result<Vec<CatalogChange>> {
+    catalog.schema(&name.schema)?;
+    match catalog.relation(name).map(|r| r.kind()) {
+        None => Ok(vec![change(PutMode::Create)]),
+        Some(_) if if_not_exists => Ok(vec![]),
+        Some(have) if or_replace && have == kind => Ok(vec![change(PutMode::Replace)]),
+        Some(have) => Err(Error::already_exists(format!("{have} {name} exists already")).with_hint(format!("choose another name, DROP it first, or write CREATE OR REPLACE for a {kind}"))),
+    }
+}
+
+impl CreateView {
+    pub async fn plan(self, p: &dyn Planning) -> Result<Planned> {
+        let name = p.names().name(&self.name);
+        let (query, place) = self.query;
+        let statement = crate::sql::parse::statement(&query).map_err(|e| moved(e, place))?;
+        if !matches!(&statement, DfStatement::Statement(s) if matches!(s.as_ref(), SqlStatement::Query(_))) {
+            return Err(Error::syntax("AS wants a query (SELECT …)").with_span(place));
+        }
+        let plan = p.sql(statement, p.names().schema()).await.map_err(|e| moved(e, place))?;
+        let fields = plan.schema().fields();
+        for (i, f) in fields.iter().enumerate() {
+            if fields[..i].iter().any(|o| o.name() == f.name()) {
+                return Err(Error::invalid(format!("view {name} would have two columns called {:?}", f.name())).with_span(place).with_hint("give one of them another name with AS"));
+            }
+        }
+        let view = View { name: name.clone(), query, query_schema: p.names().schema().to_string(), about: self.about, created_at: p.now() };
+        let (or_replace, if_not_exists, span) = (self.or_replace, self.if_not_exists, self.name.span);
+        let what = format!("CREATE VIEW {name}");
+        let build = Arc::new(move |c: &CatalogSnapshot| {
+            put(c, &name, "view", or_replace, if_not_exists, |m| CatalogChange::PutView(view.clone(), m)).map_err(|e| e.or_span(span))
+        });
+        build(p.names().catalog().as_ref())?;
+        Planned::command("CREATE VIEW", Command::Change { what, tables: vec![], build }, vec![])
+    }
+}
+
+#[derive(Debug, Clone)]
+pub struct CreateExternal {
+    name: NameRef,
+    syntax: CreateExternalTable,
+}
+
+#[derive(Debug, Clone)]
+pub struct CreateTableAs {
+    name: NameRef,
+    or_replace: bool,
+    if_not_exists: bool,
+    syntax: Box<CreateTable>,
+}
+
+fn name_of(n: &datafusion::sql::sqlparser::ast::ObjectName) -> Result<NameRef> {
+    use datafusion::sql::sqlparser::ast::Spanned;
+    let parts = n
+        .0
+        .iter()
+        .map(|p| p.as_ident().map(|i| if i.quote_style.is_some() { i.value.clone() } else { i.value.to_lowercase() }))
+        .collect::<Option<Vec<_>>>()
+        .ok_or_else(|| Error::syntax(format!("{n} is not a name")))?;
+    let span = Span::from_sql(n.span());
+    let r = NameRef::from_parts(parts, span)?;
+    if r.version.is_some() {
+        return Err(Error::syntax("a table's name cannot hold @").or_span(span));
+    }
+    Ok(r)
+}
+
+pub fn parse_create(text: &str) -> Result<Statement> {
+    match crate::sql::parse::statement(text)? {
+        DfStatement::CreateExternalTable(syntax) => {
+            let name = name_of(&syntax.name)?;
+            Ok(Statement::CreateExternal(Box::new(CreateExternal { name, syntax })))
+        }
+        DfStatement::Statement(s) => match *s {
+            SqlStatement::CreateTable(t) => {
+                let name = name_of(&t.name)?;
+                if t.temporary {
+                    return Err(Error::not_built("CREATE TEMPORARY TABLE").or_span(name.span));
+                }
+                Ok(Statement::CreateTableAs(CreateTableAs { name, or_replace: t.or_replace, if_not_exists: t.if_not_exists, syntax: Box::new(t) }))
+            }
+            other => Err(Error::not_built(first_words(&other.to_string()))),
+        },
+        other => Err(Error::not_built(first_words(&other.to_string()))),
+    }
+}
+
+fn first_words(s: &str) -> String {
+    s.split_whitespace().take(2).collect::<Vec<_>>().join(" ")
+}
+
+impl CreateExternal {
+    pub async fn plan(self, p: &dyn Planning) -> Result<Planned> {
+        let s = self.syntax;
+        let name = p.names().name(&self.name);
+        let span = self.name.span;
+        let format = match s.file_type.to_uppercase().as_str() {
+            "NDJSON" | "NDJSONFILE" => "JSON".to_string(),
+            "DELTATABLE" => "DELTA".to_string(),
+            f if FORMATS.contains(&f) => f.to_string(),
+            f => return Err(Error::invalid(format!("external tables are not read as {f}")).suggest(f, FORMATS).or_hint(&format!("STORED AS one of {}", FORMATS.join(", "))).or_span(span)),
+        };
+        if s.unbounded || !s.order_exprs.is_empty() || s.temporary {
+            return Err(Error::not_built("UNBOUNDED, WITH ORDER and TEMPORARY of CREATE EXTERNAL TABLE").or_span(span));
+        }
+        let mut options = BTreeMap::new();
+        for (key, value) in &s.options {
+            let lower = key.to_lowercase();
+            if ["secret", "password", "token", "access_key", "account_key", "sas", "credential", "private_key"].iter().any(|w| lower.contains(w)) {
+                return Err(Error::denied(format!("option {key:?} holds a secret, and definitions are readable by everybody"))
+                    .with_hint("credentials come from the environment (AWS_ACCESS_KEY_ID, …)")
+                    .or_span(span));
+            }
+            let text = match value {
+                datafusion::sql::sqlparser::ast::Value::SingleQuotedString(s) => s.clone(),
+                other => other.to_string(),
+            };
+            options.insert(lower, text);
+        }
+        let [location] = &s.locations[..] else {
+            return Err(Error::invalid(format!("external table {name} wants one LOCATION (a file, a folder or a pattern)")).or_span(span));
+        };
+        let location = absolute(location)?;
+        let mut columns = vec![];
+        for c in &s.columns {
+            let text = c.data_type.to_string();
+            let data_type = Cursor::new(&text)?.data_type().map_err(|e| Error::invalid(e.message().to_string()).or_span(Span::from_sql(c.name.span)))?;
+            let n = if c.name.quote_style.is_some() { c.name.value.clone() } else { c.name.value.to_lowercase() };
+            columns.push(Column { name: n, data_type });
+        }
+        let table = Table {
+            name: name.clone(),
+            format,
+            location,
+            managed: false,
+            columns,
+            options,
+            partition_columns: s.table_partition_cols.clone(),
+            about: About::default(),
+            created_at: p.now(),
+        };
+        // a table that cannot be read is better refused now than at its first use
+        let found = p.infer(&table).await.map_err(|e| e.context(format!("external table {name}")).or_span(span))?;
+        if found.fields().is_empty() {
+            return Err(Error::invalid(format!("external table {name}: no data files with columns at {}", table.location)).or_span(span));
+        }
+        let (or_replace, if_not_exists) = (s.or_replace, s.if_not_exists);
+        let what = format!("CREATE EXTERNAL TABLE {name}");
+        let build = Arc::new(move |c: &CatalogSnapshot| {
+            put(c, &name, "table", or_replace, if_not_exists, |m| CatalogChange::PutTable(table.clone(), m)).map_err(|e| e.or_span(span))
+        });
+        build(p.names().catalog().as_ref())?;
+        Planned::command("CREATE EXTERNAL TABLE", Command::Change { what, tables: vec![], build }, vec![])
+    }
+}
+
+/// Relative paths mean the directory in which the statement runs; the registry keeps absolute ones.
+fn absolute(location: &str) -> Result<String> {
+    if location.contains("://") {
+        return Ok(location.to_string());
+    }
+    let path = std::path::absolute(location).map_err(|e| Error::invalid(format!("location {location:?}: {e}")))?;
+    let mut text = path.to_string_lossy().to_string();
+    if location.ends_with('/') && !text.ends_with('/') {
+        text.push('/');
+    }
+    if !location.contains('*') && path.is_dir() && !text.ends_with('/') {
+        text.push('/');
+    }
+    Ok(text)
+}
+
+impl CreateTableAs {
+    pub async fn plan(self, p: &dyn Planning) -> Result<Planned> {
+        let name = p.names().name(&self.name);
+        let span = self.name.span;
+        let catalog = p.names().catalog();
+        catalog.schema(&name.schema).map_err(|e| e.or_span(span))?;
+        let mut table = Table {
+            name: name.clone(),
+            format: "DELTA".into(),
+            location: format!("tables/{}/{}/{}", name.schema, name.name, &new_id()[..8]),
+            managed: true,
+            columns: vec![],
+            options: BTreeMap::new(),
+            partition_columns: vec![],
+            about: About::default(),
+            created_at: p.now(),
+        };
+        match catalog.relation(&name).map(|r| r.kind()) {
+            Some(_) if self.if_not_exists => {
+                p.names().notice(format!("table {name} exists already; nothing was changed"));
+                return Planned::command("CREATE TABLE", Command::Nothing { what: format!("CREATE TABLE {name} (exists)") }, vec![]);
+            }
+            Some(kind) if !(self.or_replace && kind == "table") => {
+                return Err(Error::already_exists(format!("{kind} {name} exists already")).or_span(span).with_hint("choose another name, or CREATE OR REPLACE TABLE"));
+            }
+            _ => {}
+        }
+        let (or_replace, if_not_exists) = (self.or_replace, self.if_not_exists);
+        let inputs = match self.syntax.query.clone() {
+            Some(q) => {
+                let plan = p.sql(DfStatement::Statement(Box::new(SqlStatement::Query(q))), p.names().schema()).await?;
+                check_columns(&plan, &format!("table {name}")).map_err(|e| e.or_span(span))?;
+                vec![plan]
+            }
+            None => {
+                for c in &self.syntax.columns {
+                    let data_type = Cursor::new(&c.data_type.to_string())?.data_type().map_err(|e| Error::invalid(e.message().to_string()).or_span(Span::from_sql(c.name.span)))?;
+                    let n = if c.name.quote_style.is_some() { c.name.value.clone() } else { c.name.value.to_lowercase() };
+                    if table.columns.iter().any(|o| o.name == n) {
+                        return Err(Error::invalid(format!("table {name} has two columns called {n:?}")).or_span(span));
+                    }
+                    table.columns.push(Column { name: n, data_type });
+                }
+                if table.columns.is_empty() {
+                    return Err(Error::syntax(format!("table {name} needs columns, or AS SELECT …")).or_span(span));
+                }
+                vec![]
+            }
+        };
+        if !inputs.is_empty() {
+            table.columns = inputs[0]
+                .schema()
+                .fields()
+                .iter()
+                .map(|f| Ok(Column { name: f.name().clone(), data_type: ColumnType::stored(f.data_type())? }))
+                .collect::<Result<_>>()?;
+        }
+        Planned::command("CREATE TABLE", Command::CreateTableAs { table, or_replace, if_not_exists }, inputs)
+    }
+}

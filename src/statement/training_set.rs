@@ -1,0 +1,119 @@
+//! `CREATE TRAINING SET name [COMMENT …] [TAGS (…)] AS SELECT …`, `REBUILD TRAINING SET name`
+
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::logical_expr::{Expr, LogicalPlan, Volatility};
+
+use super::{Planned, Planning, Statement, about};
+use crate::error::{Error, Result, Span};
+use crate::model::About;
+use crate::model::types::ColumnType;
+use crate::plan::command::{Command, TrainingSetSpec};
+use crate::sql::Cursor;
+use crate::sql::cursor::NameRef;
+
+#[derive(Debug, Clone)]
+pub struct CreateTrainingSet {
+    name: NameRef,
+    or_replace: bool,
+    if_not_exists: bool,
+    about: About,
+    query: (String, Span),
+}
+
+pub fn parse(mut c: Cursor<'_>, or_replace: bool) -> Result<Statement> {
+    let if_not_exists = c.eat("IF NOT EXISTS");
+    about::exclusive(&c, or_replace, if_not_exists)?;
+    let name = c.plain_name("training set")?;
+    let mut about = About::default();
+    while about::clause(&mut c, &mut about)? {}
+    if !c.eat("AS") {
+        c.end(&["COMMENT '…'", "OWNER '…'", "TAGS (…)", "AS SELECT …"])?;
+        return Err(c.expected("AS SELECT …"));
+    }
+    let at = c.here();
+    let query = (c.rest()?.to_string(), at);
+    Ok(Statement::CreateTrainingSet(CreateTrainingSet { name, or_replace, if_not_exists, about, query }))
+}
+
+/// Moves the place of an error in a query that was cut out of a statement back into the statement.
+pub fn moved(e: Error, place: Span) -> Error {
+    match e.span() {
+        Some(s) => {
+            let s = crate::sql::text::shift(s, place.line, place.column);
+            e.with_span(s)
+        }
+        None => e,
+    }
+}
+
+/// Refuses functions that give another value each time.
+pub fn refuse_volatile(plan: &LogicalPlan, what: &str) -> Result<()> {
+    let mut fault = None;
+    plan.apply_with_subqueries(|node| {
+        node.apply_expressions(|e| {
+            e.apply(|e| {
+                if let Expr::ScalarFunction(f) = e
+                    && f.func.signature().volatility == Volatility::Volatile
+                {
+                    fault = Some(f.func.name().to_string());
+                }
+                Ok(TreeNodeRecursion::Continue)
+            })
+        })
+    })?;
+    match fault {
+        Some(f) => Err(Error::invalid(format!("{what} cannot use {f}(): it could not be made again"))),
+        None => Ok(()),
+    }
+}
+
+/// Every column needs a name of its own and a type that can be stored.
+pub fn check_columns(plan: &LogicalPlan, what: &str) -> Result<()> {
+    let fields = plan.schema().fields();
+    for (i, f) in fields.iter().enumerate() {
+        if fields[..i].iter().any(|o| o.name() == f.name()) {
+            return Err(Error::invalid(format!("{what} would have two columns called {:?}", f.name())).with_hint("give one of them another name with AS"));
+        }
+        ColumnType::stored(f.data_type()).map_err(|e| e.context(format!("column {:?} of {what}", f.name())))?;
+    }
+    Ok(())
+}
+
+impl CreateTrainingSet {
+    pub async fn plan(self, p: &dyn Planning) -> Result<Planned> {
+        let name = p.names().name(&self.name);
+        let catalog = p.names().catalog();
+        catalog.schema(&name.schema).map_err(|e| e.or_span(self.name.span))?;
+        let (query, place) = self.query;
+        match catalog.relation(&name) {
+            Some(_) if self.if_not_exists => {
+                p.names().notice(format!("training set {name} exists already; nothing was changed"));
+                return Planned::command("CREATE TRAINING SET", Command::Nothing { what: format!("CREATE TRAINING SET {name} (exists)") }, vec![]);
+            }
+            Some(r) if !(self.or_replace && r.kind() == "training set") => {
+                return Err(Error::already_exists(format!("{} {name} exists already", r.kind())).or_span(self.name.span).with_hint("choose another name, or CREATE OR REPLACE TRAINING SET"));
+            }
+            _ => {}
+        }
+        let statement = crate::sql::parse::statement(&query).map_err(|e| moved(e, place))?;
+        let plan = p.sql(statement, p.names().schema()).await.map_err(|e| moved(e, place))?;
+        let what = format!("training set {name}");
+        refuse_volatile(&plan, &what)?;
+        check_columns(&plan, &what).map_err(|e| e.or_span(Some(place)))?;
+        let spec = TrainingSetSpec {
+            name,
+            query,
+            query_schema: p.names().schema().to_string(),
+            or_replace: self.or_replace,
+            if_not_exists: self.if_not_exists,
+            about: self.about,
+        };
+        Planned::command("CREATE TRAINING SET", Command::CreateTrainingSet(spec), vec![plan])
+    }
+}
+
+pub fn rebuild(p: &dyn Planning, n: NameRef) -> Result<Planned> {
+    let name = p.names().name(&n);
+    p.names().catalog().training_set(&name).map_err(|e| e.or_span(n.span))?;
+    Planned::command("REBUILD TRAINING SET", Command::Rebuild { name }, vec![])
+}

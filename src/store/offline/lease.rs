@@ -1,0 +1,131 @@
+//! Leases: who does a piece of work. Files `_leases/<name>/<fencing number>.json`, claimed by
+//! putting the next number where there is none, which every store can do. A lease only saves work:
+//! correctness never hangs on it (clocks of machines differ).
+
+use std::sync::Arc;
+
+use futures::TryStreamExt;
+use object_store::path::Path;
+use object_store::{ObjectStoreExt, PutMode, PutPayload};
+use serde::{Deserialize, Serialize};
+
+use super::warehouse::{OfflineStore, table_path};
+use crate::clock::Micros;
+use crate::error::{Error, Result};
+
+/// A lease that was not renewed for so many intervals is over.
+const INTERVALS: i64 = 3;
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Claim {
+    holder: String,
+    acquired_at: Micros,
+    renewed_at: Micros,
+    interval: Micros,
+    #[serde(default)]
+    released: bool,
+}
+
+/// A lease held by this process. It is not renewed by itself.
+#[derive(Debug)]
+pub struct Lease {
+    store: Arc<OfflineStore>,
+    name: String,
+    number: u64,
+    claim: Claim,
+}
+
+impl OfflineStore {
+    /// Takes the lease, or answers `None` where somebody else holds it. The holder renews it once per
+    /// `interval` (microseconds).
+    pub async fn acquire_lease(self: &Arc<Self>, name: &str, holder: &str, interval: Micros) -> Result<Option<Lease>> {
+        let last = self.last_claim(name).await?;
+        let now = self.clock().now();
+        if let Some((_, claim)) = &last
+            && !claim.released
+            && now < claim.renewed_at.saturating_add(claim.interval.saturating_mul(INTERVALS))
+        {
+            return Ok(None);
+        }
+        let number = last.map_or(1, |(n, _)| n + 1);
+        let claim = Claim { holder: holder.to_string(), acquired_at: now, renewed_at: now, interval: interval.max(1), released: false };
+        match self.files().put_opts(&claim_path(name, number)?, payload(&claim)?, PutMode::Create.into()).await {
+            Ok(_) => {}
+            Err(object_store::Error::AlreadyExists { .. }) => return Ok(None),
+            Err(e) => return Err(Error::from(e).context(format!("lease {name:?}"))),
+        }
+        // The newest number alone decides; older ones are only litter.
+        for old in (1..number).rev().take(8) {
+            let _ = self.files().delete(&claim_path(name, old)?).await;
+        }
+        Ok(Some(Lease { store: Arc::clone(self), name: name.to_string(), number, claim }))
+    }
+
+    /// Who holds the lease now, if anybody.
+    pub async fn lease_holder(&self, name: &str) -> Result<Option<String>> {
+        let now = self.clock().now();
+        Ok(self.last_claim(name).await?.and_then(|(_, c)| {
+            let live = !c.released && now < c.renewed_at.saturating_add(c.interval.saturating_mul(INTERVALS));
+            live.then_some(c.holder)
+        }))
+    }
+
+    async fn last_claim(&self, name: &str) -> Result<Option<(u64, Claim)>> {
+        let what = format!("lease {name:?}");
+        let Some(number) = self.last_number(name).await? else { return Ok(None) };
+        let path = claim_path(name, number)?;
+        let bytes = match self.files().get(&path).await {
+            Ok(got) => got.bytes().await.map_err(|e| Error::from(e).context(&what))?,
+            // Cleaned up by the holder of a newer one: held.
+            Err(object_store::Error::NotFound { .. }) => return Err(Error::conflict(format!("{what} is changing hands"))),
+            Err(e) => return Err(Error::from(e).context(&what)),
+        };
+        let claim = serde_json::from_slice(&bytes).map_err(|e| {
+            Error::invalid(format!("{what}: {} is damaged: {e}", self.display_path(path.as_ref()))).with_hint("remove this file")
+        })?;
+        Ok(Some((number, claim)))
+    }
+
+    async fn last_number(&self, name: &str) -> Result<Option<u64>> {
+        let dir = table_path(&format!("_leases/{name}"))?;
+        let listed: Vec<_> =
+            self.files().list(Some(&dir)).try_collect().await.map_err(|e| Error::from(e).context(format!("lease {name:?}")))?;
+        Ok(listed.iter().filter_map(|m| m.location.filename()?.strip_suffix(".json")?.parse().ok()).max())
+    }
+}
+
+impl Lease {
+    /// Grows with every holder: a store that remembers it can refuse an older one.
+    pub fn fencing(&self) -> u64 {
+        self.number
+    }
+
+    /// Says that the holder lives. `false`: somebody else has the lease now.
+    pub async fn renew(&mut self) -> Result<bool> {
+        self.write(false).await
+    }
+
+    /// Gives the lease back.
+    pub async fn release(mut self) -> Result<()> {
+        self.write(true).await.map(|_| ())
+    }
+
+    async fn write(&mut self, released: bool) -> Result<bool> {
+        if self.store.last_number(&self.name).await? != Some(self.number) {
+            return Ok(false);
+        }
+        self.claim.renewed_at = self.store.clock().now();
+        self.claim.released = released;
+        let path = claim_path(&self.name, self.number)?;
+        self.store.files().put(&path, payload(&self.claim)?).await.map_err(|e| Error::from(e).context(format!("lease {:?}", self.name)))?;
+        Ok(true)
+    }
+}
+
+fn payload(claim: &Claim) -> Result<PutPayload> {
+    Ok(serde_json::to_vec(claim).map_err(|e| Error::internal(e.to_string()))?.into())
+}
+
+fn claim_path(name: &str, number: u64) -> Result<Path> {
+    table_path(&format!("_leases/{name}/{number:020}.json"))
+}

@@ -1,0 +1,425 @@
+//! The embedded store: one redb file per view and generation, in the warehouse directory.
+//!
+//! One process writes a view at a time, any number read it and see every commit of the writer.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use parking_lot::Mutex;
+use redb::{Database, ReadOnlyDatabase, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition, WriteTransaction};
+
+use super::embedded_files::{self as files, FileLock, Opened, redb_error};
+use super::{KeysOf, OnlineStore, OnlineView, Pointer, PutRow, PutStats, RowsOf, WriteClaim, supersedes};
+use crate::config::OnlineSettings;
+use crate::error::{Error, Result};
+use crate::model::codec::key;
+
+const ROWS: TableDefinition<&[u8], &[u8]> = TableDefinition::new("rows");
+const META: TableDefinition<&str, u64> = TableDefinition::new("meta");
+const WATERMARK: &str = "watermark";
+const ATTEMPTS: usize = 20;
+
+#[derive(Debug)]
+pub struct EmbeddedStore {
+    root: PathBuf,
+    cache: usize,
+    wait: Duration,
+    views: Mutex<HashMap<u32, Arc<View>>>,
+}
+
+/// What this process has open of one view.
+#[derive(Debug)]
+struct View {
+    dir: PathBuf,
+    cache: usize,
+    wait: Duration,
+    lock: Mutex<Weak<FileLock>>,
+    /// Generations being filled stay open to write until they are published or dropped, others only
+    /// while the view is claimed: opening is what a small write would pay most for.
+    writers: Mutex<HashMap<u32, Writer>>,
+    claims: AtomicUsize,
+    readers: Mutex<HashMap<u32, Arc<Reader>>>,
+}
+
+#[derive(Debug)]
+struct Writer {
+    db: Database,
+    while_claimed: bool,
+}
+
+/// A claim of one caller; the last one closes what was kept open for it.
+struct Held {
+    view: Arc<View>,
+    _lock: Arc<FileLock>,
+}
+
+impl Held {
+    fn new(view: &Arc<View>) -> Result<Held> {
+        let _lock = view.claim()?;
+        view.claims.fetch_add(1, Ordering::SeqCst);
+        Ok(Held { view: Arc::clone(view), _lock })
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        if self.view.claims.fetch_sub(1, Ordering::SeqCst) == 1 {
+            self.view.writers.lock().retain(|_, w| !w.while_claimed);
+        }
+    }
+}
+
+struct Reader(ReadOnlyDatabase);
+
+impl std::fmt::Debug for Reader {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Reader")
+    }
+}
+
+impl EmbeddedStore {
+    /// The store of the warehouse at `warehouse`; files are made by the first write.
+    pub fn new(warehouse: &Path, settings: &OnlineSettings) -> Self {
+        EmbeddedStore {
+            root: warehouse.join("_online"),
+            cache: settings.embedded_cache,
+            wait: Duration::from_micros(settings.timeout.max(0) as u64),
+            views: Mutex::default(),
+        }
+    }
+
+    fn view(&self, view: &OnlineView) -> Arc<View> {
+        let make = || View {
+            dir: self.root.join(view.online_id.to_string()),
+            cache: self.cache,
+            wait: self.wait,
+            lock: Mutex::default(),
+            writers: Mutex::default(),
+            claims: AtomicUsize::new(0),
+            readers: Mutex::default(),
+        };
+        Arc::clone(self.views.lock().entry(view.online_id).or_insert_with(|| Arc::new(make())))
+    }
+
+    /// Runs file work on a thread that may block.
+    async fn with<T: Send + 'static>(&self, view: &OnlineView, f: impl FnOnce(&View) -> Result<T> + Send + 'static) -> Result<T> {
+        let view = self.view(view);
+        tokio::task::spawn_blocking(move || f(&view)).await?
+    }
+}
+
+impl View {
+    fn claim(&self) -> Result<Arc<FileLock>> {
+        let mut held = self.lock.lock();
+        if let Some(lock) = held.upgrade() {
+            return Ok(lock);
+        }
+        let lock = Arc::new(FileLock::acquire(&self.dir, self.wait)?);
+        *held = Arc::downgrade(&lock);
+        Ok(lock)
+    }
+
+    fn path(&self, generation: u32) -> PathBuf {
+        files::generation_path(&self.dir, generation)
+    }
+
+    fn reader(&self, generation: u32) -> Result<Option<Arc<Reader>>> {
+        let mut readers = self.readers.lock();
+        if let Some(reader) = readers.get(&generation) {
+            return Ok(Some(Arc::clone(reader)));
+        }
+        let path = self.path(generation);
+        for _ in 0..ATTEMPTS {
+            match files::open_reader(&path, self.cache)? {
+                Opened::Gone => return Ok(None),
+                Opened::NeedsRepair => {
+                    // Only a writer may repair. If one lives it does so itself.
+                    let _lock = self.claim()?;
+                    if !self.writers.lock().contains_key(&generation) {
+                        drop(files::open_writer(&path, self.cache)?);
+                    }
+                }
+                Opened::Reader(db) => {
+                    // Whoever still reads an older generation holds its own reference.
+                    readers.clear();
+                    let reader = Arc::new(Reader(db));
+                    readers.insert(generation, Arc::clone(&reader));
+                    return Ok(Some(reader));
+                }
+            }
+        }
+        Err(Error::unavailable(format!("online store file {} could not be repaired", path.display())))
+    }
+
+    fn get(&self, keys: &[Vec<u8>]) -> Result<RowsOf> {
+        let mut last = None;
+        for _ in 0..3 {
+            let Some(pointer) = files::read_current(&self.dir)? else { return Ok(RowsOf::unpublished(keys.len())) };
+            let generation = pointer.generation;
+            // A file that is gone was dropped after a switch that we have not read yet.
+            let Some(reader) = self.reader(generation)? else { continue };
+            match read_rows(&reader.0, keys) {
+                Ok((watermark, rows)) => return Ok(RowsOf { pointer: Some(pointer), watermark, rows }),
+                Err(e) => {
+                    // After a crash of the writer the handle is stale: open it anew.
+                    self.readers.lock().remove(&generation);
+                    last = Some(redb_error(&self.path(generation), e));
+                }
+            }
+        }
+        Err(last.unwrap_or_else(|| Error::unavailable(format!("the current generation in {} is missing", self.dir.display()))))
+    }
+
+    /// One durable write transaction on a generation; nothing is written where `f` fails.
+    fn write<T>(&self, generation: u32, f: impl FnOnce(&WriteTransaction, &Path) -> Result<T>) -> Result<T> {
+        let _lock = self.claim()?;
+        let path = self.path(generation);
+        let mut writers = self.writers.lock();
+        let writer = match writers.entry(generation) {
+            Entry::Occupied(open) => open.into_mut(),
+            Entry::Vacant(slot) => match files::open_writer(&path, self.cache)? {
+                Some(db) => slot.insert(Writer { db, while_claimed: true }),
+                None => {
+                    return Err(Error::conflict(format!("generation {generation} in {} was dropped", self.dir.display()))
+                        .with_hint("run MATERIALIZE again"));
+                }
+            },
+        };
+        let out = commit(&writer.db, &path, f);
+        if self.claims.load(Ordering::SeqCst) == 0 {
+            writers.retain(|_, w| !w.while_claimed);
+        }
+        out
+    }
+
+    fn begin(&self) -> Result<u32> {
+        let _lock = self.claim()?;
+        let generation = files::take_number(&self.dir)?;
+        let path = self.path(generation);
+        let db = files::create(&path, self.cache)?;
+        // Readers expect both tables.
+        let txn = db.begin_write().map_err(|e| redb_error(&path, e))?;
+        txn.open_table(ROWS).map_err(|e| redb_error(&path, e))?;
+        txn.open_table(META).map_err(|e| redb_error(&path, e))?;
+        txn.commit().map_err(|e| redb_error(&path, e))?;
+        files::sync_dir(&self.dir)?;
+        self.writers.lock().insert(generation, Writer { db, while_claimed: false });
+        Ok(generation)
+    }
+
+    fn publish(&self, expected: Option<u32>, pointer: &Pointer) -> Result<bool> {
+        let _lock = self.claim()?;
+        if files::read_current(&self.dir)?.map(|p| p.generation) != expected {
+            return Ok(false);
+        }
+        let path = self.path(pointer.generation);
+        if !path.exists() {
+            return Err(Error::conflict(format!("generation {} in {} was dropped", pointer.generation, self.dir.display())));
+        }
+        if let Some(w) = self.writers.lock().remove(&pointer.generation) {
+            w.db.close().map_err(|e| redb_error(&path, e))?;
+        }
+        files::write_current(&self.dir, pointer)?;
+        Ok(true)
+    }
+
+    fn remove(&self, generation: u32) -> Result<u64> {
+        self.writers.lock().remove(&generation);
+        self.readers.lock().remove(&generation);
+        let path = self.path(generation);
+        let rows = match files::open_reader(&path, self.cache)? {
+            Opened::Reader(db) => count(&db).map_err(|e| redb_error(&path, e))?,
+            Opened::Gone => return Ok(0),
+            // Never read, never finished: what is in it does not count.
+            Opened::NeedsRepair => 0,
+        };
+        std::fs::remove_file(&path).map_err(files::at(&path))?;
+        Ok(rows)
+    }
+
+    fn stats(&self, generation: u32) -> Result<(u64, u64)> {
+        let path = self.path(generation);
+        match files::open_reader(&path, self.cache)? {
+            Opened::Reader(db) => {
+                let bytes = std::fs::metadata(&path).map_err(files::at(&path))?.len();
+                Ok((count(&db).map_err(|e| redb_error(&path, e))?, bytes))
+            }
+            Opened::Gone => Ok((0, 0)),
+            Opened::NeedsRepair => Err(Error::unavailable(format!("online store file {} was not closed", path.display()))),
+        }
+    }
+}
+
+/// One durable write transaction.
+fn commit<T>(db: &Database, path: &Path, f: impl FnOnce(&WriteTransaction, &Path) -> Result<T>) -> Result<T> {
+    let txn = db.begin_write().map_err(|e| redb_error(path, e))?;
+    let out = f(&txn, path)?;
+    txn.commit().map_err(|e| redb_error(path, e))?;
+    Ok(out)
+}
+
+fn count(db: &ReadOnlyDatabase) -> Result<u64, redb::Error> {
+    Ok(db.begin_read()?.open_table(ROWS)?.len()?)
+}
+
+/// Watermark and rows of one snapshot.
+fn read_rows(db: &ReadOnlyDatabase, keys: &[Vec<u8>]) -> Result<(Option<u64>, Vec<Option<Bytes>>), redb::Error> {
+    let txn = db.begin_read()?;
+    let watermark = txn.open_table(META)?.get(WATERMARK)?.map(|v| v.value());
+    let table = txn.open_table(ROWS)?;
+    let rows = keys.iter().map(|k| Ok(table.get(k.as_slice())?.map(|v| Bytes::copy_from_slice(v.value()))));
+    Ok((watermark, rows.collect::<Result<_, redb::Error>>()?))
+}
+
+#[async_trait]
+impl OnlineStore for EmbeddedStore {
+    fn describe(&self) -> String {
+        format!("embedded ({})", self.root.display())
+    }
+
+    async fn check(&self) -> Result<Vec<String>> {
+        tokio::fs::create_dir_all(&self.root).await.map_err(files::at(&self.root))?;
+        Ok(vec![])
+    }
+
+    async fn claim(&self, view: &OnlineView) -> Result<WriteClaim> {
+        let view = self.view(view);
+        let held = tokio::task::spawn_blocking(move || Held::new(&view)).await??;
+        Ok(WriteClaim(Some(Arc::new(held))))
+    }
+
+    async fn pointer(&self, view: &OnlineView) -> Result<Option<Pointer>> {
+        self.with(view, |v| files::read_current(&v.dir)).await
+    }
+
+    async fn get_batch(&self, requests: &[KeysOf<'_>]) -> Result<Vec<RowsOf>> {
+        let work: Vec<_> = requests.iter().map(|r| (self.view(r.view), r.keys.iter().map(|k| k.to_vec()).collect::<Vec<_>>())).collect();
+        tokio::task::spawn_blocking(move || work.iter().map(|(view, keys)| view.get(keys)).collect()).await?
+    }
+
+    async fn begin_generation(&self, view: &OnlineView) -> Result<u32> {
+        self.with(view, View::begin).await
+    }
+
+    async fn load(&self, view: &OnlineView, generation: u32, mut rows: Vec<PutRow>) -> Result<u64> {
+        self.with(view, move |v| {
+            rows.sort_unstable_by(|a, b| a.key.cmp(&b.key));
+            v.write(generation, |txn, path| {
+                let mut table = txn.open_table(ROWS).map_err(|e| redb_error(path, e))?;
+                for r in &rows {
+                    table.insert(r.key.as_slice(), r.row.as_slice()).map_err(|e| redb_error(path, e))?;
+                }
+                Ok(rows.len() as u64)
+            })
+        })
+        .await
+    }
+
+    async fn put(&self, view: &OnlineView, generation: u32, rows: Vec<PutRow>) -> Result<PutStats> {
+        self.with(view, move |v| {
+            v.write(generation, |txn, path| {
+                let mut table = txn.open_table(ROWS).map_err(|e| redb_error(path, e))?;
+                let mut stats = PutStats::default();
+                for r in &rows {
+                    let wins = {
+                        let stored = table.get(r.key.as_slice()).map_err(|e| redb_error(path, e))?;
+                        supersedes(r.kind, &r.row, stored.as_ref().map(|s| s.value()))
+                            .map_err(|e| e.context(format!("key {}", key::display(&r.key))))?
+                    };
+                    if wins {
+                        table.insert(r.key.as_slice(), r.row.as_slice()).map_err(|e| redb_error(path, e))?;
+                        stats.written += 1;
+                    } else {
+                        stats.skipped += 1;
+                    }
+                }
+                Ok(stats)
+            })
+        })
+        .await
+    }
+
+    async fn watermark(&self, view: &OnlineView, generation: u32) -> Result<Option<u64>> {
+        self.with(view, move |v| {
+            let path = v.path(generation);
+            match files::open_reader(&path, v.cache)? {
+                Opened::Reader(db) => Ok(read_rows(&db, &[]).map_err(|e| redb_error(&path, e))?.0),
+                Opened::Gone => Ok(None),
+                Opened::NeedsRepair => v.write(generation, |txn, path| {
+                    let table = txn.open_table(META).map_err(|e| redb_error(path, e))?;
+                    let value = table.get(WATERMARK).map_err(|e| redb_error(path, e))?;
+                    Ok(value.map(|v| v.value()))
+                }),
+            }
+        })
+        .await
+    }
+
+    async fn advance_watermark(&self, view: &OnlineView, generation: u32, from: Option<u64>, to: u64) -> Result<bool> {
+        self.with(view, move |v| {
+            v.write(generation, |txn, path| {
+                let mut table = txn.open_table(META).map_err(|e| redb_error(path, e))?;
+                let now = table.get(WATERMARK).map_err(|e| redb_error(path, e))?.map(|v| v.value());
+                let moves = now == from && from.is_none_or(|f| to > f);
+                if moves {
+                    table.insert(WATERMARK, to).map_err(|e| redb_error(path, e))?;
+                }
+                Ok(moves)
+            })
+        })
+        .await
+    }
+
+    async fn publish(&self, view: &OnlineView, expected: Option<u32>, pointer: &Pointer) -> Result<bool> {
+        let pointer = pointer.clone();
+        self.with(view, move |v| v.publish(expected, &pointer)).await
+    }
+
+    async fn generations(&self, view: &OnlineView) -> Result<Vec<u32>> {
+        self.with(view, |v| files::list(&v.dir)).await
+    }
+
+    async fn drop_generation(&self, view: &OnlineView, generation: u32) -> Result<u64> {
+        self.with(view, move |v| {
+            let _lock = v.claim()?;
+            if files::read_current(&v.dir)?.is_some_and(|p| p.generation == generation) {
+                return Err(Error::invalid(format!("generation {generation} is current")).with_hint("publish another one first"));
+            }
+            v.remove(generation)
+        })
+        .await
+    }
+
+    async fn drop_view(&self, view: &OnlineView) -> Result<u64> {
+        let out = self
+            .with(view, |v| {
+                if !v.dir.exists() {
+                    return Ok(0);
+                }
+                let _lock = v.claim()?;
+                let current = v.dir.join("CURRENT");
+                if current.exists() {
+                    std::fs::remove_file(&current).map_err(files::at(&current))?;
+                }
+                let mut rows = 0;
+                for generation in files::list(&v.dir)? {
+                    rows += v.remove(generation)?;
+                }
+                std::fs::remove_dir_all(&v.dir).map_err(files::at(&v.dir))?;
+                Ok(rows)
+            })
+            .await;
+        self.views.lock().remove(&view.online_id);
+        out
+    }
+
+    async fn stats(&self, view: &OnlineView, generation: u32) -> Result<(u64, u64)> {
+        self.with(view, move |v| v.stats(generation)).await
+    }
+}

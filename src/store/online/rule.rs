@@ -1,0 +1,25 @@
+use std::cmp::Ordering;
+
+use super::PutKind;
+use crate::error::Result;
+use crate::model::codec::row::{CONTENT_AT, ORDER_LEN, Row};
+
+/// Whether `new` may replace `stored`, both encoded rows of one key. Every store applies this rule
+/// (Redis in its script):
+/// - nothing new is known: `stored.asof >= new.asof` → no;
+/// - a state replaces whatever there is, a tombstone included;
+/// - an offer replaces a tombstone, or a row that it wins over by (event_ts, created_ts, seq); where
+///   these are equal the greater bytes from the schema id on win.
+pub fn supersedes(kind: PutKind, new: &[u8], stored: Option<&[u8]>) -> Result<bool> {
+    let Some(stored) = stored else { return Ok(true) };
+    let (n, s) = (Row::parse(new)?, Row::parse(stored)?);
+    if s.prefix.asof >= n.prefix.asof {
+        return Ok(false);
+    }
+    Ok(kind == PutKind::State
+        || s.tombstone
+        || match new[..ORDER_LEN].cmp(&stored[..ORDER_LEN]) {
+            Ordering::Equal => new[CONTENT_AT..] > stored[CONTENT_AT..],
+            unequal => unequal == Ordering::Greater,
+        })
+}
