@@ -38,9 +38,11 @@ mod statements;
 mod status;
 #[cfg(test)]
 mod tests;
+mod tls;
 mod type_info;
 
 pub use direct::{DIRECT_QUERY, DirectQuery};
+pub use tls::choose_crypto;
 
 use std::future::Future;
 use std::sync::Arc;
@@ -51,8 +53,8 @@ use arrow_flight::flight_service_server::FlightServiceServer;
 use arrow_flight::sql::metadata::{SqlInfoData, XdbcTypeInfoData};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
-use tonic::transport::{Identity, Server, ServerTlsConfig};
 
 use crate::config::ServerSettings;
 use crate::error::{Error, Result};
@@ -122,7 +124,7 @@ impl Shared {
 /// Without a certificate only a loopback address is served.
 pub async fn serve(engine: Arc<Engine>, listener: TcpListener, shutdown: impl Future<Output = ()>) -> Result<()> {
     let settings = engine.config().server.clone();
-    let tls = tls(&settings, &listener)?;
+    let tls = tls::config(&settings, &listener)?;
     let shared = Shared::new(engine)?;
     let service = FlightServiceServer::new(flight::Flight::new(Arc::clone(&shared)))
         .max_decoding_message_size(settings.max_message_bytes)
@@ -156,23 +158,6 @@ pub async fn serve(engine: Arc<Engine>, listener: TcpListener, shutdown: impl Fu
         }
     };
     drained.map_err(|e| Error::unavailable(format!("the server stopped: {}", causes(&e))))
-}
-
-fn tls(settings: &ServerSettings, listener: &TcpListener) -> Result<Option<ServerTlsConfig>> {
-    let (cert, key) = match (&settings.tls_cert, &settings.tls_key) {
-        (Some(cert), Some(key)) => (cert, key),
-        (None, None) => {
-            let address = listener.local_addr()?;
-            if address.ip().is_loopback() {
-                return Ok(None);
-            }
-            return Err(Error::invalid(format!("{address} can be reached from other machines, and no certificate is given"))
-                .with_hint("pass --tls-cert and --tls-key, or listen on 127.0.0.1"));
-        }
-        _ => return Err(Error::invalid("a certificate and its key belong together").with_hint("pass both --tls-cert and --tls-key")),
-    };
-    let read = |path: &std::path::Path| std::fs::read(path).map_err(|e| Error::from(e).context(path.display()));
-    Ok(Some(ServerTlsConfig::new().identity(Identity::from_pem(read(cert)?, read(key)?))))
 }
 
 /// An error with what lies below it; tonic's own text is only "transport error".

@@ -213,3 +213,29 @@ async fn plain_text_stays_on_this_machine() {
     let local = TcpListener::bind("127.0.0.1:0").await.unwrap();
     assert!(serve(engine, local, std::future::pending()).await.unwrap_err().message().contains("no.pem"));
 }
+
+/// Made for this test with openssl, for `localhost`, valid for a hundred years; it protects nothing.
+const CERT: &str = include_str!("testdata/localhost.crt");
+const KEY: &str = include_str!("testdata/localhost.key");
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tls_with_a_certificate() {
+    let dir = tempfile::tempdir().unwrap();
+    let (cert, key) = (dir.path().join("c.pem"), dir.path().join("k.pem"));
+    std::fs::write(&cert, CERT).unwrap();
+    std::fs::write(&key, KEY).unwrap();
+    let mut config = Config { warehouse: dir.path().join("w").display().to_string(), ..Default::default() };
+    (config.server.tls_cert, config.server.tls_key) = (Some(cert), Some(key));
+    let engine = Engine::open(config, Clock::system()).await.unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = format!("https://localhost:{}", listener.local_addr().unwrap().port());
+    let stop = CancellationToken::new();
+    let server = tokio::spawn(serve(engine, listener, stop.clone().cancelled_owned()));
+    let tls = tonic::transport::ClientTlsConfig::new().ca_certificate(tonic::transport::Certificate::from_pem(CERT));
+    let channel = Endpoint::from_shared(address).unwrap().tls_config(tls).unwrap().connect().await.unwrap();
+    let mut c = FlightSqlServiceClient::new(channel);
+    c.get_catalogs().await.unwrap();
+    drop(c);
+    stop.cancel();
+    server.await.unwrap().unwrap();
+}

@@ -4,8 +4,8 @@
     python adbc_walk.py grpc://127.0.0.1:8815 [SECTION ...]
 
 Prints what it checks; exit code 0: everything held, 1: something did not.
-Needs adbc-driver-flightsql, adbc-driver-manager, pyarrow. Leaves nothing behind: it works in a
-schema of its own name, which it drops at the end.
+Needs adbc-driver-flightsql, adbc-driver-manager, pyarrow. It works in a schema with a name of its
+own, which it drops at the end where the server can drop a schema with what is in it.
 """
 
 import datetime as dt
@@ -281,18 +281,17 @@ def connect(address, options=None):
 
 def main(address, wanted):
     conn = connect(address)
-    cur = conn.cursor()
     sections = {
-        "session": lambda: session(cur),
-        "queries": lambda: queries(cur),
-        "tables": lambda: tables(cur),
-        "parameters": lambda: parameters(cur),
-        "ingest": lambda: ingest(cur),
-        "features": lambda: features(cur),
-        "metadata": lambda: metadata(conn, cur),
-        "errors": lambda: errors(cur),
-        "sessions": lambda: sessions(address),
-        "early_end": lambda: early_end(address),
+        "session": session,
+        "queries": queries,
+        "tables": tables,
+        "parameters": parameters,
+        "ingest": ingest,
+        "features": features,
+        "metadata": lambda cur: metadata(conn, cur),
+        "errors": errors,
+        "sessions": lambda _: sessions(address),
+        "early_end": lambda _: early_end(address),
     }
     unknown = set(wanted) - set(sections)
     if unknown:
@@ -302,15 +301,19 @@ def main(address, wanted):
             continue
         print(name, flush=True)
         try:
-            section()
+            # The driver keeps the options of an ingest as long as the cursor lives.
+            with conn.cursor() as cur:
+                section(cur)
         except Exception:
             traceback.print_exc()
             failures.append(f"{name} broke off")
     try:
-        cur.execute(f"DROP SCHEMA IF EXISTS {SCHEMA} CASCADE")
+        with conn.cursor() as cur:
+            cur.execute(f"DROP SCHEMA IF EXISTS {SCHEMA} CASCADE")
+    except adbc.NotSupportedError:
+        print(f"  left behind: schema {SCHEMA} (DROP SCHEMA … CASCADE is not built yet)")
     except adbc.Error as e:
         check("DROP SCHEMA … CASCADE", False, str(e))
-    cur.close()
     conn.close()
     print(f"{len(failures)} failed" if failures else "all held")
     return 1 if failures else 0
