@@ -290,8 +290,7 @@ impl Names for Resolver {
         self.loaded.lock().features.get(&key).cloned().ok_or_else(|| Error::internal(format!("the table of {} was not loaded", view.versioned_name())))
     }
 
-    fn expression(&self, text: &str, schema: &DFSchema) -> Result<Expr> {
-        let parsed = crate::sql::parse::expression(text)?;
+    fn sql_expression(&self, parsed: datafusion::sql::sqlparser::ast::Expr, schema: &DFSchema) -> Result<Expr> {
         Ok(self.services.base()?.create_logical_expr_from_sql_expr(
             datafusion::sql::sqlparser::ast::ExprWithAlias { expr: parsed, alias: None },
             schema,

@@ -23,8 +23,13 @@ pub trait Names: Debug + Send + Sync {
     /// The table of a view version that this statement names, at the Delta version it was loaded at.
     fn feature_table(&self, view: &FeatureView) -> Result<Arc<FeatureTable>>;
 
+    /// Plans a parsed expression over a schema.
+    fn sql_expression(&self, parsed: datafusion::sql::sqlparser::ast::Expr, schema: &DFSchema) -> Result<Expr>;
+
     /// Plans an expression over a schema.
-    fn expression(&self, text: &str, schema: &DFSchema) -> Result<Expr>;
+    fn expression(&self, text: &str, schema: &DFSchema) -> Result<Expr> {
+        self.sql_expression(crate::sql::parse::expression(text)?, schema)
+    }
 
     /// The value bound to `$n`; `None` while the statement is only prepared.
     fn parameter(&self, placeholder: &str) -> Option<ScalarValue>;

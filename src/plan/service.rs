@@ -8,17 +8,51 @@ use datafusion::common::{Column as ColumnRef, DFSchema, Result as DfResult, Tabl
 use datafusion::functions::core::expr_fn::nullif;
 use datafusion::logical_expr::expr::{Cast, ScalarFunction, TryCast};
 use datafusion::logical_expr::{BinaryExpr, Expr, ExprSchemable, Operator, Volatility};
+use datafusion::sql::sqlparser::ast::Expr as SqlExpr;
 
 use super::names::Names;
 use super::target::Target;
 use crate::error::{Error, Result};
 
+/// Qualifier of the columns that the caller brings, in a service's schema.
+const CALLER: &str = "_remige_caller";
+
+/// Gives bare names that are columns of the caller their qualifier, so that they are not taken for the
+/// keys of the views beside them; all other bare names must be unambiguous.
+fn callers_first(e: SqlExpr, wanted: &[crate::model::Column]) -> SqlExpr {
+    use datafusion::sql::sqlparser::ast::{Ident, VisitMut, VisitorMut};
+    struct Qualify<'a>(&'a [crate::model::Column]);
+    impl VisitorMut for Qualify<'_> {
+        type Break = ();
+        fn post_visit_expr(&mut self, e: &mut SqlExpr) -> std::ops::ControlFlow<()> {
+            if let SqlExpr::Identifier(i) = e {
+                let name = if i.quote_style.is_some() { i.value.clone() } else { i.value.to_lowercase() };
+                if self.0.iter().any(|c| c.name == name) {
+                    *e = SqlExpr::CompoundIdentifier(vec![Ident::with_quote('"', CALLER), i.clone()]);
+                }
+            }
+            std::ops::ControlFlow::Continue(())
+        }
+    }
+    let mut e = e;
+    let _ = e.visit(&mut Qualify(wanted));
+    e
+}
+
+/// One expression of a service, with the callers' columns unqualified in the result.
+pub fn expression(names: &dyn Names, text: &str, target: &Target, schema: &DFSchema) -> Result<Expr> {
+    let parsed = callers_first(crate::sql::parse::expression(text)?, &target.wanted()?);
+    names.sql_expression(parsed, schema)
+}
+
 /// What the expressions of a service may name: per item (qualified by its alias) keys, event timestamp
 /// and features; unqualified the callers' key columns and the request columns.
 pub fn schema(target: &Target) -> Result<DFSchema> {
     let mut fields: Vec<(Option<TableReference>, Arc<Field>)> = vec![];
-    for c in target.wanted()? {
-        fields.push((None, Arc::new(Field::new(&c.name, c.data_type.arrow().clone(), true))));
+    let wanted = target.wanted()?;
+    for c in &wanted {
+        let caller = Some(TableReference::bare(CALLER));
+        fields.push((caller, Arc::new(Field::new(&c.name, c.data_type.arrow().clone(), true))));
     }
     for item in &target.items {
         let qualifier = TableReference::bare(item.alias.clone());
@@ -40,7 +74,7 @@ pub fn outputs(names: &dyn Names, target: &Target) -> Result<Vec<(Expr, String)>
     outputs
         .iter()
         .map(|o| {
-            let e = names.expression(&o.expr, &schema).map_err(|e| e.context(format!("feature service {}, column {:?}", target.name, o.name)))?;
+            let e = expression(names, &o.expr, target, &schema).map_err(|e| e.context(format!("feature service {}, column {:?}", target.name, o.name)))?;
             Ok((safe(e, &schema)?, o.name.clone()))
         })
         .collect()
@@ -84,7 +118,11 @@ fn divides(left: &Expr, right: &Expr, schema: &DFSchema) -> DfResult<bool> {
 /// Puts the places of use in: columns by `column`, `now()` and its kin by the row's instant where one is given.
 pub fn place(expr: Expr, column: &dyn Fn(&ColumnRef) -> Result<Expr>, instant: Option<&Expr>) -> Result<Expr> {
     let out = expr.transform_down(|e| match (&e, instant) {
-        (Expr::Column(c), _) => Ok(Transformed::new(column(c)?, true, datafusion::common::tree_node::TreeNodeRecursion::Jump)),
+        (Expr::Column(c), _) => {
+            let bare = ColumnRef::new_unqualified(&c.name);
+            let c = if c.relation.as_ref().is_some_and(|r| r.table() == CALLER) { &bare } else { c };
+            Ok(Transformed::new(column(c)?, true, datafusion::common::tree_node::TreeNodeRecursion::Jump))
+        }
         (Expr::ScalarFunction(f), Some(at)) => match instant_type(f) {
             Some(t) => Ok(Transformed::new(
                 Expr::Cast(Cast::new(Box::new(at.clone()), t)),

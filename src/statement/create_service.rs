@@ -257,7 +257,7 @@ impl CreateService {
                         let place = e.span().map_or(*span, |s| crate::sql::text::shift(s, span.line, span.column));
                         e.with_span(place)
                     };
-                    let raw = names.expression(text, &schema).map_err(moved)?;
+                    let raw = service::expression(names, text, target, &schema).map_err(moved)?;
                     let name = match (alias, &raw) {
                         (Some(a), _) => a.clone(),
                         (None, datafusion::logical_expr::Expr::Column(c)) => c.name.clone(),

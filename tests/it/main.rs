@@ -1,0 +1,4 @@
+//! Tests of the whole engine: one binary, because linking takes longer than running.
+
+mod slt;
+mod tidy;
