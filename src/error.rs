@@ -101,6 +101,12 @@ impl Error {
         self
     }
 
+    /// For an error in text that is not the user's.
+    pub fn without_span(mut self) -> Self {
+        self.0.span = None;
+        self
+    }
+
     /// Sets the place only where none is known yet.
     pub fn or_span(mut self, span: Option<Span>) -> Self {
         self.0.span = self.0.span.or(span);

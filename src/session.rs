@@ -353,6 +353,7 @@ impl Session {
 
     fn apply_variables(&self, state: &mut datafusion::execution::session_state::SessionState) {
         let variables = self.own.variables.read();
+        state.config_mut().set_extension(Arc::new(system::Variables(variables.clone())));
         let options = state.config_mut().options_mut();
         let number = |n: &str| variables.get(n).and_then(|v| v.parse::<usize>().ok());
         if let Some(n) = number("batch_size").and_then(|n| ConfigNonZeroUsize::try_new(n).ok()) {

@@ -197,6 +197,20 @@ impl Setting {
         }
     }
 
+    /// The value for people to read, without a password; `None`: not set.
+    pub fn shown(&self, config: &Config) -> Option<String> {
+        let mut config = config.clone();
+        match (self.slot)(&mut config) {
+            Slot::Store(v) => Some(super::without_credentials(v)),
+            Slot::Text(v) | Slot::Address(v) => Some(v.clone()),
+            Slot::OptionalAddress(v) => v.clone(),
+            Slot::Path(v) => v.as_ref().map(|p| p.display().to_string()),
+            Slot::Count(v, ..) => Some(v.to_string()),
+            Slot::Bytes(v, _) => Some(show_bytes(*v)),
+            Slot::Time(v, ..) => Some(show_duration(*v)),
+        }
+    }
+
     fn example_value(&self, defaults: &mut Config) -> String {
         let number = matches!((self.slot)(defaults), Slot::Count(..));
         match self.example {

@@ -91,6 +91,10 @@ impl ExecutionPlan for CommandExec {
     fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
         self.inputs.iter().collect()
     }
+    fn maintains_input_order(&self) -> Vec<bool> {
+        // rows are stored as ORDER BY gives them: the optimizer must not take the sort for useless
+        vec![true; self.inputs.len()]
+    }
     fn apply_expressions(
         &self,
         _f: &mut dyn FnMut(&Arc<dyn datafusion::physical_plan::PhysicalExpr>) -> DfResult<datafusion::common::tree_node::TreeNodeRecursion>,
@@ -163,7 +167,7 @@ async fn run(resolver: &Arc<Resolver>, command: &Command, inputs: Vec<Arc<dyn Ex
         Command::DropTrainingSet { name } => {
             let t = Arc::clone(resolver.catalog.training_set(name)?);
             registry.commit(None, |c| c.training_set(name).map(|_| vec![CatalogChange::DropTrainingSet(name.clone())])).await?;
-            training::reclaim(resolver, &t.location).await;
+            training::release(resolver, &t).await;
             count(0)
         }
         Command::CreateTableAs { table, or_replace, if_not_exists } => boxed(create_table(resolver, table, *or_replace, *if_not_exists, &inputs, input)).await,

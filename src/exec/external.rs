@@ -15,6 +15,7 @@ use super::resolve::Travel;
 use super::services::Services;
 use crate::error::{Error, Result};
 use crate::model::{PinnedFile, Table};
+use crate::store::offline::{ForeignTable, open_foreign_delta};
 
 fn yes(v: &str) -> bool {
     ["true", "1", "yes", "on"].contains(&v.to_lowercase().as_str())
@@ -69,16 +70,21 @@ fn format(t: &Table) -> Result<(Arc<dyn FileFormat>, &'static str)> {
     })
 }
 
+/// Opens a Delta table of others: where the statement says, else at a pinned version, else as it is now.
+pub async fn open_delta(t: &Table, travel: Option<Travel>, pin: Option<u64>) -> Result<ForeignTable> {
+    let (version, at) = match travel {
+        Some(Travel::Version(v)) => (Some(v), None),
+        Some(Travel::Instant(i)) => (None, Some(i)),
+        None => (pin, None),
+    };
+    open_foreign_delta(&t.location, version, at).await
+}
+
 /// Opens an external table as it is now.
-pub fn open<'a>(services: &'a Services, t: &'a Table, travel: Option<Travel>) -> futures::future::BoxFuture<'a, Result<Arc<dyn TableProvider>>> {
+pub fn open<'a>(services: &'a Services, t: &'a Table) -> futures::future::BoxFuture<'a, Result<Arc<dyn TableProvider>>> {
     Box::pin(async move {
     if t.format == "DELTA" {
-        let (version, at) = match travel {
-            Some(Travel::Version(v)) => (Some(v), None),
-            Some(Travel::Instant(i)) => (None, Some(i)),
-            None => (None, None),
-        };
-        return crate::store::offline::open_foreign_delta(&t.location, version, at).await;
+        return Ok(open_delta(t, None, None).await?.provider);
     }
     let url = url(t)?;
     let (format, extension) = format(t)?;

@@ -16,6 +16,9 @@ pub mod table;
 pub mod training;
 pub mod write;
 
+#[cfg(test)]
+mod tests;
+
 pub use planner::StatementPlanner;
 pub use services::Services;
 

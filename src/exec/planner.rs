@@ -246,7 +246,7 @@ impl Planning for StatementPlanner {
     }
 
     async fn infer(&self, table: &crate::model::Table) -> Result<SchemaRef> {
-        Ok(external::open(&self.resolver.services, table, None).await?.schema())
+        Ok(external::open(&self.resolver.services, table).await?.schema())
     }
 
     fn clock_tolerance(&self) -> Micros {

@@ -192,14 +192,19 @@ impl Resolver {
                 let read = self.services.store.scan_provider(&s, ScanOptions::default())?;
                 Arc::new(ManagedTable::new(Arc::clone(&self.services), Arc::new((**t).clone()), read, travel.is_none()))
             }
+            Relation::Table(t) if t.format == "DELTA" => {
+                let pin = self.pins.get(&t.location).copied();
+                let found = external::open_delta(t, travel, pin).await.map_err(|e| e.context(format!("table {name}")))?;
+                let pinned = PinnedTable { name: name.to_string(), location: t.location.clone(), table_id: found.table_id, version: found.version };
+                self.loaded.lock().snapshots.insert(format!("{}@{}", t.location, found.version), pinned);
+                found.provider
+            }
             Relation::Table(t) => {
-                if t.format != "DELTA" {
-                    if travel.is_some() {
-                        return Err(Error::invalid(format!("table {name} is stored as {}: only Delta tables can be read in time", t.format)));
-                    }
-                    self.loaded.lock().external.insert(name.to_string(), Arc::new((**t).clone()));
+                if travel.is_some() {
+                    return Err(Error::invalid(format!("table {name} is stored as {}: only Delta tables can be read in time", t.format)));
                 }
-                external::open(&self.services, t, travel).await.map_err(|e| e.context(format!("table {name}")))?
+                self.loaded.lock().external.insert(name.to_string(), Arc::new((**t).clone()));
+                external::open(&self.services, t).await.map_err(|e| e.context(format!("table {name}")))?
             }
             Relation::TrainingSet(t) => {
                 let s = self.snapshot(name.to_string(), &t.location, travel).await?;

@@ -12,6 +12,7 @@ mod drop;
 mod refresh;
 mod schema;
 mod settings;
+pub use settings::VARIABLES;
 mod show;
 mod show_create;
 mod sql;

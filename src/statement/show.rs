@@ -120,7 +120,8 @@ impl Show {
             },
             Show::Warnings => return warnings(p),
         };
-        let plan = p.sql(crate::sql::parse::statement(&text)?, &schema).await?;
+        // places in the generated text mean nothing in the user's
+        let plan = p.sql(crate::sql::parse::statement(&text)?, &schema).await.map_err(Error::without_span)?;
         Ok(Planned { tag: "SHOW", ..Planned::query(plan) })
     }
 }

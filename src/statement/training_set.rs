@@ -4,10 +4,12 @@ use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::logical_expr::{Expr, LogicalPlan, Volatility};
 
 use super::{Planned, Planning, Statement, about};
+use crate::catalog::SYSTEM_SCHEMA;
 use crate::error::{Error, Result, Span};
 use crate::model::About;
 use crate::model::types::ColumnType;
 use crate::plan::command::{Command, TrainingSetSpec};
+use crate::plan::online_lookup::OnlineLookupNode;
 use crate::sql::Cursor;
 use crate::sql::cursor::NameRef;
 
@@ -67,6 +69,28 @@ pub fn refuse_volatile(plan: &LogicalPlan, what: &str) -> Result<()> {
     }
 }
 
+/// Refuses what has no past to be read again: online rows, system tables, parameters.
+fn refuse_passing(plan: &LogicalPlan, what: &str) -> Result<()> {
+    let again = "a training set must be possible to make again";
+    let mut fault = None;
+    plan.apply_with_subqueries(|node| {
+        match node {
+            LogicalPlan::Extension(e) if e.node.as_any().is::<OnlineLookupNode>() => {
+                fault = Some(Error::invalid(format!("{what} cannot use ONLINE_LOOKUP: {again}")).with_hint("join the features: FROM labels ASOF JOIN … AT labels.ts"));
+            }
+            LogicalPlan::TableScan(t) if matches!(t.table_name.schema(), Some(SYSTEM_SCHEMA | "information_schema")) => {
+                fault = Some(Error::invalid(format!("{what} cannot read {}: {again}", t.table_name)));
+            }
+            _ => {}
+        }
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    if let Some(p) = plan.get_parameter_names()?.into_iter().min() {
+        fault = Some(Error::invalid(format!("{what} cannot have the parameter {p}: {again}")).with_hint("write the value itself"));
+    }
+    fault.map_or(Ok(()), Err)
+}
+
 /// Every column needs a name of its own and a type that can be stored.
 pub fn check_columns(plan: &LogicalPlan, what: &str) -> Result<()> {
     let fields = plan.schema().fields();
@@ -99,6 +123,7 @@ impl CreateTrainingSet {
         let plan = p.sql(statement, p.names().schema()).await.map_err(|e| moved(e, place))?;
         let what = format!("training set {name}");
         refuse_volatile(&plan, &what)?;
+        refuse_passing(&plan, &what).map_err(|e| e.or_span(Some(place)))?;
         check_columns(&plan, &what).map_err(|e| e.or_span(Some(place)))?;
         let spec = TrainingSetSpec {
             name,

@@ -100,15 +100,16 @@ impl OfflineStore {
     })
     }
 
-    /// Commits new rows behind whatever others have committed since `base`.
+    /// Commits new rows behind whatever others have committed since `base`. A watermark only moves forward.
     pub fn append<'a>(&'a self, base: &'a Snapshot, commit: Commit) -> futures::future::BoxFuture<'a, Result<Snapshot>> {
         Box::pin(async move {
-        if !commit.removes.is_empty() || commit.rewrite || commit.watermark.is_some() || commit.new_schema.is_some() {
+        if !commit.removes.is_empty() || commit.rewrite || commit.new_schema.is_some() {
             return Err(Error::internal("append() takes new files only"));
         }
         let mut current = base.clone();
         for attempt in 0..MAX_APPEND_ATTEMPTS {
-            match self.commit(&current, commit.clone()).await {
+            let watermark = commit.watermark.map(|w| current.watermark().map_or(w, |known| known.max(w)));
+            match self.commit(&current, Commit { watermark, ..commit.clone() }).await {
                 Err(e) if e.kind() == Kind::Conflict => {}
                 other => return other,
             }

@@ -11,8 +11,15 @@ use super::delta_error;
 use crate::clock::Micros;
 use crate::error::{Error, Result};
 
+/// A Delta table of others at one version.
+pub struct ForeignTable {
+    pub provider: Arc<dyn TableProvider>,
+    pub table_id: String,
+    pub version: u64,
+}
+
 /// Opens an external Delta table at a version, at an instant, or as it is now.
-pub fn open_foreign_delta<'a>(url: &'a str, version: Option<u64>, at: Option<Micros>) -> futures::future::BoxFuture<'a, Result<Arc<dyn TableProvider>>> {
+pub fn open_foreign_delta<'a>(url: &'a str, version: Option<u64>, at: Option<Micros>) -> futures::future::BoxFuture<'a, Result<ForeignTable>> {
     Box::pin(async move {
     let what = format!("Delta table at {url:?}");
     if !url.contains("://") && !std::path::Path::new(url).is_dir() {
@@ -28,6 +35,9 @@ pub fn open_foreign_delta<'a>(url: &'a str, version: Option<u64>, at: Option<Mic
         (None, None) => builder,
     };
     let table = builder.load().await.map_err(|e| delta_error(e, &what))?;
-    table.table_provider().await.map_err(|e| Error::from(e).context(&what))
+    let state = table.snapshot().map_err(|e| delta_error(e, &what))?;
+    let (table_id, version) = (state.metadata().id().to_string(), state.version());
+    let provider = table.table_provider().await.map_err(|e| Error::from(e).context(&what))?;
+    Ok(ForeignTable { provider, table_id, version })
 })
 }

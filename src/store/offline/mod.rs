@@ -20,7 +20,7 @@ mod tests;
 
 pub use changes::{Changed, Changes, CommitRecord};
 pub use commit::{Commit, Operation};
-pub use foreign::open_foreign_delta;
+pub use foreign::{ForeignTable, open_foreign_delta};
 pub use lease::Lease;
 pub use scan::{Ordering, ScanOptions};
 pub use snapshot::{DataFile, Snapshot, TableOptions};

@@ -22,6 +22,7 @@ use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_expr::{LexOrdering, PhysicalSortExpr};
 use datafusion::physical_optimizer::pruning::PruningPredicateBuilder;
 use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::empty::EmptyExec;
 use object_store::{ObjectMeta, ObjectStore};
 
 use super::is_hidden;
@@ -144,6 +145,10 @@ impl TableProvider for DeltaScan {
             Some(p) => p.iter().map(|i| self.columns[*i]).collect(),
             None => self.columns.clone(),
         };
+        if chosen.is_empty() {
+            // a file scan without files has no partition at all, which a sort or an aggregate cannot read
+            return Ok(Arc::new(EmptyExec::new(Arc::new(self.full.project(&wanted)?))));
+        }
         let order = self.common_order(&chosen);
         let (groups, ordering) = self.group(&chosen, order, state.config().target_partitions());
         let statistics = table_statistics(chosen.iter().map(|(f, _)| f), &self.full);

@@ -468,11 +468,11 @@ async fn others_can_read_our_tables() {
     let t = table(&store).await;
     add(&store, &t, &[("a", 1, 1), ("b", 2, 2)]).await;
     let path = store.local_dir().unwrap().join("features/f1");
-    let foreign = open_foreign_delta(path.to_str().unwrap(), None, None).await.unwrap();
+    let foreign = open_foreign_delta(path.to_str().unwrap(), None, None).await.unwrap().provider;
     assert_eq!(read(foreign).await.len(), 2);
-    let empty = open_foreign_delta(path.to_str().unwrap(), Some(0), None).await.unwrap();
+    let empty = open_foreign_delta(path.to_str().unwrap(), Some(0), None).await.unwrap().provider;
     assert_eq!(read(empty).await.len(), 0);
-    let e = open_foreign_delta("/nowhere/at/all", None, None).await.unwrap_err();
+    let e = open_foreign_delta("/nowhere/at/all", None, None).await.err().unwrap();
     assert_eq!(e.kind(), Kind::NotFound);
 }
 
