@@ -1,0 +1,184 @@
+//! Which keys a range of commits touched, and how: keys that lost a row are evaluated again, others offer
+//! their newest new row.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use datafusion::arrow::array::RecordBatch;
+use datafusion::arrow::row::{RowConverter, SortField};
+use datafusion::execution::TaskContext;
+use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
+use datafusion::logical_expr::{Expr, ident, lit};
+use datafusion::scalar::ScalarValue;
+use futures::StreamExt;
+use futures::future::BoxFuture;
+
+use super::newest::{Layout, scan};
+use crate::error::Result;
+use crate::exec::Services;
+use crate::model::FeatureView;
+use crate::model::codec::EncodedKey;
+use crate::store::offline::{Changes, DataFile, Snapshot};
+
+/// Rough memory of one entry of a map, its key aside.
+const ENTRY: usize = 64;
+
+type RowHash = [u8; 16];
+
+/// Hashes of rows, `_seq` aside.
+struct Hasher(RowConverter);
+
+impl Hasher {
+    fn new(layout: &Layout, snapshot: &Snapshot) -> Result<Self> {
+        let fields = layout.visible_types(snapshot.schema()).into_iter().map(SortField::new).collect();
+        Ok(Hasher(RowConverter::new(fields)?))
+    }
+
+    fn hashes(&self, layout: &Layout, batch: &RecordBatch) -> Result<Vec<RowHash>> {
+        let rows = self.0.convert_columns(&layout.visible(batch))?;
+        let hash = |row: datafusion::arrow::row::Row<'_>| {
+            let mut out = RowHash::default();
+            out.copy_from_slice(&blake3::hash(row.as_ref()).as_bytes()[..16]);
+            out
+        };
+        Ok(rows.iter().map(hash).collect())
+    }
+}
+
+/// The effect of a range of commits.
+pub struct Touched {
+    /// Files of the range that are still in the table.
+    pub new: Vec<Arc<DataFile>>,
+    /// Keys to evaluate again.
+    pub again: HashSet<EncodedKey>,
+    /// Bounds of the first key column of `again`.
+    bounds: Option<(ScalarValue, ScalarValue)>,
+    /// Rows that were there before the range, and how many of each.
+    before: HashMap<RowHash, u32>,
+    hasher: Option<Hasher>,
+    _memory: MemoryReservation,
+}
+
+impl Touched {
+    /// Reads the files of the range; `None`: more changed than memory can hold, do a full pass.
+    pub fn read<'a>(
+        services: &'a Services,
+        view: &'a FeatureView,
+        snapshot: &'a Snapshot,
+        changes: Changes,
+        cx: &'a Arc<TaskContext>,
+    ) -> BoxFuture<'a, Result<Option<Touched>>> {
+        Box::pin(async move {
+            let current: HashSet<&str> = snapshot.files().iter().map(|f| f.path.as_str()).collect();
+            let added: HashSet<String> = changes.added.iter().map(|f| f.path.clone()).collect();
+            let before: Vec<_> = changes.removed.into_iter().filter(|f| !added.contains(&f.path)).collect();
+            // A file that came and went in the range may have been served by a writer that did not get to the
+            // end of it, so its rows are no news, yet their keys have lost something.
+            let (new, passing): (Vec<_>, Vec<_>) = changes.added.into_iter().partition(|f| current.contains(f.path.as_str()));
+            let memory = MemoryConsumer::new("MATERIALIZE: changed rows").register(&services.runtime.memory_pool);
+            let mut touched = Touched { new, again: HashSet::new(), bounds: None, before: HashMap::new(), hasher: None, _memory: memory };
+            if before.is_empty() && passing.is_empty() {
+                return Ok(Some(touched));
+            }
+            let layout = Layout::new(view, snapshot.schema())?;
+            let hasher = Hasher::new(&layout, snapshot)?;
+            let mut gone: HashMap<RowHash, u32> = HashMap::new();
+            for (files, known) in [(&before, true), (&passing, false)] {
+                let mut rows = scan(services, view, snapshot, Some(files.clone()), None, false, cx).await?;
+                while let Some(batch) = rows.next().await {
+                    let batch = batch?;
+                    if touched._memory.try_grow(batch.num_rows() * ENTRY * 2).is_err() {
+                        return Ok(None);
+                    }
+                    for h in hasher.hashes(&layout, &batch)? {
+                        *gone.entry(h).or_default() += 1;
+                        if known {
+                            *touched.before.entry(h).or_default() += 1;
+                        }
+                    }
+                }
+            }
+            let mut rows = scan(services, view, snapshot, Some(touched.new.clone()), None, false, cx).await?;
+            while let Some(batch) = rows.next().await {
+                for h in hasher.hashes(&layout, &batch?)? {
+                    take_one(&mut gone, &h);
+                }
+            }
+            let files = before.into_iter().chain(passing).collect();
+            let mut rows = scan(services, view, snapshot, Some(files), None, false, cx).await?;
+            while let Some(batch) = rows.next().await {
+                let batch = batch?;
+                if !touched.lost(&layout, &hasher, &batch, &mut gone)? {
+                    return Ok(None);
+                }
+            }
+            touched.hasher = Some(hasher);
+            Ok(Some(touched))
+        })
+    }
+
+    /// Notes the keys of rows that are gone; false where memory does not suffice.
+    fn lost(&mut self, layout: &Layout, hasher: &Hasher, batch: &RecordBatch, gone: &mut HashMap<RowHash, u32>) -> Result<bool> {
+        if gone.is_empty() {
+            return Ok(true);
+        }
+        let hashes = hasher.hashes(layout, batch)?;
+        for (i, (key, h)) in layout.keys(batch)?.into_iter().zip(&hashes).enumerate() {
+            let Some(key) = key.filter(|_| take_one(gone, h)) else { continue };
+            if self.again.contains(&key) {
+                continue;
+            }
+            let bytes = key.stored().len() + key.full().map_or(0, <[u8]>::len) + ENTRY;
+            if self._memory.try_grow(bytes).is_err() {
+                return Ok(false);
+            }
+            if let Some(column) = layout.first_key(batch) {
+                let v = ScalarValue::try_from_array(column, i)?;
+                self.bounds = Some(match self.bounds.take() {
+                    None => (v.clone(), v),
+                    Some((lo, hi)) if v < lo => (v, hi),
+                    Some((lo, hi)) if v > hi => (lo, v),
+                    other => other.unwrap_or_else(|| (v.clone(), v)),
+                });
+            }
+            self.again.insert(key);
+        }
+        Ok(true)
+    }
+
+    /// A filter that all keys of `again` pass.
+    pub fn near(&self, view: &FeatureView) -> Option<Expr> {
+        let (lo, hi) = self.bounds.clone()?;
+        let key = ident(view.keys.first()?.name.as_str());
+        Some(key.clone().gt_eq(lit(lo)).and(key.lt_eq(lit(hi))))
+    }
+
+    /// Which rows of a batch of the new files are offers: new rows of keys that lost none.
+    pub fn offers(
+        &mut self,
+        layout: &Layout,
+        batch: &RecordBatch,
+        keys: &[Option<EncodedKey>],
+        again: &HashSet<EncodedKey>,
+    ) -> Result<Option<Vec<bool>>> {
+        let Some(hasher) = &self.hasher else { return Ok(None) };
+        let hashes = hasher.hashes(layout, batch)?;
+        let before = &mut self.before;
+        let offer = |(h, key): (&RowHash, &Option<EncodedKey>)| {
+            let known = take_one(before, h);
+            !known && key.as_ref().is_some_and(|k| !again.contains(k))
+        };
+        Ok(Some(hashes.iter().zip(keys).map(offer).collect()))
+    }
+}
+
+fn take_one(counts: &mut HashMap<RowHash, u32>, h: &RowHash) -> bool {
+    match counts.get_mut(h) {
+        None => false,
+        Some(1) => counts.remove(h).is_some(),
+        Some(n) => {
+            *n -= 1;
+            true
+        }
+    }
+}
