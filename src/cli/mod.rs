@@ -98,7 +98,10 @@ fn settings(common: &Common, flags: Result<Vec<Flag>, String>) -> Result<Config,
 }
 
 fn log(default: &str) -> Result<(), Exit> {
-    let wanted = std::env::var("REMIGE_LOG").ok().filter(|v| !v.is_empty()).unwrap_or_else(|| default.into());
+    let wanted = std::env::var("REMIGE_LOG").ok().filter(|v| !v.is_empty()).unwrap_or_else(|| {
+        // these log every look at a table that is not there yet, and every lost race, as an error
+        format!("{default},buoyant_kernel=off,delta_kernel=off,deltalake_core=off")
+    });
     let filter = EnvFilter::try_new(&wanted).map_err(|e| Exit::Usage(format!("REMIGE_LOG: {e}")))?;
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal()).init();
     Ok(())
