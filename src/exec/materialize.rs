@@ -431,7 +431,7 @@ impl<'a> Job<'a> {
                 let keys = newest.layout().keys(&batch)?;
                 let wanted = choice.wanted(newest, &batch, &keys)?;
                 if let Some(picked) = newest.batch(&batch, keys, wanted.as_deref())? {
-                    self.skipped += chunk.take(newest, picked, &mut choice, target, &expiry)?;
+                    chunk.take(newest, picked, &mut choice, target, &expiry)?;
                 }
                 if chunk.is_full() {
                     due |= self.flush(&mut chunk, target).await?;
@@ -439,7 +439,7 @@ impl<'a> Job<'a> {
                 tokio::task::consume_budget().await;
             }
             if let Some(picked) = newest.finish() {
-                self.skipped += chunk.take(newest, picked, &mut choice, target, &expiry)?;
+                chunk.take(newest, picked, &mut choice, target, &expiry)?;
             }
             if let Choice::Again(left) = choice {
                 for key in left.drain() {
@@ -536,21 +536,16 @@ struct Chunk {
 }
 
 impl Chunk {
-    /// Answers the rows left out because they expired long ago.
-    fn take(&mut self, newest: &Newest, picked: Picked, choice: &mut Choice<'_>, target: Target, expiry: &Expiry) -> Result<u64> {
-        let mut expired = 0;
+    fn take(&mut self, newest: &Newest, picked: Picked, choice: &mut Choice<'_>, target: Target, expiry: &Expiry) -> Result<()> {
         for row in newest.encode(&picked, target.asof, target.kind.unwrap_or(PutKind::Offer), expiry)? {
-            match row {
-                Some(row) => self.push(row),
-                None => expired += 1,
-            }
+            self.push(row);
         }
         if let Choice::Again(left) = choice {
             for key in &picked.keys {
                 left.remove(key);
             }
         }
-        Ok(expired)
+        Ok(())
     }
 
     fn push(&mut self, row: PutRow) {

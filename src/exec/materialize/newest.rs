@@ -235,18 +235,15 @@ impl Newest {
         Ok(Some(Picked { keys: done.into_iter().map(|(k, _)| k).collect(), rows }))
     }
 
-    /// Encodes rows for the store. `None` in place of one: it expired long ago.
-    pub fn encode(&self, picked: &Picked, asof: u64, kind: PutKind, expiry: &Expiry) -> Result<Vec<Option<PutRow>>> {
+    /// Encodes rows for the store. Rows that are too old to be live are written too: they answer
+    /// OUTSIDE_MAX_AGE, and a lookup `at` an earlier instant finds them.
+    pub fn encode(&self, picked: &Picked, asof: u64, kind: PutKind, expiry: &Expiry) -> Result<Vec<PutRow>> {
         let rows = &picked.rows;
         let event = self.layout.event(rows)?;
         let features = declared(rows, &self.layout.features)?;
         let encoded = self.encoder.encode(&picked.keys, event, self.layout.created(rows)?, self.layout.seq(rows)?, asof, &features)?;
         let put = |(i, (row, key)): (usize, (Vec<u8>, &EncodedKey))| {
-            let expire_at = expiry.of(key, event.value(i));
-            match expire_at.is_some_and(|at| at <= expiry.now) {
-                false => Some(PutRow { key: key.stored().to_vec(), row, kind, expire_at }),
-                true => (kind == PutKind::State).then(|| self.tombstone(key, asof, expiry)),
-            }
+            PutRow { key: key.stored().to_vec(), row, kind, expire_at: expiry.of(key, event.value(i)) }
         };
         Ok(encoded.into_iter().zip(&picked.keys).enumerate().map(put).collect())
     }
@@ -271,6 +268,6 @@ impl Expiry {
         // up to 5 % more, spread by key: rows of one bulk load do not expire in one moment
         let spread = key.stored().iter().fold(0i64, |h, b| (h * 31 + i64::from(*b)) % 50);
         let kept = ttl.saturating_add(ttl / 10).saturating_add(ttl / 1000 * spread).max(ttl.saturating_add(spread));
-        Some(event.saturating_add(kept)).filter(|at| *at < i64::MAX - DAY)
+        Some(event.max(self.now).saturating_add(kept)).filter(|at| *at < i64::MAX - DAY)
     }
 }
