@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
+use datafusion::arrow::datatypes::{DataType, Field, Schema};
 use datafusion::catalog::TableProvider;
 use datafusion::datasource::file_format::FileFormat;
 use datafusion::datasource::file_format::csv::CsvFormat;
 use datafusion::datasource::file_format::json::JsonFormat;
 use datafusion::datasource::file_format::parquet::ParquetFormat;
 use datafusion::datasource::listing::{ListingOptions, ListingTable, ListingTableConfig, ListingTableUrl};
-use datafusion::arrow::datatypes::{DataType, Field, Schema};
 use futures::TryStreamExt;
 
 use super::resolve::Travel;
@@ -37,7 +37,11 @@ fn format(t: &Table) -> Result<(Arc<dyn FileFormat>, &'static str)> {
         let bare = key.rsplit('.').next().unwrap_or(key);
         if !known.contains(&bare) {
             let e = Error::invalid(format!("{} has no option {key:?}", t.format)).suggest(bare, known.iter().copied());
-            return Err(if known.is_empty() { e.or_hint(&format!("{} takes no options", t.format)) } else { e.or_hint(&format!("options are {}", known.join(", "))) });
+            return Err(if known.is_empty() {
+                e.or_hint(&format!("{} takes no options", t.format))
+            } else {
+                e.or_hint(&format!("options are {}", known.join(", ")))
+            });
         }
     }
     let option = |name: &str| t.options.iter().find(|(k, _)| k.rsplit('.').next() == Some(name)).map(|(_, v)| v.as_str());
@@ -83,29 +87,32 @@ pub async fn open_delta(t: &Table, travel: Option<Travel>, pin: Option<u64>) -> 
 /// Opens an external table as it is now.
 pub fn open<'a>(services: &'a Services, t: &'a Table) -> futures::future::BoxFuture<'a, Result<Arc<dyn TableProvider>>> {
     Box::pin(async move {
-    if t.format == "DELTA" {
-        return Ok(open_delta(t, None, None).await?.provider);
-    }
-    let url = url(t)?;
-    let (format, extension) = format(t)?;
-    // a pattern or one file says by itself which files are meant
-    let extension = if url.is_collection() && url.get_glob().is_none() { extension } else { "" };
-    let mut options = ListingOptions::new(format).with_file_extension(extension);
-    options = options.with_table_partition_cols(t.partition_columns.iter().map(|c| (c.clone(), DataType::Utf8)).collect());
-    let state = services.session.as_ref();
-    let schema = match t.columns.is_empty() {
-        true => {
-            let found = list(services, t).await?;
-            if found.is_empty() {
-                return Err(Error::not_found(format!("no {} files at {}", t.format, t.location)).with_hint("check the path; a folder ends with /, and a pattern may hold *"));
-            }
-            options.infer_schema(state, &url).await.map_err(|e| Error::from(e).context(&t.location))?
+        if t.format == "DELTA" {
+            return Ok(open_delta(t, None, None).await?.provider);
         }
-        false => Arc::new(Schema::new(t.columns.iter().map(|c| Field::new(&c.name, c.data_type.arrow().clone(), true)).collect::<Vec<_>>())),
-    };
-    let config = ListingTableConfig::new(url).with_listing_options(options).with_schema(schema);
-    Ok(Arc::new(ListingTable::try_new(config)?))
-})
+        let url = url(t)?;
+        let (format, extension) = format(t)?;
+        // a pattern or one file says by itself which files are meant
+        let extension = if url.is_collection() && url.get_glob().is_none() { extension } else { "" };
+        let mut options = ListingOptions::new(format).with_file_extension(extension);
+        options = options.with_table_partition_cols(t.partition_columns.iter().map(|c| (c.clone(), DataType::Utf8)).collect());
+        let state = services.session.as_ref();
+        let schema = match t.columns.is_empty() {
+            true => {
+                let found = list(services, t).await?;
+                if found.is_empty() {
+                    return Err(Error::not_found(format!("no {} files at {}", t.format, t.location))
+                        .with_hint("check the path; a folder ends with /, and a pattern may hold *"));
+                }
+                options.infer_schema(state, &url).await.map_err(|e| Error::from(e).context(&t.location))?
+            }
+            false => {
+                Arc::new(Schema::new(t.columns.iter().map(|c| Field::new(&c.name, c.data_type.arrow().clone(), true)).collect::<Vec<_>>()))
+            }
+        };
+        let config = ListingTableConfig::new(url).with_listing_options(options).with_schema(schema);
+        Ok(Arc::new(ListingTable::try_new(config)?))
+    })
 }
 
 fn url(t: &Table) -> Result<ListingTableUrl> {
@@ -114,38 +121,38 @@ fn url(t: &Table) -> Result<ListingTableUrl> {
 
 fn list<'a>(services: &'a Services, t: &'a Table) -> futures::future::BoxFuture<'a, Result<Vec<object_store::ObjectMeta>>> {
     Box::pin(async move {
-    let url = url(t)?;
-    let store = services.runtime.object_store(&url).map_err(|e| {
-        Error::from(e).with_hint("local paths work always; s3://, gs:// and az:// need a build with the cargo feature s3, gcs or azure")
-    })?;
-    let (_, extension) = format(t)?;
-    let extension = if url.is_collection() && url.get_glob().is_none() { extension } else { "" };
-    let stream = url.list_all_files(services.session.as_ref(), store.as_ref(), extension).await?;
-    match stream.try_collect().await {
-        Ok(found) => Ok(found),
-        Err(datafusion::common::DataFusionError::ObjectStore(e)) if matches!(*e, object_store::Error::NotFound { .. }) => Ok(vec![]),
-        Err(e) => Err(e.into()),
-    }
-})
+        let url = url(t)?;
+        let store = services.runtime.object_store(&url).map_err(|e| {
+            Error::from(e).with_hint("local paths work always; s3://, gs:// and az:// need a build with the cargo feature s3, gcs or azure")
+        })?;
+        let (_, extension) = format(t)?;
+        let extension = if url.is_collection() && url.get_glob().is_none() { extension } else { "" };
+        let stream = url.list_all_files(services.session.as_ref(), store.as_ref(), extension).await?;
+        match stream.try_collect().await {
+            Ok(found) => Ok(found),
+            Err(datafusion::common::DataFusionError::ObjectStore(e)) if matches!(*e, object_store::Error::NotFound { .. }) => Ok(vec![]),
+            Err(e) => Err(e.into()),
+        }
+    })
 }
 
 /// The files of a table and what tells one version of a file from the next.
 pub fn files<'a>(services: &'a Services, t: &'a Table) -> futures::future::BoxFuture<'a, Result<Vec<PinnedFile>>> {
     Box::pin(async move {
-    if t.format == "DELTA" {
-        return Ok(vec![]);
-    }
-    let mut out: Vec<PinnedFile> = list(services, t)
-        .await?
-        .into_iter()
-        .map(|m| PinnedFile {
-            table: t.name.to_string(),
-            path: format!("/{}", m.location),
-            size: m.size,
-            fingerprint: m.e_tag.unwrap_or_else(|| m.last_modified.timestamp_micros().to_string()),
-        })
-        .collect();
-    out.sort_by(|a, b| a.path.cmp(&b.path));
-    Ok(out)
-})
+        if t.format == "DELTA" {
+            return Ok(vec![]);
+        }
+        let mut out: Vec<PinnedFile> = list(services, t)
+            .await?
+            .into_iter()
+            .map(|m| PinnedFile {
+                table: t.name.to_string(),
+                path: format!("/{}", m.location),
+                size: m.size,
+                fingerprint: m.e_tag.unwrap_or_else(|| m.last_modified.timestamp_micros().to_string()),
+            })
+            .collect();
+        out.sort_by(|a, b| a.path.cmp(&b.path));
+        Ok(out)
+    })
 }

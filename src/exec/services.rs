@@ -52,7 +52,12 @@ impl Services {
             disk = disk.with_mode(DiskManagerMode::Directories(vec![dir.clone()]));
         }
         let pool = TrackConsumersPool::new(FairSpillPool::new(config.memory_limit), TOP_CONSUMERS);
-        let runtime = RuntimeEnvBuilder::new().with_memory_pool(Arc::new(pool)).with_disk_manager_builder(disk).build_arc()?;
+        let runtime = RuntimeEnvBuilder::new()
+            .with_memory_pool(Arc::new(pool))
+            .with_disk_manager_builder(disk)
+            // a kept listing never expires: files that come later would not be seen until a restart
+            .with_object_list_cache_limit(0)
+            .build_arc()?;
         let session: Arc<dyn datafusion::catalog::Session> = Arc::new(base_state(&config, Arc::clone(&runtime)));
         let services = Services { config, clock, progress, store, registry, runs, runtime, online: OnceCell::new(), session };
         let settled = services.runs.settle(|run| { let runs = Arc::clone(&services.runs); async move { runs.judge(&run).await } }).await?;

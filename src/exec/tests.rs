@@ -101,8 +101,7 @@ async fn shows_what_exists() {
     assert_eq!(w.value("SHOW TRAINING SETS", "comment").await, "first");
     assert_eq!(w.value("SHOW SOURCES", "kind").await, "table");
     assert_eq!(w.sql("SHOW TABLES").await.unwrap().num_rows(), 3);
-    w.run("CREATE FEATURE SERVICE s AS SELECT f.orders FROM f; SET batch_size = 99; SET TIME ZONE 'Europe/Berlin'").await;
-    assert_eq!(w.value("SHOW FEATURE SERVICES", "wants").await, "user_id");
+    w.run("SET batch_size = 99; SET TIME ZONE 'Europe/Berlin'").await;
     assert_eq!(w.value("SHOW batch_size", "value").await, "99");
     assert_eq!(w.value("SHOW timezone", "value").await, "Europe/Berlin");
 }
@@ -110,11 +109,8 @@ async fn shows_what_exists() {
 #[tokio::test]
 async fn an_unreachable_online_store_is_null_and_its_password_hidden() {
     let dir = tempfile::tempdir().unwrap();
-    let config = Config {
-        warehouse: dir.path().display().to_string(),
-        online: "redis://me:hush@127.0.0.1:1/0".into(),
-        ..Default::default()
-    };
+    let config =
+        Config { warehouse: dir.path().display().to_string(), online: "redis://me:hush@127.0.0.1:1/0".into(), ..Default::default() };
     let session = Engine::open(config, Clock::fixed(NOW)).await.unwrap().session();
     let w = Warehouse { session, clock: Clock::fixed(NOW), dir };
     w.run("CREATE ENTITY u KEY (user_id BIGINT); CREATE FEATURE VIEW f (n BIGINT) ENTITY u EVENT TIMESTAMP ts ONLINE").await;
@@ -169,7 +165,8 @@ async fn changed_source_files_are_named() {
     std::fs::create_dir(&files).unwrap();
     std::fs::write(files.join("a.csv"), "n\n1\n").unwrap();
     std::fs::write(files.join("b.csv"), "n\n2\n").unwrap();
-    w.run(&format!("CREATE EXTERNAL TABLE src STORED AS CSV LOCATION '{}/'; CREATE TRAINING SET t AS SELECT n FROM src", files.display())).await;
+    w.run(&format!("CREATE EXTERNAL TABLE src STORED AS CSV LOCATION '{}/'; CREATE TRAINING SET t AS SELECT n FROM src", files.display()))
+        .await;
     assert_eq!(w.value("REBUILD TRAINING SET t", "identical").await, "true");
     std::fs::write(files.join("b.csv"), "n\n2\n3\n").unwrap();
     std::fs::write(files.join("c.csv"), "n\n4\n").unwrap();
@@ -188,7 +185,10 @@ async fn pinned_data_outlive_their_objects_and_go_with_the_set() {
     assert_eq!((w.tables_of("features/public/f"), w.tables_of("tables/public/labels")), (1, 1));
     assert_eq!(w.value("REBUILD TRAINING SET train", "identical").await, "true");
     w.run("DROP TRAINING SET train").await;
-    assert_eq!((w.tables_of("features/public/f"), w.tables_of("tables/public/labels"), w.tables_of("training_sets/public/train")), (0, 0, 0));
+    assert_eq!(
+        (w.tables_of("features/public/f"), w.tables_of("tables/public/labels"), w.tables_of("training_sets/public/train")),
+        (0, 0, 0)
+    );
 }
 
 #[tokio::test]

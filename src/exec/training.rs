@@ -213,7 +213,8 @@ fn again<'a>(resolver: &'a Arc<Resolver>, set: &'a TrainingSet, cx: &'a Arc<Task
             let pin = pins.entry(t.location.clone()).or_default();
             *pin = t.version.max(*pin);
         }
-        let scope = Scope { schema: set.query_schema.clone(), instant: m.instant, parameters: vec![], notices: resolver.notice_list(), pins };
+        let scope =
+            Scope { schema: set.query_schema.clone(), instant: m.instant, parameters: vec![], notices: resolver.notice_list(), pins };
         let inner = Resolver::new(Arc::clone(services), catalog, scope);
         let plan = planner::plan_sql(&inner, crate::sql::parse::statement(&set.query)?, &set.query_schema).await?;
         check_tables(&m.tables, &inner.pinned_tables())?;
@@ -235,7 +236,9 @@ fn again<'a>(resolver: &'a Arc<Resolver>, set: &'a TrainingSet, cx: &'a Arc<Task
 fn check_tables(then: &[PinnedTable], now: &[PinnedTable]) -> Result<()> {
     let replaced = then.iter().find(|t| now.iter().any(|n| n.location == t.location && n.table_id != t.table_id));
     match replaced {
-        Some(t) => Err(Error::invalid(format!("table {} at {:?} is not the table that it was: somebody has made it anew", t.name, t.location))),
+        Some(t) => {
+            Err(Error::invalid(format!("table {} at {:?} is not the table that it was: somebody has made it anew", t.name, t.location)))
+        }
         None => Ok(()),
     }
 }
