@@ -268,14 +268,16 @@ fn convert(e: DataFusionError) -> Error {
             other => Error::new(classify(other), strip_prefix(&other.to_string())),
         },
         DataFusionError::ArrowError(a, _) => Error::from(*a),
-        DataFusionError::ResourcesExhausted(m) => Error::exhausted(m)
-            .with_hint("raise --memory-limit, or read fewer rows at a time"),
+        DataFusionError::ResourcesExhausted(m) => Error::exhausted(m).with_hint("raise --memory-limit, or read fewer rows at a time"),
         DataFusionError::SchemaError(inner, _) => match *inner {
             SchemaError::FieldNotFound { field, valid_fields } => {
                 let names: Vec<String> = valid_fields.iter().map(|c| c.name().to_string()).collect();
                 let shown: Vec<&str> = names.iter().take(30).map(String::as_str).collect();
-                let known = if shown.is_empty() { "there are no columns here".to_string() }
-                    else { format!("the columns are {}", shown.join(", ")) };
+                let known = if shown.is_empty() {
+                    "there are no columns here".to_string()
+                } else {
+                    format!("the columns are {}", shown.join(", "))
+                };
                 let err = Error::not_found(format!("column {:?} does not exist", field.flat_name()));
                 match nearest(field.name(), names.iter().map(String::as_str)) {
                     Some(best) => err.with_hint(format!("did you mean {best:?}? {known}")),
@@ -308,8 +310,18 @@ fn classify(e: &DataFusionError) -> Kind {
 /// DataFusion's class names in front of a message help nobody who writes SQL.
 fn strip_prefix(message: &str) -> String {
     let mut m = message;
-    for p in ["Error during planning: ", "Execution error: ", "External error: ", "SQL error: ", "Invalid argument error: ",
-        "Compute error: ", "Cast error: ", "Parser error: ", "Schema error: ", "This feature is not implemented: "] {
+    for p in [
+        "Error during planning: ",
+        "Execution error: ",
+        "External error: ",
+        "SQL error: ",
+        "Invalid argument error: ",
+        "Compute error: ",
+        "Cast error: ",
+        "Parser error: ",
+        "Schema error: ",
+        "This feature is not implemented: ",
+    ] {
         m = m.strip_prefix(p).unwrap_or(m);
     }
     m.to_string()
@@ -332,9 +344,7 @@ mod tests {
 
     #[test]
     fn renders_a_caret_under_the_text() {
-        let e = Error::not_found("table \"usrs\" does not exist")
-            .with_span(Span::new(2, 6, 2, 10))
-            .suggest("usrs", ["orders", "users"]);
+        let e = Error::not_found("table \"usrs\" does not exist").with_span(Span::new(2, 6, 2, 10)).suggest("usrs", ["orders", "users"]);
         assert_eq!(
             e.render("SELECT *\nFROM usrs", Some("a.sql")),
             "error: table \"usrs\" does not exist\n  --> a.sql:2:6\n   |\n 2 | FROM usrs\n   |      ^^^^\n  help: did you mean \"users\"?"
@@ -343,7 +353,7 @@ mod tests {
 
     #[test]
     fn far_words_are_not_suggested() {
-        assert_eq!(nearest("entity", ["weather", "entities"]), None.or(Some("entities".into())));
+        assert_eq!(nearest("entites", ["weather", "entities"]), Some("entities".into()));
         assert_eq!(nearest("zzz", ["weather", "entities"]), None);
     }
 

@@ -336,7 +336,8 @@ impl Session {
                 match variable.as_str() {
                     "batch_size" | "threads" | "statement_timeout" => number("a whole number greater than 0")?,
                     "timezone" if value.parse::<datafusion::arrow::array::timezone::Tz>().is_err() => {
-                        return Err(Error::invalid(format!("time zone {value:?} is not known")).with_hint("write a name such as 'Europe/Berlin', or '+01:00'"));
+                        return Err(Error::invalid(format!("time zone {value:?} is not known"))
+                            .with_hint("write a name such as 'Europe/Berlin', or '+01:00'"));
                     }
                     _ => {}
                 }
@@ -385,8 +386,14 @@ impl Session {
             out.push(info);
         }
         for name in system::TABLES {
-            let mut info =
-                TableInfo { schema: SYSTEM_SCHEMA.into(), name: name.to_string(), kind: "SYSTEM TABLE", comment: None, columns: None, primary_key: vec![] };
+            let mut info = TableInfo {
+                schema: SYSTEM_SCHEMA.into(),
+                name: name.to_string(),
+                kind: "SYSTEM TABLE",
+                comment: None,
+                columns: None,
+                primary_key: vec![],
+            };
             if with_columns {
                 info.columns = resolver.load(SYSTEM_SCHEMA, name).await?.map(|t| t.schema());
             }
@@ -475,7 +482,8 @@ fn row_values(batch: &RecordBatch, row: usize, prepared: &Prepared) -> Result<Ve
 }
 
 fn affected(batches: &[RecordBatch]) -> u64 {
-    let count = |b: &RecordBatch| b.columns().first().and_then(|c| c.as_primitive_opt::<UInt64Type>().map(|a| a.iter().flatten().sum::<u64>()));
+    let count =
+        |b: &RecordBatch| b.columns().first().and_then(|c| c.as_primitive_opt::<UInt64Type>().map(|a| a.iter().flatten().sum::<u64>()));
     batches.iter().filter_map(count).sum()
 }
 

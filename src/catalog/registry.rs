@@ -38,15 +38,15 @@ impl Registry {
     /// Opens the registry, and makes it on first use.
     pub fn open(store: Arc<OfflineStore>) -> futures::future::BoxFuture<'static, Result<Arc<Self>>> {
         Box::pin(async move {
-        let table = match store.snapshot(LOCATION, None).await {
-            Err(e) if e.kind() == Kind::NotFound => create(&store).await?,
-            other => other.map_err(|e| e.context("registry"))?,
-        };
-        let checked_at = store.clock().now();
-        let catalog = fold(&store, &table, &CatalogSnapshot::empty(), None, &[]).await?;
-        let loaded = ArcSwap::from_pointee(Loaded { table, catalog: Arc::new(catalog), checked_at });
-        Ok(Arc::new(Registry { store, loaded, turn: tokio::sync::Mutex::new(()) }))
-    })
+            let table = match store.snapshot(LOCATION, None).await {
+                Err(e) if e.kind() == Kind::NotFound => create(&store).await?,
+                other => other.map_err(|e| e.context("registry"))?,
+            };
+            let checked_at = store.clock().now();
+            let catalog = fold(&store, &table, &CatalogSnapshot::empty(), None, &[]).await?;
+            let loaded = ArcSwap::from_pointee(Loaded { table, catalog: Arc::new(catalog), checked_at });
+            Ok(Arc::new(Registry { store, loaded, turn: tokio::sync::Mutex::new(()) }))
+        })
     }
 
     /// The catalog as last seen; no IO.
@@ -62,33 +62,33 @@ impl Registry {
     /// The newest catalog: one request when nothing changed, else the new events are read.
     pub fn snapshot<'a>(&'a self) -> futures::future::BoxFuture<'a, Result<Arc<CatalogSnapshot>>> {
         Box::pin(async move {
-        let _turn = self.turn.lock().await;
-        Ok(Arc::clone(&self.refresh().await?.catalog))
-    })
+            let _turn = self.turn.lock().await;
+            Ok(Arc::clone(&self.refresh().await?.catalog))
+        })
     }
 
     /// The catalog as it was at an earlier version.
     pub fn at_version<'a>(&'a self, version: u64) -> futures::future::BoxFuture<'a, Result<Arc<CatalogSnapshot>>> {
         Box::pin(async move {
-        let newest = self.snapshot().await?;
-        if version == newest.version {
-            return Ok(newest);
-        }
-        if version > newest.version {
-            return Err(Error::not_found(format!("the catalog has no version {version} yet; its newest is {}", newest.version)));
-        }
-        let table = self.loaded.load().table.clone();
-        Ok(Arc::new(fold(&self.store, &table, &CatalogSnapshot::empty(), Some(version), &[]).await?))
-    })
+            let newest = self.snapshot().await?;
+            if version == newest.version {
+                return Ok(newest);
+            }
+            if version > newest.version {
+                return Err(Error::not_found(format!("the catalog has no version {version} yet; its newest is {}", newest.version)));
+            }
+            let table = self.loaded.load().table.clone();
+            Ok(Arc::new(fold(&self.store, &table, &CatalogSnapshot::empty(), Some(version), &[]).await?))
+        })
     }
 
     /// All changes from a catalog version on, in order.
     pub fn events<'a>(&'a self, from_version: u64) -> futures::future::BoxFuture<'a, Result<Vec<Event>>> {
         Box::pin(async move {
-        self.snapshot().await?;
-        let table = self.loaded.load().table.clone();
-        read_events(&self.store, &table, table.files(), from_version, None).await
-    })
+            self.snapshot().await?;
+            let table = self.loaded.load().table.clone();
+            read_events(&self.store, &table, table.files(), from_version, None).await
+        })
     }
 
     /// Commits a list of changes, all or nothing. `build` checks what the changes rest on and answers

@@ -87,23 +87,23 @@ impl Runs {
     /// Opens the table, and makes it on first use.
     pub fn open(store: Arc<OfflineStore>) -> futures::future::BoxFuture<'static, Result<Arc<Self>>> {
         Box::pin(async move {
-        match store.snapshot(LOCATION, None).await {
-            Ok(_) => {}
-            Err(e) if e.kind() == Kind::NotFound => {
-                let options = TableOptions {
-                    stats_columns: vec!["run_id".into(), "started_at".into()],
-                    comment: Some("Runs of Remige, one row per change of status".into()),
-                    ..Default::default()
-                };
-                match store.create_table(LOCATION, stored_schema(), options).await {
-                    Err(e) if e.kind() != Kind::AlreadyExists => return Err(e),
-                    _ => {}
+            match store.snapshot(LOCATION, None).await {
+                Ok(_) => {}
+                Err(e) if e.kind() == Kind::NotFound => {
+                    let options = TableOptions {
+                        stats_columns: vec!["run_id".into(), "started_at".into()],
+                        comment: Some("Runs of Remige, one row per change of status".into()),
+                        ..Default::default()
+                    };
+                    match store.create_table(LOCATION, stored_schema(), options).await {
+                        Err(e) if e.kind() != Kind::AlreadyExists => return Err(e),
+                        _ => {}
+                    }
                 }
+                Err(e) => return Err(e.context("runs")),
             }
-            Err(e) => return Err(e.context("runs")),
-        }
-        Ok(Arc::new(Runs { store }))
-    })
+            Ok(Arc::new(Runs { store }))
+        })
     }
 
     /// Columns of `system.runs`.
@@ -114,52 +114,50 @@ impl Runs {
 
     /// Records that a run begins.
     pub fn start<'a>(&'a self, run: &'a Run) -> futures::future::BoxFuture<'a, Result<()>> {
-        Box::pin(async move {
-        self.append(Run { status: RunStatus::Running, finished_at: None, ..run.clone() }).await
-    })
+        Box::pin(async move { self.append(Run { status: RunStatus::Running, finished_at: None, ..run.clone() }).await })
     }
 
     /// Records how a run ended.
     pub fn finish<'a>(&'a self, run: &'a Run) -> futures::future::BoxFuture<'a, Result<()>> {
         Box::pin(async move {
-        if run.status == RunStatus::Running {
-            return Err(Error::internal(format!("run {} is finished, but still running", run.run_id)));
-        }
-        let finished_at = run.finished_at.or(Some(self.store.clock().now()));
-        self.append(Run { finished_at, ..run.clone() }).await
-    })
+            if run.status == RunStatus::Running {
+                return Err(Error::internal(format!("run {} is finished, but still running", run.run_id)));
+            }
+            let finished_at = run.finished_at.or(Some(self.store.clock().now()));
+            self.append(Run { finished_at, ..run.clone() }).await
+        })
     }
 
     /// All runs, newest first.
     pub fn list<'a>(&'a self) -> futures::future::BoxFuture<'a, Result<Vec<Run>>> {
         Box::pin(async move {
-        let store = &self.store;
-        let table = store.snapshot(LOCATION, None).await.map_err(|e| e.context("runs"))?;
-        let mut folded: HashMap<String, Run> = HashMap::new();
-        for files in table.files().chunks(READ_AHEAD) {
-            let batches = store.read_small_files(&table, files).await.map_err(|e| e.context("runs"))?;
-            for run in batches.iter().flatten().map(from_batch).collect::<Result<Vec<_>>>()?.into_iter().flatten() {
-                let rank = |r: &Run| (r.status != RunStatus::Running, r.finished_at);
-                match folded.get(&run.run_id) {
-                    Some(known) if rank(known) >= rank(&run) => {}
-                    _ => {
-                        folded.insert(run.run_id.clone(), run);
+            let store = &self.store;
+            let table = store.snapshot(LOCATION, None).await.map_err(|e| e.context("runs"))?;
+            let mut folded: HashMap<String, Run> = HashMap::new();
+            for files in table.files().chunks(READ_AHEAD) {
+                let batches = store.read_small_files(&table, files).await.map_err(|e| e.context("runs"))?;
+                for run in batches.iter().flatten().map(from_batch).collect::<Result<Vec<_>>>()?.into_iter().flatten() {
+                    let rank = |r: &Run| (r.status != RunStatus::Running, r.finished_at);
+                    match folded.get(&run.run_id) {
+                        Some(known) if rank(known) >= rank(&run) => {}
+                        _ => {
+                            folded.insert(run.run_id.clone(), run);
+                        }
                     }
                 }
             }
-        }
-        let mut runs: Vec<Run> = folded.into_values().collect();
-        runs.sort_by(|a, b| (b.started_at, &b.run_id).cmp(&(a.started_at, &a.run_id)));
-        Ok(runs)
-    })
+            let mut runs: Vec<Run> = folded.into_values().collect();
+            runs.sort_by(|a, b| (b.started_at, &b.run_id).cmp(&(a.started_at, &a.run_id)));
+            Ok(runs)
+        })
     }
 
     /// `system.runs`.
     pub fn batch<'a>(&'a self) -> futures::future::BoxFuture<'a, Result<RecordBatch>> {
         Box::pin(async move {
-        let all = to_batch(&self.list().await?)?;
-        Ok(all.project(&(0..SHOWN).collect::<Vec<_>>())?)
-    })
+            let all = to_batch(&self.list().await?)?;
+            Ok(all.project(&(0..SHOWN).collect::<Vec<_>>())?)
+        })
     }
 
     /// Runs as rows of `system.runs`.
@@ -190,22 +188,22 @@ impl Runs {
     /// table's commits.
     pub fn judge<'a>(&'a self, run: &'a Run) -> futures::future::BoxFuture<'a, Result<Verdict>> {
         Box::pin(async move {
-        if run.process.as_deref().and_then(is_gone) != Some(true) {
-            return Ok(Verdict::Leave);
-        }
-        if let Some(location) = &run.location {
-            match self.store.history(location, 0).await {
-                Ok(commits) => {
-                    if let Some(c) = commits.iter().rev().find(|c| c.run_id.as_deref() == Some(&run.run_id)) {
-                        return Ok(Verdict::Succeeded { delta_version: Some(c.version) });
-                    }
-                }
-                Err(e) if e.kind() == Kind::NotFound => {}
-                Err(e) => return Err(e),
+            if run.process.as_deref().and_then(is_gone) != Some(true) {
+                return Ok(Verdict::Leave);
             }
-        }
-        Ok(Verdict::Failed("the process ended before the run did".into()))
-    })
+            if let Some(location) = &run.location {
+                match self.store.history(location, 0).await {
+                    Ok(commits) => {
+                        if let Some(c) = commits.iter().rev().find(|c| c.run_id.as_deref() == Some(&run.run_id)) {
+                            return Ok(Verdict::Succeeded { delta_version: Some(c.version) });
+                        }
+                    }
+                    Err(e) if e.kind() == Kind::NotFound => {}
+                    Err(e) => return Err(e),
+                }
+            }
+            Ok(Verdict::Failed("the process ended before the run did".into()))
+        })
     }
 
     async fn append(&self, run: Run) -> Result<()> {

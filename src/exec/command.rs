@@ -112,7 +112,8 @@ impl ExecutionPlan for CommandExec {
     }
     fn execute(&self, _partition: usize, cx: Arc<TaskContext>) -> DfResult<SendableRecordBatchStream> {
         let (command, inputs, resolver) = (Arc::clone(&self.command), self.inputs.clone(), Arc::clone(&self.resolver));
-        let work: futures::future::BoxFuture<'static, Result<RecordBatch>> = Box::pin(async move { run(&resolver, &command, inputs, &cx).await });
+        let work: futures::future::BoxFuture<'static, Result<RecordBatch>> =
+            Box::pin(async move { run(&resolver, &command, inputs, &cx).await });
         Ok(stream_of(Arc::clone(&self.schema), futures::stream::once(work)))
     }
 }
@@ -122,7 +123,12 @@ pub fn is_of_session(c: &Command) -> bool {
     matches!(c, Command::Use { .. } | Command::Set { .. } | Command::Reset { .. })
 }
 
-async fn run(resolver: &Arc<Resolver>, command: &Command, inputs: Vec<Arc<dyn ExecutionPlan>>, cx: &Arc<TaskContext>) -> Result<RecordBatch> {
+async fn run(
+    resolver: &Arc<Resolver>,
+    command: &Command,
+    inputs: Vec<Arc<dyn ExecutionPlan>>,
+    cx: &Arc<TaskContext>,
+) -> Result<RecordBatch> {
     let services = &resolver.services;
     let registry = &services.registry;
     let input = || match inputs.first() {
@@ -170,7 +176,9 @@ async fn run(resolver: &Arc<Resolver>, command: &Command, inputs: Vec<Arc<dyn Ex
             training::release(resolver, &t).await;
             count(0)
         }
-        Command::CreateTableAs { table, or_replace, if_not_exists } => boxed(create_table(resolver, table, *or_replace, *if_not_exists, &inputs, input)).await,
+        Command::CreateTableAs { table, or_replace, if_not_exists } => {
+            boxed(create_table(resolver, table, *or_replace, *if_not_exists, &inputs, input)).await
+        }
         Command::CreateTrainingSet(spec) => count(boxed(training::create(resolver, spec, input()?)).await?),
         Command::Rebuild { name } => boxed(training::rebuild(resolver, name, cx)).await,
         Command::Refresh { views, range, at } => runs_batch(boxed(refresh::run(resolver, views, *range, *at, cx)).await?),
@@ -187,7 +195,11 @@ async fn create_table(
     input: impl Fn() -> Result<SendableRecordBatchStream>,
 ) -> Result<RecordBatch> {
     let services = &resolver.services;
-    let fields = table.columns.iter().map(|c| datafusion::arrow::datatypes::Field::new(&c.name, c.data_type.arrow().clone(), true)).collect::<Vec<_>>();
+    let fields = table
+        .columns
+        .iter()
+        .map(|c| datafusion::arrow::datatypes::Field::new(&c.name, c.data_type.arrow().clone(), true))
+        .collect::<Vec<_>>();
     let schema = Arc::new(datafusion::arrow::datatypes::Schema::new(fields));
     let rows = match inputs.is_empty() {
         true => {
@@ -229,7 +241,14 @@ async fn reclaim(resolver: &Arc<Resolver>, view: &FeatureView) {
     if view.online {
         let freed = async { resolver.services.online().await?.drop_view(&resolver.services.online_view(view)).await };
         if let Err(e) = freed.await {
-            resolver_notice(resolver, format!("feature view {}: its online rows could not be removed ({}); they are not served", view.versioned_name(), e.message()));
+            resolver_notice(
+                resolver,
+                format!(
+                    "feature view {}: its online rows could not be removed ({}); they are not served",
+                    view.versioned_name(),
+                    e.message()
+                ),
+            );
         }
     }
     training::reclaim(resolver, &view.location).await;

@@ -30,7 +30,13 @@ pub enum IngestMode {
     CreateOrAppend,
 }
 
-pub async fn run(resolver: &Arc<Resolver>, name: &Name, mode: IngestMode, rows: SendableRecordBatchStream, cx: &Arc<TaskContext>) -> Result<u64> {
+pub async fn run(
+    resolver: &Arc<Resolver>,
+    name: &Name,
+    mode: IngestMode,
+    rows: SendableRecordBatchStream,
+    cx: &Arc<TaskContext>,
+) -> Result<u64> {
     let services = &resolver.services;
     let catalog = &resolver.catalog;
     catalog.schema(&name.schema)?;
@@ -48,7 +54,8 @@ pub async fn run(resolver: &Arc<Resolver>, name: &Name, mode: IngestMode, rows: 
                     .with_hint(format!("REFRESH FEATURE VIEW {name}")));
             }
             if mode == IngestMode::Replace {
-                return Err(Error::invalid(format!("feature view {name} cannot be replaced by ingest")).with_hint("append, or DELETE FROM it first"));
+                return Err(Error::invalid(format!("feature view {name} cannot be replaced by ingest"))
+                    .with_hint("append, or DELETE FROM it first"));
             }
             let known: Vec<String> = view.visible_columns().into_iter().map(|c| c.name).collect();
             if let Some(extra) = rows.schema().fields().iter().find(|f| !known.contains(f.name())) {
@@ -58,7 +65,9 @@ pub async fn run(resolver: &Arc<Resolver>, name: &Name, mode: IngestMode, rows: 
             }
             PushSink::new(Arc::clone(services), Arc::new(view.clone()), resolver.notice_list()).store(rows, cx).await
         }
-        Some(Relation::Table(t)) if t.managed && mode == IngestMode::Replace => create(resolver, name, rows, Some(t.location.clone())).await,
+        Some(Relation::Table(t)) if t.managed && mode == IngestMode::Replace => {
+            create(resolver, name, rows, Some(t.location.clone())).await
+        }
         Some(Relation::Table(t)) if t.managed => {
             let target = services.store.snapshot(&t.location, None).await?;
             append(services, t, by_name(rows, target.schema(), name)?, false).await
@@ -70,7 +79,11 @@ pub async fn run(resolver: &Arc<Resolver>, name: &Name, mode: IngestMode, rows: 
 async fn create(resolver: &Arc<Resolver>, name: &Name, rows: SendableRecordBatchStream, old: Option<String>) -> Result<u64> {
     let services = &resolver.services;
     let schema = stored_schema_of(&rows.schema())?;
-    let columns = schema.fields().iter().map(|f| Ok(Column { name: f.name().clone(), data_type: ColumnType::stored(f.data_type())? })).collect::<Result<_>>()?;
+    let columns = schema
+        .fields()
+        .iter()
+        .map(|f| Ok(Column { name: f.name().clone(), data_type: ColumnType::stored(f.data_type())? }))
+        .collect::<Result<_>>()?;
     let table = Table {
         name: name.clone(),
         format: "DELTA".into(),

@@ -107,7 +107,9 @@ async fn plan_statement(resolver: &Arc<Resolver>, mut statement: DfStatement, sc
     state.statement_to_plan(statement).await.map_err(|e| {
         let e = Error::from(e);
         let named = missing.iter().find(|(s, t)| {
-            e.message().contains("not found") && e.message().contains(t.as_str()) && (resolver.schema == *s || e.message().contains(s.as_str()) || schema == s)
+            e.message().contains("not found")
+                && e.message().contains(t.as_str())
+                && (resolver.schema == *s || e.message().contains(s.as_str()) || schema == s)
         });
         match named {
             Some((s, t)) => {

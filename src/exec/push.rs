@@ -52,106 +52,119 @@ impl PushSink {
     /// Stores a stream in one commit; answers the rows stored.
     pub fn store<'a>(&'a self, input: SendableRecordBatchStream, cx: &'a Arc<TaskContext>) -> futures::future::BoxFuture<'a, Result<u64>> {
         Box::pin(async move {
-        let (services, view) = (&self.services, &self.view);
-        // the right to write online comes first: a row that is stored must also be served
-        let claim = match view.online {
-            true => Some(services.online().await?.claim(&services.online_view(view)).await?),
-            false => None,
-        };
-        let base = services.store.snapshot(&view.location, None).await?;
-        let accept = Accept { now: services.clock.now(), tolerance: services.config.clock_tolerance, range: None };
-        let conform = Conform::new(Arc::clone(view), &input.schema(), accept)?;
-        let counted = Arc::new(Mutex::new((Counts::default(), None::<Micros>)));
-        let progress = services.progress.start(&format!("INSERT {}", view.name), None);
-        let rows = prepare(view, input, conform, Some(Sequence::after(base.version())), Arc::clone(&counted), progress);
-        let mut rows = sorted(rows, &order(view), cx)?;
-        let mut writer = services.store.writer(&view.location, spec(services, view))?;
-        while let Some(batch) = rows.next().await {
-            writer.write(&batch?).await?;
-        }
-        let stored = writer.rows();
-        let adds = writer.finish().await?;
-        let (counts, newest) = *counted.lock();
-        if counts.rejected > 0 {
-            self.notices.lock().push(format!("feature view {}: {} row(s) rejected (NULL key, NULL event timestamp, or too far in the future)", view.name, counts.rejected));
-        }
-        if adds.is_empty() {
-            return Ok(0);
-        }
-        let watermark = base.watermark().max(newest.map(|n| n.min(services.clock.now())));
-        let commit = Commit { adds: adds.clone(), operation: Operation::Append, run_id: Some(new_id()), watermark, ..Default::default() };
-        let done = match services.store.append(&base, commit).await {
-            Ok(s) => s,
-            Err(e) => {
-                services.store.discard(&view.location, &adds).await;
-                return Err(e.context(format!("INSERT INTO {}", view.name)));
+            let (services, view) = (&self.services, &self.view);
+            // the right to write online comes first: a row that is stored must also be served
+            let claim = match view.online {
+                true => Some(services.online().await?.claim(&services.online_view(view)).await?),
+                false => None,
+            };
+            let base = services.store.snapshot(&view.location, None).await?;
+            let accept = Accept { now: services.clock.now(), tolerance: services.config.clock_tolerance, range: None };
+            let conform = Conform::new(Arc::clone(view), &input.schema(), accept)?;
+            let counted = Arc::new(Mutex::new((Counts::default(), None::<Micros>)));
+            let progress = services.progress.start(&format!("INSERT {}", view.name), None);
+            let rows = prepare(view, input, conform, Some(Sequence::after(base.version())), Arc::clone(&counted), progress);
+            let mut rows = sorted(rows, &order(view), cx)?;
+            let mut writer = services.store.writer(&view.location, spec(services, view))?;
+            while let Some(batch) = rows.next().await {
+                writer.write(&batch?).await?;
             }
-        };
-        if view.online {
-            self.serve(done.version(), cx).await?;
-        }
-        drop(claim);
-        Ok(stored)
-    })
+            let stored = writer.rows();
+            let adds = writer.finish().await?;
+            let (counts, newest) = *counted.lock();
+            if counts.rejected > 0 {
+                self.notices.lock().push(format!(
+                    "feature view {}: {} row(s) rejected (NULL key, NULL event timestamp, or too far in the future)",
+                    view.name, counts.rejected
+                ));
+            }
+            if adds.is_empty() {
+                return Ok(0);
+            }
+            let watermark = base.watermark().max(newest.map(|n| n.min(services.clock.now())));
+            let commit =
+                Commit { adds: adds.clone(), operation: Operation::Append, run_id: Some(new_id()), watermark, ..Default::default() };
+            let done = match services.store.append(&base, commit).await {
+                Ok(s) => s,
+                Err(e) => {
+                    services.store.discard(&view.location, &adds).await;
+                    return Err(e.context(format!("INSERT INTO {}", view.name)));
+                }
+            };
+            if view.online {
+                self.serve(done.version(), cx).await?;
+            }
+            drop(claim);
+            Ok(stored)
+        })
     }
 
     fn serve<'a>(&'a self, version: u64, cx: &'a Arc<TaskContext>) -> futures::future::BoxFuture<'a, Result<()>> {
         Box::pin(async move {
-        materialize::apply(&self.services, &self.view, cx).await.map(|_| ()).map_err(|e| {
-            Error::new(e.kind(), format!("feature view {}: stored in version {version}, not yet online: {}", self.view.name, e.message()))
+            materialize::apply(&self.services, &self.view, cx).await.map(|_| ()).map_err(|e| {
+                Error::new(
+                    e.kind(),
+                    format!("feature view {}: stored in version {version}, not yet online: {}", self.view.name, e.message()),
+                )
                 .with_hint(format!("MATERIALIZE FEATURE VIEW {} repairs it; do not insert the rows again", self.view.name))
+            })
         })
-    })
     }
 
-    fn remove<'a>(&'a self, filter: Option<Arc<dyn PhysicalExpr>>, cx: &'a Arc<TaskContext>) -> futures::future::BoxFuture<'a, Result<u64>> {
+    fn remove<'a>(
+        &'a self,
+        filter: Option<Arc<dyn PhysicalExpr>>,
+        cx: &'a Arc<TaskContext>,
+    ) -> futures::future::BoxFuture<'a, Result<u64>> {
         Box::pin(async move {
-        let (services, view) = (&self.services, &self.view);
-        let claim = match view.online {
-            true => Some(services.online().await?.claim(&services.online_view(view)).await?),
-            false => None,
-        };
-        for _ in 0..MAX_ATTEMPTS {
-            let base = services.store.snapshot(&view.location, None).await?;
-            let (mut adds, mut removes, mut gone) = (vec![], vec![], 0u64);
-            for file in base.files() {
-                let mut cut = 0u64;
-                let made = replace::rewrite(services, view, &base, file, cx, |b| {
-                    let keep = keep(b, filter.as_ref())?;
-                    cut += (b.num_rows() - keep.true_count()) as u64;
-                    Ok(filter_record_batch(b, &keep)?)
-                })
-                .await?;
-                if cut == 0 {
-                    services.store.discard(&view.location, &made).await;
-                    continue;
-                }
-                gone += cut;
-                adds.extend(made);
-                removes.push(file.path.clone());
-            }
-            if removes.is_empty() {
-                return Ok(0);
-            }
-            let commit = Commit { adds: adds.clone(), removes, operation: Operation::Delete, run_id: Some(new_id()), ..Default::default() };
-            match services.store.commit(&base, commit).await {
-                Ok(done) => {
-                    if view.online {
-                        self.serve(done.version(), cx).await?;
+            let (services, view) = (&self.services, &self.view);
+            let claim = match view.online {
+                true => Some(services.online().await?.claim(&services.online_view(view)).await?),
+                false => None,
+            };
+            for _ in 0..MAX_ATTEMPTS {
+                let base = services.store.snapshot(&view.location, None).await?;
+                let (mut adds, mut removes, mut gone) = (vec![], vec![], 0u64);
+                for file in base.files() {
+                    let mut cut = 0u64;
+                    let made = replace::rewrite(services, view, &base, file, cx, |b| {
+                        let keep = keep(b, filter.as_ref())?;
+                        cut += (b.num_rows() - keep.true_count()) as u64;
+                        Ok(filter_record_batch(b, &keep)?)
+                    })
+                    .await?;
+                    if cut == 0 {
+                        services.store.discard(&view.location, &made).await;
+                        continue;
                     }
-                    drop(claim);
-                    return Ok(gone);
+                    gone += cut;
+                    adds.extend(made);
+                    removes.push(file.path.clone());
                 }
-                Err(e) => {
-                    services.store.discard(&view.location, &adds).await;
-                    if e.kind() != Kind::Conflict {
-                        return Err(e);
+                if removes.is_empty() {
+                    return Ok(0);
+                }
+                let commit =
+                    Commit { adds: adds.clone(), removes, operation: Operation::Delete, run_id: Some(new_id()), ..Default::default() };
+                match services.store.commit(&base, commit).await {
+                    Ok(done) => {
+                        if view.online {
+                            self.serve(done.version(), cx).await?;
+                        }
+                        drop(claim);
+                        return Ok(gone);
+                    }
+                    Err(e) => {
+                        services.store.discard(&view.location, &adds).await;
+                        if e.kind() != Kind::Conflict {
+                            return Err(e);
+                        }
                     }
                 }
             }
-        }
-        Err(Error::conflict(format!("DELETE FROM {}: the table changed {MAX_ATTEMPTS} times meanwhile", view.name)).with_hint("try again"))
-    })
+            Err(Error::conflict(format!("DELETE FROM {}: the table changed {MAX_ATTEMPTS} times meanwhile", view.name))
+                .with_hint("try again"))
+        })
     }
 }
 

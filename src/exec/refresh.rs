@@ -29,14 +29,20 @@ use crate::store::offline::{Commit, NewFile, Operation, Snapshot};
 const MAX_ATTEMPTS: u32 = 10;
 
 /// Runs REFRESH for each view in turn; answers one row of `system.runs` each. Stops at the first failure.
-pub fn run<'a>(resolver: &'a Arc<Resolver>, views: &'a [Arc<FeatureView>], range: Range, at: Option<Micros>, cx: &'a Arc<TaskContext>) -> futures::future::BoxFuture<'a, Result<Vec<Run>>> {
+pub fn run<'a>(
+    resolver: &'a Arc<Resolver>,
+    views: &'a [Arc<FeatureView>],
+    range: Range,
+    at: Option<Micros>,
+    cx: &'a Arc<TaskContext>,
+) -> futures::future::BoxFuture<'a, Result<Vec<Run>>> {
     Box::pin(async move {
-    let mut out = vec![];
-    for view in views {
-        out.push(boxed(run_one(resolver, view, range, at, cx)).await?);
-    }
-    Ok(out)
-})
+        let mut out = vec![];
+        for view in views {
+            out.push(boxed(run_one(resolver, view, range, at, cx)).await?);
+        }
+        Ok(out)
+    })
 }
 
 /// Records a run around its work: "running" first, then how it ended.
@@ -73,67 +79,73 @@ where
     }
 }
 
-fn run_one<'a>(resolver: &'a Arc<Resolver>, view: &'a Arc<FeatureView>, range: Range, at: Option<Micros>, cx: &'a Arc<TaskContext>) -> futures::future::BoxFuture<'a, Result<Run>> {
+fn run_one<'a>(
+    resolver: &'a Arc<Resolver>,
+    view: &'a Arc<FeatureView>,
+    range: Range,
+    at: Option<Micros>,
+    cx: &'a Arc<TaskContext>,
+) -> futures::future::BoxFuture<'a, Result<Run>> {
     Box::pin(async move {
-    let services = &resolver.services;
-    let instant = at.unwrap_or(resolver.instant);
-    let run = recorded(services, "refresh", view, |run| async move {
-        let mut attempt = 0;
-        loop {
-            attempt += 1;
-            match boxed(try_once(resolver, view, range, instant, run.clone(), cx)).await {
-                Err(e) if e.kind() == Kind::Conflict && attempt < MAX_ATTEMPTS => {
-                    tracing::info!(view = %view.name, attempt, "the table changed during REFRESH; computing again");
+        let services = &resolver.services;
+        let instant = at.unwrap_or(resolver.instant);
+        let run = recorded(services, "refresh", view, |run| async move {
+            let mut attempt = 0;
+            loop {
+                attempt += 1;
+                match boxed(try_once(resolver, view, range, instant, run.clone(), cx)).await {
+                    Err(e) if e.kind() == Kind::Conflict && attempt < MAX_ATTEMPTS => {
+                        tracing::info!(view = %view.name, attempt, "the table changed during REFRESH; computing again");
+                    }
+                    other => return other.map_err(|e| e.context(format!("REFRESH FEATURE VIEW {}", view.name))),
                 }
-                other => return other.map_err(|e| e.context(format!("REFRESH FEATURE VIEW {}", view.name))),
             }
+        })
+        .await?;
+        if !matches!(range, Range::FromTo(..)) {
+            filled(resolver, view).await?;
         }
+        if run.rows_rejected > 0 {
+            resolver.notice(format!(
+                "feature view {}: {} row(s) rejected (NULL key, NULL event timestamp, or more than {} in the future)",
+                view.name,
+                run.rows_rejected,
+                crate::sql::cursor::format_interval(services.config.clock_tolerance).trim_start_matches("INTERVAL ")
+            ));
+        }
+        metrics::counter!(crate::telemetry::REFRESH_ROWS, "view" => view.name.to_string()).increment(run.rows_written);
+        Ok(run)
     })
-    .await?;
-    if !matches!(range, Range::FromTo(..)) {
-        filled(resolver, view).await?;
-    }
-    if run.rows_rejected > 0 {
-        resolver.notice(format!(
-            "feature view {}: {} row(s) rejected (NULL key, NULL event timestamp, or more than {} in the future)",
-            view.name,
-            run.rows_rejected,
-            crate::sql::cursor::format_interval(services.config.clock_tolerance).trim_start_matches("INTERVAL ")
-        ));
-    }
-    metrics::counter!(crate::telemetry::REFRESH_ROWS, "view" => view.name.to_string()).increment(run.rows_written);
-    Ok(run)
-})
 }
 
 /// Notes that a version is complete, and lets the bare name move on to it where nothing else is missing.
 pub fn filled<'a>(resolver: &'a Resolver, view: &'a FeatureView) -> futures::future::BoxFuture<'a, Result<()>> {
     Box::pin(async move {
-    let (name, version) = (view.name.clone(), view.version);
-    let moved = std::sync::atomic::AtomicBool::new(false);
-    let needed = |c: &crate::catalog::CatalogSnapshot| -> Result<Vec<CatalogChange>> {
-        let series = c.feature_view_series(&name)?;
-        let view = c.feature_view(&name, Some(version))?;
-        let mut changes = vec![];
-        if !series.filled.contains(&version) {
-            changes.push(CatalogChange::MarkFilled(VersionRef::from(view)));
+        let (name, version) = (view.name.clone(), view.version);
+        let moved = std::sync::atomic::AtomicBool::new(false);
+        let needed = |c: &crate::catalog::CatalogSnapshot| -> Result<Vec<CatalogChange>> {
+            let series = c.feature_view_series(&name)?;
+            let view = c.feature_view(&name, Some(version))?;
+            let mut changes = vec![];
+            if !series.filled.contains(&version) {
+                changes.push(CatalogChange::MarkFilled(VersionRef::from(view)));
+            }
+            moved.store(false, std::sync::atomic::Ordering::Relaxed);
+            if let Some(change) = takes_over(series, view, true, series.materialized.contains(&version)) {
+                changes.push(change);
+                moved.store(true, std::sync::atomic::Ordering::Relaxed);
+            }
+            Ok(changes)
+        };
+        if needed(resolver.services.registry.snapshot().await?.as_ref())?.is_empty() {
+            return Ok(());
         }
-        moved.store(false, std::sync::atomic::Ordering::Relaxed);
-        if let Some(change) = takes_over(series, view, true, series.materialized.contains(&version)) {
-            changes.push(change);
-            moved.store(true, std::sync::atomic::Ordering::Relaxed);
+        resolver.services.registry.commit(None, needed).await?;
+        if moved.load(std::sync::atomic::Ordering::Relaxed) {
+            resolver.notice(format!("{name} means version v{version} from now on"));
         }
-        Ok(changes)
-    };
-    if needed(resolver.services.registry.snapshot().await?.as_ref())?.is_empty() {
-        return Ok(());
-    }
-    resolver.services.registry.commit(None, needed).await?;
-    if moved.load(std::sync::atomic::Ordering::Relaxed) {
-        resolver.notice(format!("{name} means version v{version} from now on"));
-    }
-    Ok(())
-})
+        Ok(())
+    })
 }
 
 /// The change that makes the bare name mean a newer version, once that is complete, and online where the
@@ -154,82 +166,93 @@ fn bounds(view: &FeatureView, base: &Snapshot, range: Range, instant: Micros) ->
     }
 }
 
-fn try_once<'a>(resolver: &'a Arc<Resolver>, view: &'a Arc<FeatureView>, range: Range, instant: Micros, mut run: Run, cx: &'a Arc<TaskContext>) -> futures::future::BoxFuture<'a, Result<Run>> {
+fn try_once<'a>(
+    resolver: &'a Arc<Resolver>,
+    view: &'a Arc<FeatureView>,
+    range: Range,
+    instant: Micros,
+    mut run: Run,
+    cx: &'a Arc<TaskContext>,
+) -> futures::future::BoxFuture<'a, Result<Run>> {
     Box::pin(async move {
-    let services = &resolver.services;
-    let base = services.store.snapshot(&view.location, None).await?;
-    let (lo, hi) = bounds(view, &base, range, instant);
-    if lo > hi {
-        return Err(Error::invalid(format!("nothing to do: the stored rows reach up to {}, later than the run's instant {}", format_micros(lo), format_micros(hi)))
+        let services = &resolver.services;
+        let base = services.store.snapshot(&view.location, None).await?;
+        let (lo, hi) = bounds(view, &base, range, instant);
+        if lo > hi {
+            return Err(Error::invalid(format!(
+                "nothing to do: the stored rows reach up to {}, later than the run's instant {}",
+                format_micros(lo),
+                format_micros(hi)
+            ))
             .with_hint("for a back-fill name the range: REFRESH … FROM … TO … AT …"));
-    }
-    let full = range == Range::Full;
-    let (input, numbered) = query(resolver, view, (lo, hi), instant, cx).await?;
-    let accept = Accept { now: instant, tolerance: services.config.clock_tolerance, range: Some((lo, hi)) };
-    let conform = Conform::new(Arc::clone(view), &input.schema(), accept)?;
-    let progress = services.progress.start(&format!("REFRESH {}", view.name), None);
-    let counted = Arc::new(parking_lot::Mutex::new((Counts::default(), None::<Micros>)));
-    let rows = prepare(view, input, conform, numbered.then(|| Sequence::after(base.version())), Arc::clone(&counted), progress);
+        }
+        let full = range == Range::Full;
+        let (input, numbered) = query(resolver, view, (lo, hi), instant, cx).await?;
+        let accept = Accept { now: instant, tolerance: services.config.clock_tolerance, range: Some((lo, hi)) };
+        let conform = Conform::new(Arc::clone(view), &input.schema(), accept)?;
+        let progress = services.progress.start(&format!("REFRESH {}", view.name), None);
+        let counted = Arc::new(parking_lot::Mutex::new((Counts::default(), None::<Micros>)));
+        let rows = prepare(view, input, conform, numbered.then(|| Sequence::after(base.version())), Arc::clone(&counted), progress);
 
-    let mut by = order(view);
-    by.retain(|c| c != SEQ);
-    if numbered {
-        by.push(SEQ.to_string());
-    } else {
-        by.extend(view.features.iter().map(|f| f.name.clone()));
-    }
-    let mut rows = sorted(rows, &by, cx)?;
-    if !numbered {
-        rows = number(rows, Sequence::after(base.version()));
-    }
-    let old = match full {
-        true => replace::Old::All,
-        false => replace::old_rows(services, view, &base, (lo, hi), cx).await?,
-    };
-    let mut old = old;
-    let mut writer = services.store.writer(&view.location, spec(services, view))?;
-    let mut skipped_same = 0;
-    while let Some(batch) = rows.next().await {
-        let batch = batch?;
-        let fresh = old.unknown(&batch)?;
-        skipped_same += (batch.num_rows() - fresh.num_rows()) as u64;
-        if fresh.num_rows() > 0 {
-            writer.write(&fresh).await?;
+        let mut by = order(view);
+        by.retain(|c| c != SEQ);
+        if numbered {
+            by.push(SEQ.to_string());
+        } else {
+            by.extend(view.features.iter().map(|f| f.name.clone()));
         }
-        tokio::task::consume_budget().await;
-    }
-    let written = writer.rows();
-    let mut adds: Vec<NewFile> = writer.finish().await?;
-    let removes = match old.replaced(services, view, &base, (lo, hi), cx, &mut adds).await {
-        Ok(r) => r,
-        Err(e) => {
-            services.store.discard(&view.location, &adds).await;
-            return Err(e);
+        let mut rows = sorted(rows, &by, cx)?;
+        if !numbered {
+            rows = number(rows, Sequence::after(base.version()));
         }
-    };
-    let (counts, newest) = *counted.lock();
-    run.rows_read = counts.read;
-    run.rows_rejected = counts.rejected;
-    run.rows_skipped = counts.skipped + skipped_same;
-    run.rows_written = written;
-    run.bytes_written = adds.iter().map(|f| f.size).sum();
-    run.delta_version = Some(base.version());
-    let watermark = watermark(&base, range, newest, view, lo);
-    let changes_watermark = watermark.is_some() && watermark != base.watermark();
-    if adds.is_empty() && removes.is_empty() && !changes_watermark {
-        return Ok(run);
-    }
-    let operation = if removes.is_empty() { Operation::Append } else { Operation::Overwrite };
-    let commit = Commit { adds: adds.clone(), removes, operation, run_id: Some(run.run_id.clone()), watermark, ..Default::default() };
-    match services.store.commit(&base, commit).await {
-        Ok(s) => run.delta_version = Some(s.version()),
-        Err(e) => {
-            services.store.discard(&view.location, &adds).await;
-            return Err(e);
+        let old = match full {
+            true => replace::Old::All,
+            false => replace::old_rows(services, view, &base, (lo, hi), cx).await?,
+        };
+        let mut old = old;
+        let mut writer = services.store.writer(&view.location, spec(services, view))?;
+        let mut skipped_same = 0;
+        while let Some(batch) = rows.next().await {
+            let batch = batch?;
+            let fresh = old.unknown(&batch)?;
+            skipped_same += (batch.num_rows() - fresh.num_rows()) as u64;
+            if fresh.num_rows() > 0 {
+                writer.write(&fresh).await?;
+            }
+            tokio::task::consume_budget().await;
         }
-    }
-    Ok(run)
-})
+        let written = writer.rows();
+        let mut adds: Vec<NewFile> = writer.finish().await?;
+        let removes = match old.replaced(services, view, &base, (lo, hi), cx, &mut adds).await {
+            Ok(r) => r,
+            Err(e) => {
+                services.store.discard(&view.location, &adds).await;
+                return Err(e);
+            }
+        };
+        let (counts, newest) = *counted.lock();
+        run.rows_read = counts.read;
+        run.rows_rejected = counts.rejected;
+        run.rows_skipped = counts.skipped + skipped_same;
+        run.rows_written = written;
+        run.bytes_written = adds.iter().map(|f| f.size).sum();
+        run.delta_version = Some(base.version());
+        let watermark = watermark(&base, range, newest, view, lo);
+        let changes_watermark = watermark.is_some() && watermark != base.watermark();
+        if adds.is_empty() && removes.is_empty() && !changes_watermark {
+            return Ok(run);
+        }
+        let operation = if removes.is_empty() { Operation::Append } else { Operation::Overwrite };
+        let commit = Commit { adds: adds.clone(), removes, operation, run_id: Some(run.run_id.clone()), watermark, ..Default::default() };
+        match services.store.commit(&base, commit).await {
+            Ok(s) => run.delta_version = Some(s.version()),
+            Err(e) => {
+                services.store.discard(&view.location, &adds).await;
+                return Err(e);
+            }
+        }
+        Ok(run)
+    })
 }
 
 /// W after the run: never backwards, except that FULL starts anew; FROM … TO moves it only where the range
@@ -249,20 +272,33 @@ fn watermark(base: &Snapshot, range: Range, newest: Option<Micros>, view: &Featu
 
 /// Runs the view's query as of an instant. The second value: true where the query has an order of its own,
 /// which then numbers full ties.
-fn query<'a>(resolver: &'a Arc<Resolver>, view: &'a FeatureView, range: (Micros, Micros), instant: Micros, cx: &'a Arc<TaskContext>) -> futures::future::BoxFuture<'a, Result<(SendableRecordBatchStream, bool)>> {
+fn query<'a>(
+    resolver: &'a Arc<Resolver>,
+    view: &'a FeatureView,
+    range: (Micros, Micros),
+    instant: Micros,
+    cx: &'a Arc<TaskContext>,
+) -> futures::future::BoxFuture<'a, Result<(SendableRecordBatchStream, bool)>> {
     Box::pin(async move {
-    let Some(text) = &view.query else {
-        return Err(Error::invalid(format!("feature view {} is a push view", view.name)));
-    };
-    let scope = Scope { schema: view.query_schema.clone(), instant, parameters: vec![], notices: resolver.notice_list(), pins: Default::default() };
-    let inner = Resolver::new(Arc::clone(&resolver.services), Arc::clone(&resolver.catalog), scope);
-    let plan = plan_sql(&inner, crate::sql::parse::statement(text)?, &view.query_schema).await?;
-    let ordered = is_ordered(&plan);
-    let plan = if ordered { plan } else { narrowed(plan, view, range)? };
-    let state = state(&inner, &view.query_schema)?;
-    let physical = state.create_physical_plan(&plan).await?;
-    Ok((execute_stream(physical, Arc::clone(cx))?, ordered))
-})
+        let Some(text) = &view.query else {
+            return Err(Error::invalid(format!("feature view {} is a push view", view.name)));
+        };
+        let scope = Scope {
+            schema: view.query_schema.clone(),
+            instant,
+            parameters: vec![],
+            notices: resolver.notice_list(),
+            pins: Default::default(),
+        };
+        let inner = Resolver::new(Arc::clone(&resolver.services), Arc::clone(&resolver.catalog), scope);
+        let plan = plan_sql(&inner, crate::sql::parse::statement(text)?, &view.query_schema).await?;
+        let ordered = is_ordered(&plan);
+        let rejected_after = instant.saturating_add(resolver.services.config.clock_tolerance);
+        let plan = if ordered { plan } else { narrowed(plan, view, range, rejected_after)? };
+        let state = state(&inner, &view.query_schema)?;
+        let physical = state.create_physical_plan(&plan).await?;
+        Ok((execute_stream(physical, Arc::clone(cx))?, ordered))
+    })
 }
 
 fn is_ordered(plan: &LogicalPlan) -> bool {
@@ -277,7 +313,7 @@ fn is_ordered(plan: &LogicalPlan) -> bool {
 
 /// Filters the query's output by the range, a microsecond wider so that rounding cannot cut; the optimizer
 /// pushes it down only where that changes nothing.
-fn narrowed(plan: LogicalPlan, view: &FeatureView, (lo, hi): (Micros, Micros)) -> Result<LogicalPlan> {
+fn narrowed(plan: LogicalPlan, view: &FeatureView, (lo, hi): (Micros, Micros), rejected_after: Micros) -> Result<LogicalPlan> {
     let Ok((q, field)) = plan.schema().qualified_field_with_unqualified_name(&view.event_timestamp) else { return Ok(plan) };
     let utc = match field.data_type() {
         DataType::Timestamp(TimeUnit::Microsecond | TimeUnit::Nanosecond, Some(_)) => Some("UTC".into()),
@@ -293,13 +329,18 @@ fn narrowed(plan: LogicalPlan, view: &FeatureView, (lo, hi): (Micros, Micros)) -
         filters.push(column.clone().gt_eq(literal(lo - 1)));
     }
     if hi < reach {
-        filters.push(column.lt_eq(literal(hi)));
+        // rows too far in the future must arrive, to be counted as rejected
+        filters.push(column.clone().lt_eq(literal(hi)).or(column.gt(literal(rejected_after.clamp(-reach, reach)))));
     }
     match filters.into_iter().reduce(Expr::and) {
         // rows without an event timestamp must arrive, to be counted as rejected
         Some(f) => {
             let null = Expr::Column(datafusion::common::Column::new(q.cloned(), field.name())).is_null();
-            let keys = view.keys.iter().filter_map(|k| plan.schema().qualified_field_with_unqualified_name(&k.name).ok()).map(|(q, f)| Expr::Column(datafusion::common::Column::new(q.cloned(), f.name())).is_null());
+            let keys = view
+                .keys
+                .iter()
+                .filter_map(|k| plan.schema().qualified_field_with_unqualified_name(&k.name).ok())
+                .map(|(q, f)| Expr::Column(datafusion::common::Column::new(q.cloned(), f.name())).is_null());
             let counted = keys.fold(null, |a, b| a.or(b));
             Ok(LogicalPlanBuilder::from(plan).filter(f.or(counted))?.build()?)
         }

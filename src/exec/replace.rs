@@ -67,32 +67,38 @@ fn converter(view: &FeatureView) -> Result<RowConverter> {
 }
 
 /// Reads the rows of the range, file by file.
-pub fn old_rows<'a>(services: &'a Services, view: &'a FeatureView, base: &'a Snapshot, range: (Micros, Micros), cx: &'a Arc<TaskContext>) -> futures::future::BoxFuture<'a, Result<Old>> {
+pub fn old_rows<'a>(
+    services: &'a Services,
+    view: &'a FeatureView,
+    base: &'a Snapshot,
+    range: (Micros, Micros),
+    cx: &'a Arc<TaskContext>,
+) -> futures::future::BoxFuture<'a, Result<Old>> {
     Box::pin(async move {
-    let files: Vec<Arc<DataFile>> = base.files().iter().filter(|f| overlaps(f, view, range)).cloned().collect();
-    let memory = MemoryConsumer::new("REFRESH: rows of the range").register(&services.runtime.memory_pool);
-    let converter = converter(view)?;
-    let mut rows: HashMap<Box<[u8]>, Vec<u32>> = HashMap::new();
-    let mut count = 0;
-    for (i, file) in files.iter().enumerate() {
-        let mut s = scan(services, base, file, false, Some(within(view, range)), cx).await?;
-        while let Some(batch) = s.next().await {
-            let batch = inside(view, &batch?, range, true)?;
-            count += batch.num_rows();
-            if count > MAX_COMPARED {
-                return Ok(Old::Range(files));
-            }
-            let encoded = converter.convert_columns(batch.columns())?;
-            if memory.try_grow(encoded.size() + batch.num_rows() * 64).is_err() {
-                return Ok(Old::Range(files));
-            }
-            for row in encoded.iter() {
-                rows.entry(row.as_ref().into()).or_default().push(i as u32);
+        let files: Vec<Arc<DataFile>> = base.files().iter().filter(|f| overlaps(f, view, range)).cloned().collect();
+        let memory = MemoryConsumer::new("REFRESH: rows of the range").register(&services.runtime.memory_pool);
+        let converter = converter(view)?;
+        let mut rows: HashMap<Box<[u8]>, Vec<u32>> = HashMap::new();
+        let mut count = 0;
+        for (i, file) in files.iter().enumerate() {
+            let mut s = scan(services, base, file, false, Some(within(view, range)), cx).await?;
+            while let Some(batch) = s.next().await {
+                let batch = inside(view, &batch?, range, true)?;
+                count += batch.num_rows();
+                if count > MAX_COMPARED {
+                    return Ok(Old::Range(files));
+                }
+                let encoded = converter.convert_columns(batch.columns())?;
+                if memory.try_grow(encoded.size() + batch.num_rows() * 64).is_err() {
+                    return Ok(Old::Range(files));
+                }
+                for row in encoded.iter() {
+                    rows.entry(row.as_ref().into()).or_default().push(i as u32);
+                }
             }
         }
-    }
-    Ok(Old::Compared(Box::new(Compared { converter, rows, files, _memory: memory })))
-})
+        Ok(Old::Compared(Box::new(Compared { converter, rows, files, _memory: memory })))
+    })
 }
 
 fn scan<'a>(
@@ -104,12 +110,12 @@ fn scan<'a>(
     cx: &'a Arc<TaskContext>,
 ) -> futures::future::BoxFuture<'a, Result<datafusion::execution::SendableRecordBatchStream>> {
     Box::pin(async move {
-    let options = ScanOptions { hidden, files: Some(vec![Arc::clone(file)]), ordering: Ordering::Never };
-    let provider: Arc<dyn TableProvider> = services.store.scan_provider(base, options)?;
-    let filters: Vec<Expr> = filter.into_iter().collect();
-    let plan = provider.scan(services.session.as_ref(), None, &filters, None).await?;
-    Ok(execute_stream(plan, Arc::clone(cx))?)
-})
+        let options = ScanOptions { hidden, files: Some(vec![Arc::clone(file)]), ordering: Ordering::Never };
+        let provider: Arc<dyn TableProvider> = services.store.scan_provider(base, options)?;
+        let filters: Vec<Expr> = filter.into_iter().collect();
+        let plan = provider.scan(services.session.as_ref(), None, &filters, None).await?;
+        Ok(execute_stream(plan, Arc::clone(cx))?)
+    })
 }
 
 /// The rows of a batch inside (or outside) of a range.
@@ -170,7 +176,9 @@ impl Old {
                 gone.dedup();
                 let mut removes = vec![];
                 for i in gone {
-                    let Some(file) = c.files.get(i as usize).cloned() else { return Err(Error::internal("a file of the range is missing")) };
+                    let Some(file) = c.files.get(i as usize).cloned() else {
+                        return Err(Error::internal("a file of the range is missing"));
+                    };
                     let made = rewrite(services, view, base, &file, cx, |b| c.without_gone(b, i)).await?;
                     adds.extend(made);
                     removes.push(file.path.clone());

@@ -195,7 +195,8 @@ impl Resolver {
             Relation::Table(t) if t.format == "DELTA" => {
                 let pin = self.pins.get(&t.location).copied();
                 let found = external::open_delta(t, travel, pin).await.map_err(|e| e.context(format!("table {name}")))?;
-                let pinned = PinnedTable { name: name.to_string(), location: t.location.clone(), table_id: found.table_id, version: found.version };
+                let pinned =
+                    PinnedTable { name: name.to_string(), location: t.location.clone(), table_id: found.table_id, version: found.version };
                 self.loaded.lock().snapshots.insert(format!("{}@{}", t.location, found.version), pinned);
                 found.provider
             }
@@ -212,7 +213,8 @@ impl Resolver {
             }
             Relation::View(v) => {
                 if travel.is_some() {
-                    return Err(Error::invalid(format!("view {name} cannot be read in time")).with_hint("write VERSION AS OF behind the tables that it reads"));
+                    return Err(Error::invalid(format!("view {name} cannot be read in time"))
+                        .with_hint("write VERSION AS OF behind the tables that it reads"));
                 }
                 self.view(&name, &v.query, &v.query_schema).await?
             }
@@ -239,7 +241,11 @@ impl Resolver {
             let statement = crate::sql::parse::statement(query)?;
             super::planner::plan_sql(&self.shared()?, statement, schema).await
         };
-        let plan = planned.await.map_err(|e| Error::new(e.kind(), e.message()).context(format!("view {name}")).or_hint(e.hint().unwrap_or("the view's query no longer works; CREATE OR REPLACE VIEW changes it")));
+        let plan = planned.await.map_err(|e| {
+            Error::new(e.kind(), e.message())
+                .context(format!("view {name}"))
+                .or_hint(e.hint().unwrap_or("the view's query no longer works; CREATE OR REPLACE VIEW changes it"))
+        });
         self.loaded.lock().views.pop();
         Ok(Arc::new(ViewTable::new(plan?, Some(query.to_string()))))
     }
@@ -253,7 +259,12 @@ impl Resolver {
                 .with_hint(format!("join it: FROM labels ASOF JOIN {0} AT labels.ts; or look it up: ONLINE_LOOKUP('{0}', …)", name.name));
         }
         if self.catalog.schema(schema).is_err() {
-            return self.catalog.schema(schema).map(|_| ()).err().unwrap_or_else(|| Error::not_found(format!("schema {schema:?} does not exist")));
+            return self
+                .catalog
+                .schema(schema)
+                .map(|_| ())
+                .err()
+                .unwrap_or_else(|| Error::not_found(format!("schema {schema:?} does not exist")));
         }
         if schema == SYSTEM_SCHEMA {
             return Error::not_found(format!("table system.{base} does not exist"))
@@ -292,14 +303,19 @@ impl Names for Resolver {
 
     fn feature_table(&self, view: &FeatureView) -> Result<Arc<FeatureTable>> {
         let key = (view.name.clone(), view.version);
-        self.loaded.lock().features.get(&key).cloned().ok_or_else(|| Error::internal(format!("the table of {} was not loaded", view.versioned_name())))
+        self.loaded
+            .lock()
+            .features
+            .get(&key)
+            .cloned()
+            .ok_or_else(|| Error::internal(format!("the table of {} was not loaded", view.versioned_name())))
     }
 
     fn sql_expression(&self, parsed: datafusion::sql::sqlparser::ast::Expr, schema: &DFSchema) -> Result<Expr> {
-        Ok(self.services.base()?.create_logical_expr_from_sql_expr(
-            datafusion::sql::sqlparser::ast::ExprWithAlias { expr: parsed, alias: None },
-            schema,
-        )?)
+        Ok(self
+            .services
+            .base()?
+            .create_logical_expr_from_sql_expr(datafusion::sql::sqlparser::ast::ExprWithAlias { expr: parsed, alias: None }, schema)?)
     }
 
     fn parameter(&self, placeholder: &str) -> Option<ScalarValue> {

@@ -136,11 +136,19 @@ impl Conform {
         let strict = CastOptions { safe: false, format_options: FormatOptions::default() };
         cast_with_options(have, want, &strict).map_err(|e| {
             let lenient = CastOptions { safe: true, format_options: FormatOptions::default() };
-            let row = cast_with_options(have, want, &lenient).ok().and_then(|c| (0..have.len()).find(|i| c.is_null(*i) && have.is_valid(*i)));
+            let row =
+                cast_with_options(have, want, &lenient).ok().and_then(|c| (0..have.len()).find(|i| c.is_null(*i) && have.is_valid(*i)));
             match row {
                 Some(row) => {
-                    let shown = |a: &ArrayRef| ArrayFormatter::try_new(a, &FormatOptions::default()).map(|f| f.value(row).to_string()).unwrap_or_default();
-                    let key: Vec<String> = keys.iter().take(self.view.keys.len()).zip(&self.view.keys).map(|(a, k)| format!("{} = {}", k.name, shown(a))).collect();
+                    let shown = |a: &ArrayRef| {
+                        ArrayFormatter::try_new(a, &FormatOptions::default()).map(|f| f.value(row).to_string()).unwrap_or_default()
+                    };
+                    let key: Vec<String> = keys
+                        .iter()
+                        .take(self.view.keys.len())
+                        .zip(&self.view.keys)
+                        .map(|(a, k)| format!("{} = {}", k.name, shown(a)))
+                        .collect();
                     Error::invalid(format!(
                         "column {:?}: value {} does not fit {} (row with {})",
                         field.name(),
@@ -176,7 +184,8 @@ pub fn to_instants(have: &ArrayRef, zone: Option<Tz>, column: &str) -> Result<Ar
             days.as_primitive::<datafusion::arrow::datatypes::Date32Type>().unary(|d| d as Micros * DAY)
         }
         other => {
-            return Err(Error::invalid(format!("column {column:?} is {other}, not a timestamp")).with_hint(format!("write CAST({column} AS TIMESTAMP)")));
+            return Err(Error::invalid(format!("column {column:?} is {other}, not a timestamp"))
+                .with_hint(format!("write CAST({column} AS TIMESTAMP)")));
         }
     };
     let naive = !matches!(have.data_type(), DataType::Timestamp(_, Some(_)));

@@ -60,7 +60,13 @@ impl Services {
             .build_arc()?;
         let session: Arc<dyn datafusion::catalog::Session> = Arc::new(base_state(&config, Arc::clone(&runtime)));
         let services = Services { config, clock, progress, store, registry, runs, runtime, online: OnceCell::new(), session };
-        let settled = services.runs.settle(|run| { let runs = Arc::clone(&services.runs); async move { runs.judge(&run).await } }).await?;
+        let settled = services
+            .runs
+            .settle(|run| {
+                let runs = Arc::clone(&services.runs);
+                async move { runs.judge(&run).await }
+            })
+            .await?;
         if settled > 0 {
             tracing::warn!(runs = settled, "settled runs that an earlier process left unfinished");
         }

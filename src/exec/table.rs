@@ -47,7 +47,13 @@ impl TableProvider for ManagedTable {
     fn table_type(&self) -> TableType {
         TableType::Base
     }
-    async fn scan(&self, state: &dyn Session, projection: Option<&Vec<usize>>, filters: &[Expr], limit: Option<usize>) -> DfResult<Arc<dyn ExecutionPlan>> {
+    async fn scan(
+        &self,
+        state: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        filters: &[Expr],
+        limit: Option<usize>,
+    ) -> DfResult<Arc<dyn ExecutionPlan>> {
         self.read.scan(state, projection, filters, limit).await
     }
     fn supports_filters_pushdown(&self, filters: &[&Expr]) -> DfResult<Vec<TableProviderFilterPushDown>> {
@@ -63,7 +69,12 @@ impl TableProvider for ManagedTable {
         if op == InsertOp::Replace {
             return Err(Error::not_built("REPLACE INTO").into());
         }
-        let sink = Append { services: Arc::clone(&self.services), table: Arc::clone(&self.table), schema: self.read.schema(), overwrite: op == InsertOp::Overwrite };
+        let sink = Append {
+            services: Arc::clone(&self.services),
+            table: Arc::clone(&self.table),
+            schema: self.read.schema(),
+            overwrite: op == InsertOp::Overwrite,
+        };
         Ok(Arc::new(DataSinkExec::new(input, Arc::new(sink), None)))
     }
 }
@@ -117,7 +128,12 @@ pub async fn append(services: &Services, table: &Table, data: SendableRecordBatc
 }
 
 /// Streams rows into data files of a table; nothing is visible yet.
-pub async fn write(services: &Services, location: &str, schema: SchemaRef, mut data: SendableRecordBatchStream) -> Result<(u64, Vec<NewFile>)> {
+pub async fn write(
+    services: &Services,
+    location: &str,
+    schema: SchemaRef,
+    mut data: SendableRecordBatchStream,
+) -> Result<(u64, Vec<NewFile>)> {
     let spec = WriteSpec {
         target_file_rows: services.config.target_file_rows,
         row_group_rows: services.config.row_group_rows,
@@ -166,7 +182,13 @@ pub fn stored_schema_of(schema: &Schema) -> Result<SchemaRef> {
 }
 
 /// Makes a new Delta table from a stream: version 0 is empty, version 1 holds the rows.
-pub async fn create_filled(services: &Services, location: &str, schema: SchemaRef, data: SendableRecordBatchStream, run_id: String) -> Result<(u64, Snapshot)> {
+pub async fn create_filled(
+    services: &Services,
+    location: &str,
+    schema: SchemaRef,
+    data: SendableRecordBatchStream,
+    run_id: String,
+) -> Result<(u64, Snapshot)> {
     let base = services.store.create_table(location, Arc::clone(&schema), TableOptions::default()).await?;
     let filled = async {
         let (rows, adds) = write(services, location, schema, data).await?;

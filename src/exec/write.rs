@@ -39,7 +39,9 @@ impl Sequence {
         let from = self.next;
         self.next += batch.num_rows() as u64;
         if self.next > u32::MAX as u64 {
-            return Err(Error::invalid("one statement stores at most 4,294,967,295 rows").with_hint("refresh in ranges: REFRESH … FROM … TO …"));
+            return Err(
+                Error::invalid("one statement stores at most 4,294,967,295 rows").with_hint("refresh in ranges: REFRESH … FROM … TO …")
+            );
         }
         let seq: Int64Array = (from..self.next).map(|n| self.base | n as i64).collect();
         let mut columns = batch.columns().to_vec();
@@ -69,7 +71,12 @@ pub fn sorted(input: SendableRecordBatchStream, by: &[String], cx: &Arc<TaskCont
     let schema = input.schema();
     let exprs = by
         .iter()
-        .map(|c| Ok(PhysicalSortExpr { expr: Arc::new(Column::new_with_schema(c, &schema)?), options: SortOptions { descending: false, nulls_first: true } }))
+        .map(|c| {
+            Ok(PhysicalSortExpr {
+                expr: Arc::new(Column::new_with_schema(c, &schema)?),
+                options: SortOptions { descending: false, nulls_first: true },
+            })
+        })
         .collect::<DfResult<Vec<_>>>()?;
     let Some(ordering) = LexOrdering::new(exprs) else { return Ok(input) };
     let source = once(input)?;

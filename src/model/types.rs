@@ -39,14 +39,13 @@ impl ColumnType {
             List(f) | LargeList(f) | ListView(f) | LargeListView(f) | FixedSizeList(f, _) => {
                 List(Arc::new(Field::new("element", Self::stored(f.data_type())?.0, true)))
             }
-            Struct(fields) => Struct(
-                fields
-                    .iter()
-                    .map(|f| Ok(Field::new(f.name(), Self::stored(f.data_type())?.0, true)))
-                    .collect::<Result<Fields>>()?,
-            ),
+            Struct(fields) => {
+                Struct(fields.iter().map(|f| Ok(Field::new(f.name(), Self::stored(f.data_type())?.0, true))).collect::<Result<Fields>>()?)
+            }
             Decimal256(_, _) => return Err(unsupported(data_type, "CAST(… AS DECIMAL(38, s))")),
-            Time32(_) | Time64(_) | Interval(_) | Duration(_) => return Err(unsupported(data_type, "CAST(… AS BIGINT) or CAST(… AS VARCHAR)")),
+            Time32(_) | Time64(_) | Interval(_) | Duration(_) => {
+                return Err(unsupported(data_type, "CAST(… AS BIGINT) or CAST(… AS VARCHAR)"));
+            }
             Null => return Err(unsupported(data_type, "CAST(NULL AS <type>)")),
             other => return Err(unsupported(other, "CAST(… AS VARCHAR)")),
         };
@@ -253,7 +252,9 @@ mod tests {
 
     #[test]
     fn names_round_trip() {
-        for text in ["BOOLEAN", "TINYINT", "BIGINT", "DECIMAL(10, 2)", "VARCHAR[][]", "TIMESTAMP", "STRUCT<a BIGINT, \"B \"\"c\" VARCHAR[]>[]"] {
+        for text in
+            ["BOOLEAN", "TINYINT", "BIGINT", "DECIMAL(10, 2)", "VARCHAR[][]", "TIMESTAMP", "STRUCT<a BIGINT, \"B \"\"c\" VARCHAR[]>[]"]
+        {
             let t: ColumnType = text.parse().unwrap();
             assert_eq!(t.to_string(), text);
         }

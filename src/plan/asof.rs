@@ -12,8 +12,8 @@ use datafusion::logical_expr::planner::{PlannedRelation, RelationPlanner, Relati
 use datafusion::logical_expr::utils::split_conjunction_owned;
 use datafusion::logical_expr::{BinaryExpr, Expr, Extension, LogicalPlan, LogicalPlanBuilder, Operator, TableScan};
 use datafusion::sql::sqlparser::ast::{
-    Expr as SqlExpr, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, Join, JoinOperator, Query, SetExpr, Spanned, TableAlias, TableFactor,
-    TableWithJoins, Value, VisitMut, VisitorMut,
+    Expr as SqlExpr, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, Join, JoinOperator, Query, SetExpr, Spanned, TableAlias,
+    TableFactor, TableWithJoins, Value, VisitMut, VisitorMut,
 };
 
 use super::asof_keys::{by_name, check_instant, default_instant, interval_micros, label_columns};
@@ -169,7 +169,9 @@ fn clauses(join: &Join) -> Result<Clauses> {
     let mut roles = vec![];
     for role in args {
         match role? {
-            SqlExpr::BinaryOp { left, op: datafusion::sql::sqlparser::ast::BinaryOperator::Eq, right } => roles.push((identifier(*left)?, *right)),
+            SqlExpr::BinaryOp { left, op: datafusion::sql::sqlparser::ast::BinaryOperator::Eq, right } => {
+                roles.push((identifier(*left)?, *right))
+            }
             other => {
                 return Err(Error::syntax(format!("FOR wants key = column, not {other}")).or_span(Span::from_sql(other.span())));
             }
@@ -209,9 +211,10 @@ fn plan_join(names: &dyn Names, left: LogicalPlan, join: Join, cx: &mut dyn Rela
         Some((t, _)) => t.view.name.name.clone(),
         None => "the right side".into(),
     };
-    let schema = left.schema().join(right.plan.schema()).map_err(|e| {
-        Error::from(e).with_hint("give one side another alias: ASOF JOIN view AS other_name")
-    })?;
+    let schema = left
+        .schema()
+        .join(right.plan.schema())
+        .map_err(|e| Error::from(e).with_hint("give one side another alias: ASOF JOIN view AS other_name"))?;
     // split ON into equalities and inequalities
     let mut equal: Vec<(Expr, Expr)> = vec![];
     let mut unequal: Vec<(Expr, MatchOp, Expr)> = vec![];
@@ -256,13 +259,16 @@ fn plan_join(names: &dyn Names, left: LogicalPlan, join: Join, cx: &mut dyn Rela
             let item = feature_item(names, &left, table, qualifier, &roles, equal, &c, within, inner, cx)?;
             attach(left, right.plan, item)
         }
-        (0, None) => Err(Error::invalid(format!("ASOF JOIN with {name} needs MATCH_CONDITION or an inequality in ON: it is not a feature view"))
-            .with_hint("write ASOF JOIN t MATCH_CONDITION (l.ts >= t.ts) ON l.key = t.key")),
+        (0, None) => {
+            Err(Error::invalid(format!("ASOF JOIN with {name} needs MATCH_CONDITION or an inequality in ON: it is not a feature view"))
+                .with_hint("write ASOF JOIN t MATCH_CONDITION (l.ts >= t.ts) ON l.key = t.key"))
+        }
         (1, table) => {
             for (clause, present) in [("AT", c.at.is_some()), ("KNOWN BY", c.known_by.is_some()), ("FOR", !c.roles.is_empty())] {
                 if present {
-                    return Err(Error::invalid(format!("{clause} cannot stand beside MATCH_CONDITION or an inequality in ON"))
-                        .with_hint("join a feature view without an inequality: ASOF JOIN view AT l.ts; the view knows its keys and event timestamp"));
+                    return Err(Error::invalid(format!("{clause} cannot stand beside MATCH_CONDITION or an inequality in ON")).with_hint(
+                        "join a feature view without an inequality: ASOF JOIN view AT l.ts; the view knows its keys and event timestamp",
+                    ));
                 }
             }
             let Some((at, op, time)) = unequal.pop() else { return Err(Error::internal("no condition")) };
@@ -508,7 +514,10 @@ fn plain_item(
         return Ok(item);
     }
     if view.ttl.is_some() {
-        names.notice(format!("the TTL of feature view {} does not apply: the join is not by >= or > on its event timestamp {:?}", view.name, view.event_timestamp));
+        names.notice(format!(
+            "the TTL of feature view {} does not apply: the join is not by >= or > on its event timestamp {:?}",
+            view.name, view.event_timestamp
+        ));
     }
     Ok(plain)
 }
@@ -546,8 +555,11 @@ fn plan_service(
     cx: &mut dyn RelationPlannerContext,
 ) -> Result<LogicalPlan> {
     if c.matching.is_some() || c.on.is_some() || !c.using.is_empty() {
-        return Err(Error::invalid(format!("feature service {} knows its keys: ON, USING and MATCH_CONDITION cannot stand here", target.name))
-            .with_hint("map keys with FOR (key = column) and give the instant with AT"));
+        return Err(Error::invalid(format!(
+            "feature service {} knows its keys: ON, USING and MATCH_CONDITION cannot stand here",
+            target.name
+        ))
+        .with_hint("map keys with FOR (key = column) and give the instant with AT"));
     }
     let roles = roles(&c, cx, &left)?;
     let wanted = target.wanted()?;
@@ -600,12 +612,19 @@ fn plan_service(
         exprs.push(service::place(expr, &column, Some(&at))?.alias_qualified(Some(alias.clone()), name));
     }
     let joined = node_of(left, views, items)?;
-    LogicalPlanBuilder::from(joined).project(exprs).and_then(|b| b.build()).map_err(|e| {
-        Error::from(e).context(format!("feature service {}", target.name))
-    })
+    LogicalPlanBuilder::from(joined)
+        .project(exprs)
+        .and_then(|b| b.build())
+        .map_err(|e| Error::from(e).context(format!("feature service {}", target.name)))
 }
 
-fn service_instant(names: &dyn Names, target: &Target, left: &LogicalPlan, c: &Clauses, cx: &mut dyn RelationPlannerContext) -> Result<Expr> {
+fn service_instant(
+    names: &dyn Names,
+    target: &Target,
+    left: &LogicalPlan,
+    c: &Clauses,
+    cx: &mut dyn RelationPlannerContext,
+) -> Result<Expr> {
     if let Some(e) = &c.at {
         let at = cx.sql_to_expr(e.clone(), left.schema())?;
         return check_instant(bind(names, at), left.schema(), "AT").map_err(|err| err.or_span(Span::from_sql(e.span())));

@@ -10,9 +10,8 @@ use crate::plan::pit_join::PitJoinNode;
 
 /// The columns of a left side that do not come from another feature item.
 pub fn label_columns(plan: &LogicalPlan) -> Vec<(Option<TableReference>, String, DataType)> {
-    let own = |plan: &LogicalPlan| {
-        plan.schema().iter().map(|(q, f)| (q.cloned(), f.name().clone(), f.data_type().clone())).collect::<Vec<_>>()
-    };
+    let own =
+        |plan: &LogicalPlan| plan.schema().iter().map(|(q, f)| (q.cloned(), f.name().clone(), f.data_type().clone())).collect::<Vec<_>>();
     match plan {
         LogicalPlan::Extension(e) => match e.node.as_any().downcast_ref::<PitJoinNode>() {
             Some(pit) => label_columns(&pit.labels),
@@ -146,7 +145,10 @@ pub fn check_instant(expr: Expr, schema: &DFSchema, clause: &str) -> Result<Expr
     }
     match expr.get_type(schema)? {
         DataType::Timestamp(..) | DataType::Date32 | DataType::Date64 => Ok(expr),
-        DataType::Null => Ok(Expr::Cast(datafusion::logical_expr::Cast::new(Box::new(expr), DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()))))),
+        DataType::Null => Ok(Expr::Cast(datafusion::logical_expr::Cast::new(
+            Box::new(expr),
+            DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
+        ))),
         t => Err(Error::invalid(format!("{clause} wants a timestamp or date, but {expr} is {t}"))
             .with_hint(format!("write {clause} CAST({expr} AS TIMESTAMP), or to_timestamp(…) with its format"))),
     }
@@ -163,7 +165,9 @@ pub fn interval_micros(expr: &Expr) -> Result<Micros> {
         S::IntervalMonthDayNano(Some(v)) if v.months == 0 => v.days as i128 * DAY as i128 + (v.nanoseconds / 1000) as i128,
         S::IntervalDayTime(Some(v)) => v.days as i128 * DAY as i128 + v.milliseconds as i128 * 1000,
         S::IntervalMonthDayNano(Some(_)) | S::IntervalYearMonth(Some(_)) => {
-            return Err(bad("WITHIN: months and years have no fixed length".into()).with_hint("write days, for example WITHIN INTERVAL '30 days'"));
+            return Err(
+                bad("WITHIN: months and years have no fixed length".into()).with_hint("write days, for example WITHIN INTERVAL '30 days'")
+            );
         }
         S::DurationMicrosecond(Some(v)) => *v as i128,
         S::DurationMillisecond(Some(v)) => *v as i128 * 1000,

@@ -48,20 +48,55 @@ pub struct TrainingSetSpec {
 #[derive(Clone)]
 pub enum Command {
     /// DDL.
-    Change { what: String, tables: Vec<NewTable>, build: Build },
+    Change {
+        what: String,
+        tables: Vec<NewTable>,
+        build: Build,
+    },
     /// Nothing to do (IF EXISTS, IF NOT EXISTS).
-    Nothing { what: String },
-    CreateTableAs { table: Table, or_replace: bool, if_not_exists: bool },
+    Nothing {
+        what: String,
+    },
+    CreateTableAs {
+        table: Table,
+        or_replace: bool,
+        if_not_exists: bool,
+    },
     CreateTrainingSet(TrainingSetSpec),
-    Rebuild { name: Name },
-    DropTable { name: Name },
-    DropTrainingSet { name: Name },
-    Refresh { views: Vec<Arc<FeatureView>>, range: Range, at: Option<Micros> },
-    Materialize { views: Vec<Arc<FeatureView>>, full: bool, in_place: bool },
-    DropFeatureView { views: Vec<Arc<FeatureView>>, build: Build, what: String },
-    Use { schema: String },
-    Set { variable: String, value: String },
-    Reset { variable: String },
+    Rebuild {
+        name: Name,
+    },
+    DropTable {
+        name: Name,
+    },
+    DropTrainingSet {
+        name: Name,
+    },
+    Refresh {
+        views: Vec<Arc<FeatureView>>,
+        range: Range,
+        at: Option<Micros>,
+    },
+    Materialize {
+        views: Vec<Arc<FeatureView>>,
+        full: bool,
+        in_place: bool,
+    },
+    DropFeatureView {
+        views: Vec<Arc<FeatureView>>,
+        build: Build,
+        what: String,
+    },
+    Use {
+        schema: String,
+    },
+    Set {
+        variable: String,
+        value: String,
+    },
+    Reset {
+        variable: String,
+    },
 }
 
 impl Command {
@@ -83,7 +118,12 @@ impl Command {
                 format!("REFRESH FEATURE VIEW {}{range}{at}", list(views))
             }
             Command::Materialize { views, full, in_place } => {
-                format!("MATERIALIZE FEATURE VIEW {}{}{}", list(views), if *full { " FULL" } else { "" }, if *in_place { " IN PLACE" } else { "" })
+                format!(
+                    "MATERIALIZE FEATURE VIEW {}{}{}",
+                    list(views),
+                    if *full { " FULL" } else { "" },
+                    if *in_place { " IN PLACE" } else { "" }
+                )
             }
             Command::Use { schema } => format!("USE {schema}"),
             Command::Set { variable, value } => format!("SET {variable} = {value}"),

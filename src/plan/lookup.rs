@@ -9,9 +9,7 @@ use datafusion::logical_expr::expr::Placeholder;
 use datafusion::logical_expr::planner::RelationPlannerContext;
 use datafusion::logical_expr::{Cast, Expr, ExprSchemable, Extension, LogicalPlan, LogicalPlanBuilder, lit};
 use datafusion::scalar::ScalarValue;
-use datafusion::sql::sqlparser::ast::{
-    Expr as SqlExpr, FunctionArg, FunctionArgExpr, ObjectName, Spanned, TableAlias, TableFactor, Value,
-};
+use datafusion::sql::sqlparser::ast::{Expr as SqlExpr, FunctionArg, FunctionArgExpr, ObjectName, Spanned, TableAlias, TableFactor, Value};
 
 use super::asof_keys::check_instant;
 use super::names::Names;
@@ -35,7 +33,12 @@ struct Args {
     at: Option<SqlExpr>,
 }
 
-pub fn plan(names: &dyn Names, args: Vec<FunctionArg>, alias: Option<&TableAlias>, cx: &mut dyn RelationPlannerContext) -> Result<LogicalPlan> {
+pub fn plan(
+    names: &dyn Names,
+    args: Vec<FunctionArg>,
+    alias: Option<&TableAlias>,
+    cx: &mut dyn RelationPlannerContext,
+) -> Result<LogicalPlan> {
     let (target, place, args) = read_args(names, args)?;
     let name = target.name.clone();
     for item in &target.items {
@@ -76,7 +79,9 @@ pub fn plan(names: &dyn Names, args: Vec<FunctionArg>, alias: Option<&TableAlias
                 .view
                 .keys
                 .iter()
-                .map(|k| wanted.iter().position(|w| w.name == item.callers_name(&k.name)).ok_or_else(|| Error::internal("a key is not wanted")))
+                .map(|k| {
+                    wanted.iter().position(|w| w.name == item.callers_name(&k.name)).ok_or_else(|| Error::internal("a key is not wanted"))
+                })
                 .collect::<Result<_>>()?;
             Ok(LookupItem { alias: item.alias.clone(), view: Arc::clone(&item.view), key_inputs, features })
         })
@@ -107,7 +112,10 @@ pub fn plan(names: &dyn Names, args: Vec<FunctionArg>, alias: Option<&TableAlias
             list.push(own(&item.view.event_timestamp).alias_qualified(Some(qualifier.clone()), format!("{}__event_timestamp", item.alias)));
         }
     }
-    LogicalPlanBuilder::from(plan).project(list).and_then(|b| b.build()).map_err(|e| Error::from(e).context(format!("ONLINE_LOOKUP('{name}')")))
+    LogicalPlanBuilder::from(plan)
+        .project(list)
+        .and_then(|b| b.build())
+        .map_err(|e| Error::from(e).context(format!("ONLINE_LOOKUP('{name}')")))
 }
 
 fn read_args(names: &dyn Names, args: Vec<FunctionArg>) -> Result<(Target, Option<Span>, Args)> {
@@ -121,9 +129,15 @@ fn read_args(names: &dyn Names, args: Vec<FunctionArg>) -> Result<(Target, Optio
     let text = match &first {
         SqlExpr::Value(v) => match &v.value {
             Value::SingleQuotedString(s) => s.clone(),
-            other => return Err(Error::syntax(format!("ONLINE_LOOKUP wants a name in quotes first, not {other}")).with_hint(usage).or_span(place)),
+            other => {
+                return Err(Error::syntax(format!("ONLINE_LOOKUP wants a name in quotes first, not {other}"))
+                    .with_hint(usage)
+                    .or_span(place));
+            }
         },
-        other => return Err(Error::syntax(format!("ONLINE_LOOKUP wants a name in quotes first, not {other}")).with_hint(usage).or_span(place)),
+        other => {
+            return Err(Error::syntax(format!("ONLINE_LOOKUP wants a name in quotes first, not {other}")).with_hint(usage).or_span(place));
+        }
     };
     let mut c = Cursor::new(&text)?;
     let mut n = c.name("the name of a feature view or service").map_err(|e| Error::syntax(e.message().to_string()).or_span(place))?;
@@ -191,7 +205,13 @@ fn constant(e: Expr) -> Result<Option<ScalarValue>> {
 }
 
 /// The rows asked for, as a plan with the wanted columns in their declared types.
-fn input(names: &dyn Names, target: &Target, wanted: &[Column], mut rows: Vec<SqlExpr>, cx: &mut dyn RelationPlannerContext) -> Result<LogicalPlan> {
+fn input(
+    names: &dyn Names,
+    target: &Target,
+    wanted: &[Column],
+    mut rows: Vec<SqlExpr>,
+    cx: &mut dyn RelationPlannerContext,
+) -> Result<LogicalPlan> {
     let shape = || {
         let columns: Vec<&str> = wanted.iter().map(|c| c.name.as_str()).collect();
         let n = &target.name.name;
@@ -212,7 +232,14 @@ fn input(names: &dyn Names, target: &Target, wanted: &[Column], mut rows: Vec<Sq
     let parameters = rows.iter().all(|r| matches!(r, SqlExpr::Value(v) if matches!(v.value, Value::Placeholder(_))));
     let mut table: Vec<Vec<(SqlExpr, Option<Span>)>> = vec![];
     if parameters && wanted.len() > 1 {
-        table.push(rows.into_iter().map(|e| { let s = Span::from_sql(e.span()); (e, s) }).collect());
+        table.push(
+            rows.into_iter()
+                .map(|e| {
+                    let s = Span::from_sql(e.span());
+                    (e, s)
+                })
+                .collect(),
+        );
     } else {
         for row in rows {
             let place = Span::from_sql(row.span());
@@ -227,9 +254,14 @@ fn input(names: &dyn Names, target: &Target, wanted: &[Column], mut rows: Vec<Sq
     for row in table {
         let place = row.first().and_then(|(_, s)| *s);
         if row.len() != wanted.len() {
-            return Err(Error::invalid(format!("ONLINE_LOOKUP('{}'): a row has {} value(s), {} wanted", target.name.name, row.len(), wanted.len()))
-                .or_span(place)
-                .with_hint(shape()));
+            return Err(Error::invalid(format!(
+                "ONLINE_LOOKUP('{}'): a row has {} value(s), {} wanted",
+                target.name.name,
+                row.len(),
+                wanted.len()
+            ))
+            .or_span(place)
+            .with_hint(shape()));
         }
         let mut out = vec![];
         for ((e, place), column) in row.into_iter().zip(wanted) {
@@ -270,7 +302,11 @@ fn from_query(target: &Target, wanted: &[Column], plan: LogicalPlan) -> Result<L
                 0 => Error::not_found(format!("ONLINE_LOOKUP('{}'): the query has no column {:?}", target.name.name, w.name)),
                 _ => Error::invalid(format!("ONLINE_LOOKUP('{}'): the query has column {:?} twice", target.name.name, w.name)),
             };
-            return Err(e.with_hint(format!("its columns are {}; wanted are {}", all.join(", "), wanted.iter().map(|c| c.name.as_str()).collect::<Vec<_>>().join(", "))));
+            return Err(e.with_hint(format!(
+                "its columns are {}; wanted are {}",
+                all.join(", "),
+                wanted.iter().map(|c| c.name.as_str()).collect::<Vec<_>>().join(", ")
+            )));
         };
         let e = to_declared(Expr::Column(ColumnRef::new(q.cloned(), f.name())), &schema, w, &target.name.name)?;
         list.push(e.alias(&w.name));
@@ -283,7 +319,9 @@ fn to_declared(e: Expr, schema: &DFSchema, column: &Column, target: &str) -> Res
     let (have, want) = (e.get_type(schema)?, column.data_type.arrow());
     let loses = match (&have, want) {
         (t, DataType::Int8 | DataType::Int16 | DataType::Int32 | DataType::Int64) => {
-            t.is_floating() || matches!(t, DataType::Decimal128(_, s) | DataType::Decimal256(_, s) if *s > 0) || matches!(t, DataType::Timestamp(..) | DataType::Date32)
+            t.is_floating()
+                || matches!(t, DataType::Decimal128(_, s) | DataType::Decimal256(_, s) if *s > 0)
+                || matches!(t, DataType::Timestamp(..) | DataType::Date32)
         }
         (t, DataType::Boolean) => t.is_numeric(),
         (t, DataType::Utf8) => t.is_floating() || t.is_nested(),

@@ -74,7 +74,8 @@ pub fn outputs(names: &dyn Names, target: &Target) -> Result<Vec<(Expr, String)>
     outputs
         .iter()
         .map(|o| {
-            let e = expression(names, &o.expr, target, &schema).map_err(|e| e.context(format!("feature service {}, column {:?}", target.name, o.name)))?;
+            let e = expression(names, &o.expr, target, &schema)
+                .map_err(|e| e.context(format!("feature service {}, column {:?}", target.name, o.name)))?;
             Ok((safe(e, &schema)?, o.name.clone()))
         })
         .collect()
@@ -111,7 +112,10 @@ pub fn safe(expr: Expr, schema: &DFSchema) -> Result<Expr> {
 
 /// True where the division is not one of floats (which has an answer for zero).
 fn divides(left: &Expr, right: &Expr, schema: &DFSchema) -> DfResult<bool> {
-    let exact = |t: &DataType| t.is_integer() || matches!(t, DataType::Decimal128(..) | DataType::Decimal256(..) | DataType::Decimal32(..) | DataType::Decimal64(..));
+    let exact = |t: &DataType| {
+        t.is_integer()
+            || matches!(t, DataType::Decimal128(..) | DataType::Decimal256(..) | DataType::Decimal32(..) | DataType::Decimal64(..))
+    };
     Ok(exact(&left.get_type(schema)?) && exact(&right.get_type(schema)?))
 }
 

@@ -39,7 +39,9 @@ impl Target {
         let name = names.name(n);
         if let Some(service) = names.catalog().services.get(&name) {
             if n.version.is_some() {
-                return Err(Error::invalid(format!("feature service {name} has no versions: it pins the versions of its views")).or_span(n.span));
+                return Err(
+                    Error::invalid(format!("feature service {name} has no versions: it pins the versions of its views")).or_span(n.span)
+                );
             }
             let items = service
                 .items

@@ -6,8 +6,8 @@ use std::ops::ControlFlow;
 use datafusion::common::TableReference;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::sql::sqlparser::ast::{
-    Expr as SqlExpr, Ident, JoinOperator, Query, Select, SelectItem, SelectItemQualifiedWildcardKind, SetExpr, TableFactor, TableWithJoins, VisitMut,
-    VisitorMut, With,
+    Expr as SqlExpr, Ident, JoinOperator, Query, Select, SelectItem, SelectItemQualifiedWildcardKind, SetExpr, TableFactor, TableWithJoins,
+    VisitMut, VisitorMut, With,
 };
 
 use super::asof_keys::hidden_columns;
@@ -73,13 +73,21 @@ impl Expander<'_> {
         let mut out = vec![];
         for item in std::mem::take(&mut s.projection) {
             match item {
-                SelectItem::Wildcard(o) if o.opt_exclude.is_none() && o.opt_except.is_none() && o.opt_replace.is_none() && o.opt_rename.is_none() => {
+                SelectItem::Wildcard(o)
+                    if o.opt_exclude.is_none() && o.opt_except.is_none() && o.opt_replace.is_none() && o.opt_rename.is_none() =>
+                {
                     clash(&all)?;
                     out.extend(all.iter().map(column));
                 }
                 SelectItem::QualifiedWildcard(SelectItemQualifiedWildcardKind::ObjectName(n), o) => {
-                    let name = n.0.last().and_then(|p| p.as_ident()).map(|i| if i.quote_style.is_some() { i.value.clone() } else { i.value.to_lowercase() });
-                    let own: Vec<_> = all.iter().filter(|(q, _)| q.as_ref().is_some_and(|q| Some(q.table()) == name.as_deref() && q.schema().is_none())).collect();
+                    let name =
+                        n.0.last()
+                            .and_then(|p| p.as_ident())
+                            .map(|i| if i.quote_style.is_some() { i.value.clone() } else { i.value.to_lowercase() });
+                    let own: Vec<_> = all
+                        .iter()
+                        .filter(|(q, _)| q.as_ref().is_some_and(|q| Some(q.table()) == name.as_deref() && q.schema().is_none()))
+                        .collect();
                     if own.is_empty() {
                         out.push(SelectItem::QualifiedWildcard(SelectItemQualifiedWildcardKind::ObjectName(n), o));
                     } else {
@@ -115,12 +123,7 @@ impl Expander<'_> {
             other => other,
         };
         hidden_columns(inner, &mut hidden);
-        Ok(plan
-            .schema()
-            .iter()
-            .map(|(q, f)| (q.cloned(), f.name().clone()))
-            .filter(|c| !hidden.contains(c))
-            .collect())
+        Ok(plan.schema().iter().map(|(q, f)| (q.cloned(), f.name().clone())).filter(|c| !hidden.contains(c)).collect())
     }
 }
 

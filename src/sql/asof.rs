@@ -13,9 +13,41 @@ pub const MARKER: &str = "__remige_asof";
 
 /// Words that end a table factor or one of its clauses.
 const ENDS: &[&str] = &[
-    "where", "group", "having", "qualify", "order", "limit", "offset", "fetch", "union", "except", "intersect", "window", "join", "left",
-    "right", "full", "inner", "cross", "natural", "asof", "online", "select", "from", "set", "returning", "lateral", "tablesample", "sort",
-    "cluster", "distribute", "into", "values", "with", "anti", "semi",
+    "where",
+    "group",
+    "having",
+    "qualify",
+    "order",
+    "limit",
+    "offset",
+    "fetch",
+    "union",
+    "except",
+    "intersect",
+    "window",
+    "join",
+    "left",
+    "right",
+    "full",
+    "inner",
+    "cross",
+    "natural",
+    "asof",
+    "online",
+    "select",
+    "from",
+    "set",
+    "returning",
+    "lateral",
+    "tablesample",
+    "sort",
+    "cluster",
+    "distribute",
+    "into",
+    "values",
+    "with",
+    "anti",
+    "semi",
 ];
 
 /// Clauses of an ASOF join, in the order of the marker's arguments after the kind.
@@ -89,7 +121,8 @@ fn clause_at(tokens: &[TokenWithSpan], i: usize) -> Option<(Clause, usize)> {
 fn is_operand_end(t: &TokenWithSpan) -> bool {
     match &t.token {
         Token::Word(w) => {
-            w.quote_style.is_some() || !["on", "and", "or", "not", "as", "by", "at", "within", "for"].contains(&w.value.to_lowercase().as_str())
+            w.quote_style.is_some()
+                || !["on", "and", "or", "not", "as", "by", "at", "within", "for"].contains(&w.value.to_lowercase().as_str())
         }
         Token::Number(..) | Token::SingleQuotedString(_) | Token::RParen | Token::Placeholder(_) | Token::RBracket => true,
         _ => false,
@@ -157,9 +190,12 @@ fn head(tokens: &[TokenWithSpan], i: usize) -> Result<Option<(&'static str, usiz
         t if is_word(t, "inner") => ("inner", i + 2),
         t if is_word(t, "join") => ("default", i + 1),
         t if ["right", "full", "cross", "anti", "semi"].iter().any(|w| is_word(t, w)) => {
-            return Err(Error::syntax(format!("ASOF {} JOIN does not exist", t.map(|t| t.token.to_string()).unwrap_or_default().to_uppercase()))
-                .with_span(place(tokens[i].span))
-                .with_hint("ASOF JOIN keeps every left row, ASOF INNER JOIN only the matched ones"));
+            return Err(Error::syntax(format!(
+                "ASOF {} JOIN does not exist",
+                t.map(|t| t.token.to_string()).unwrap_or_default().to_uppercase()
+            ))
+            .with_span(place(tokens[i].span))
+            .with_hint("ASOF JOIN keeps every left row, ASOF INNER JOIN only the matched ones"));
         }
         _ => return Ok(None),
     };
@@ -254,7 +290,8 @@ fn expression_end(tokens: &[TokenWithSpan], mut i: usize) -> Result<usize> {
             continue;
         }
         // left(x, 3) and right(x, 3) are functions
-        let function = i + 1 < tokens.len() && tokens[i + 1].token == Token::LParen && (is_word(Some(t), "left") || is_word(Some(t), "right"));
+        let function =
+            i + 1 < tokens.len() && tokens[i + 1].token == Token::LParen && (is_word(Some(t), "left") || is_word(Some(t), "right"));
         if (ends(t) && !function) || (i > from && clause_at(tokens, i).is_some()) {
             break;
         }
@@ -290,8 +327,10 @@ mod tests {
 
     #[test]
     fn duckdb_form() {
-        assert_eq!(marker("FROM l ASOF LEFT JOIN p ON l.k = p.k AND l.t >= p.t ORDER BY 1"),
-            " ( 'left' , NULL , l . k = p . k AND l . t >= p . t , NULL , NULL , NULL , NULL ) ) ORDER BY 1");
+        assert_eq!(
+            marker("FROM l ASOF LEFT JOIN p ON l.k = p.k AND l.t >= p.t ORDER BY 1"),
+            " ( 'left' , NULL , l . k = p . k AND l . t >= p . t , NULL , NULL , NULL , NULL ) ) ORDER BY 1"
+        );
     }
 
     #[test]

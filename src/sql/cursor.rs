@@ -40,7 +40,9 @@ impl NameRef {
             Some((n, v)) => match v.strip_prefix('v').and_then(|v| v.parse().ok()).filter(|v| *v > 0) {
                 Some(number) => (n.to_string(), Some(VersionRef::Number(number))),
                 None => {
-                    return Err(Error::syntax(format!("{v:?} is not a version")).with_hint(format!("write {n}@v1 or {n}@latest")).or_span(span));
+                    return Err(Error::syntax(format!("{v:?} is not a version"))
+                        .with_hint(format!("write {n}@v1 or {n}@latest"))
+                        .or_span(span));
                 }
             },
         };
@@ -129,7 +131,9 @@ impl<'a> Cursor<'a> {
         let found = self.peek(0).map_or("the end of the statement".to_string(), |t| format!("{:?}", t.token.to_string()));
         let e = Error::syntax(format!("expected {what}, found {found}")).with_span(self.here());
         match self.word(0) {
-            Some(w) => e.suggest(w, what.split([',', ' ']).map(|w| w.trim()).filter(|w| w.len() > 1 && w.chars().all(|c| c.is_ascii_uppercase()))),
+            Some(w) => {
+                e.suggest(w, what.split([',', ' ']).map(|w| w.trim()).filter(|w| w.len() > 1 && w.chars().all(|c| c.is_ascii_uppercase())))
+            }
             None => e,
         }
     }
@@ -446,7 +450,8 @@ pub fn parse_interval(text: &str) -> Result<Micros> {
         let (number, attached) = word.split_at(split);
         let unit = if attached.is_empty() { words.next().ok_or_else(bad)? } else { attached };
         if ["month", "months", "mon", "mons", "year", "years", "y"].contains(&unit.to_lowercase().as_str()) {
-            return Err(Error::invalid(format!("{text:?}: months and years have no fixed length")).with_hint("write days, for example INTERVAL '30 days'"));
+            return Err(Error::invalid(format!("{text:?}: months and years have no fixed length"))
+                .with_hint("write days, for example INTERVAL '30 days'"));
         }
         let micros = unit_micros(unit).ok_or_else(bad)?;
         total += match number.parse::<i64>() {
@@ -478,7 +483,14 @@ mod tests {
 
     #[test]
     fn intervals() {
-        for (text, micros) in [("30 days", 30 * DAY), ("1 hour 30 minutes", 90 * MINUTE), ("1.5 hours", 90 * MINUTE), ("00:30:00", 30 * MINUTE), ("250ms", 250 * MILLISECOND), ("0 days", 0)] {
+        for (text, micros) in [
+            ("30 days", 30 * DAY),
+            ("1 hour 30 minutes", 90 * MINUTE),
+            ("1.5 hours", 90 * MINUTE),
+            ("00:30:00", 30 * MINUTE),
+            ("250ms", 250 * MILLISECOND),
+            ("0 days", 0),
+        ] {
             assert_eq!(parse_interval(text).unwrap(), micros, "{text}");
             let shown = format_interval(micros);
             let inner = shown.trim_start_matches("INTERVAL '").trim_end_matches('\'').to_string();

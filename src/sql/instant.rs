@@ -32,8 +32,9 @@ pub fn parse_instant(text: &str) -> Result<Instant> {
             return exact(z.timestamp_micros());
         }
     }
-    Err(Error::invalid(format!("{text:?} is not an instant"))
-        .with_hint("write '2026-02-01', '2026-02-01 10:00', '2026-02-01 10:00:00' or RFC 3339 ('2026-02-01T10:00:00+01:00'); without a zone it is UTC"))
+    Err(Error::invalid(format!("{text:?} is not an instant")).with_hint(
+        "write '2026-02-01', '2026-02-01 10:00', '2026-02-01 10:00:00' or RFC 3339 ('2026-02-01T10:00:00+01:00'); without a zone it is UTC",
+    ))
 }
 
 #[cfg(test)]
@@ -43,7 +44,9 @@ mod tests {
     #[test]
     fn forms() {
         let ten = parse_instant("2026-02-01T10:00:00Z").unwrap().micros;
-        for same in ["2026-02-01 10:00", "2026-02-01 10:00:00", "2026-02-01T11:00:00+01:00", "2026-02-01 10:00:00.000000", "2026-02-01 11:00:00+01"] {
+        for same in
+            ["2026-02-01 10:00", "2026-02-01 10:00:00", "2026-02-01T11:00:00+01:00", "2026-02-01 10:00:00.000000", "2026-02-01 11:00:00+01"]
+        {
             assert_eq!(parse_instant(same).unwrap().micros, ten, "{same}");
         }
         assert!(parse_instant("2026-02-01").unwrap().day_only);

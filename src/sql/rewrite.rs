@@ -63,9 +63,9 @@ fn names(tokens: Vec<TokenWithSpan>) -> Result<Vec<TokenWithSpan>> {
                 continue;
             }
             if w.value.eq_ignore_ascii_case("online") && is_word(at(&tokens, i + 1), "join") {
-                return Err(Error::not_built("ONLINE JOIN").with_span(place(t.span)).with_hint(
-                    "use ONLINE_LOOKUP('service', (SELECT … FROM requests)) meanwhile: it answers one row per request",
-                ));
+                return Err(Error::not_built("ONLINE JOIN")
+                    .with_span(place(t.span))
+                    .with_hint("use ONLINE_LOOKUP('service', (SELECT … FROM requests)) meanwhile: it answers one row per request"));
             }
         }
         // "X"@v1: a quoted word and, without a space, a word that begins with @

@@ -88,10 +88,7 @@ mod tests {
         let pieces = split(script).unwrap();
         assert_eq!(
             pieces,
-            [
-                Piece { text: "SELECT ';'".into(), line: 2, column: 1 },
-                Piece { text: "SELECT\n 'ä', x".into(), line: 3, column: 11 },
-            ]
+            [Piece { text: "SELECT ';'".into(), line: 2, column: 1 }, Piece { text: "SELECT\n 'ä', x".into(), line: 3, column: 11 },]
         );
     }
 

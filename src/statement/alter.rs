@@ -33,13 +33,16 @@ pub struct AlterFeatureView {
 pub fn parse(mut c: Cursor<'_>) -> Result<Statement> {
     let here = c.here();
     if c.eat("FEATURE SERVICE") {
-        return Err(Error::not_built("ALTER FEATURE SERVICE … UPGRADE").with_span(here).with_hint("CREATE OR REPLACE FEATURE SERVICE pins the versions that its names mean now"));
+        return Err(Error::not_built("ALTER FEATURE SERVICE … UPGRADE")
+            .with_span(here)
+            .with_hint("CREATE OR REPLACE FEATURE SERVICE pins the versions that its names mean now"));
     }
     if !c.eat("FEATURE VIEW") {
         return Err(c.expected("FEATURE VIEW or FEATURE SERVICE after ALTER"));
     }
     let name = c.name("the name of a feature view")?;
-    let words = "SET TTL, SET COMMENT, SET OWNER, SET TAGS, UNSET TAGS, SET ONLINE, SET OFFLINE, SET LOOKBACK, SET REFRESH EVERY, SUSPEND, RESUME";
+    let words =
+        "SET TTL, SET COMMENT, SET OWNER, SET TAGS, UNSET TAGS, SET ONLINE, SET OFFLINE, SET LOOKBACK, SET REFRESH EVERY, SUSPEND, RESUME";
     let change = if c.eat("SET TTL") {
         Change::Ttl(c.interval("TTL")?)
     } else if c.eat("SET COMMENT") {
@@ -86,7 +89,10 @@ impl AlterFeatureView {
             && view.online
             && (*ttl == 0 || *ttl > old)
         {
-            p.names().notice(format!("a longer TTL of feature view {} takes effect online with the next MATERIALIZE, which makes a new generation", view.name));
+            p.names().notice(format!(
+                "a longer TTL of feature view {} takes effect online with the next MATERIALIZE, which makes a new generation",
+                view.name
+            ));
         }
         if matches!(self.change, Change::RefreshEvery(_) | Change::Suspended(_)) {
             p.names().notice(format!("the schedule of feature view {} is recorded; the scheduler is not built yet", view.name));

@@ -63,8 +63,11 @@ impl CreateEntity {
                 Some(old) if or_replace => {
                     let users = catalog.views_using_entity(&name);
                     if old.keys != entity.keys && !users.is_empty() {
-                        return Err(Error::invalid(format!("the keys of entity {name} cannot change while feature views use it: {}", users.join(", ")))
-                            .with_hint("create another entity, and new feature views on it"));
+                        return Err(Error::invalid(format!(
+                            "the keys of entity {name} cannot change while feature views use it: {}",
+                            users.join(", ")
+                        ))
+                        .with_hint("create another entity, and new feature views on it"));
                     }
                     Ok(vec![CatalogChange::PutEntity(Entity { created_at: old.created_at, ..entity.clone() }, PutMode::Replace)])
                 }

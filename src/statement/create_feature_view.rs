@@ -48,8 +48,17 @@ pub struct CreateFeatureView {
 }
 
 const CLAUSES: [&str; 11] = [
-    "ENTITY name", "EVENT TIMESTAMP column", "CREATED TIMESTAMP column", "TTL INTERVAL '…'", "REFRESH EVERY INTERVAL '…'",
-    "LOOKBACK INTERVAL '…'", "ONLINE", "COMMENT '…'", "OWNER '…'", "TAGS (…)", "AS SELECT …",
+    "ENTITY name",
+    "EVENT TIMESTAMP column",
+    "CREATED TIMESTAMP column",
+    "TTL INTERVAL '…'",
+    "REFRESH EVERY INTERVAL '…'",
+    "LOOKBACK INTERVAL '…'",
+    "ONLINE",
+    "COMMENT '…'",
+    "OWNER '…'",
+    "TAGS (…)",
+    "AS SELECT …",
 ];
 
 /// Names that users may not take.
@@ -116,18 +125,37 @@ pub fn parse(mut c: Cursor<'_>, or_replace: bool) -> Result<Statement> {
     }
     c.end(&CLAUSES)?;
     if entities.is_empty() {
-        return Err(Error::syntax(format!("feature view {:?} needs ENTITY: whose features are these?", name.name)).or_span(name.span).with_hint("write ENTITY user (and CREATE ENTITY user KEY (user_id BIGINT) before)"));
+        return Err(Error::syntax(format!("feature view {:?} needs ENTITY: whose features are these?", name.name))
+            .or_span(name.span)
+            .with_hint("write ENTITY user (and CREATE ENTITY user KEY (user_id BIGINT) before)"));
     }
     let Some(event) = event else {
-        return Err(Error::syntax(format!("feature view {:?} needs EVENT TIMESTAMP: since when is a row true?", name.name)).or_span(name.span).with_hint("write EVENT TIMESTAMP column"));
+        return Err(Error::syntax(format!("feature view {:?} needs EVENT TIMESTAMP: since when is a row true?", name.name))
+            .or_span(name.span)
+            .with_hint("write EVENT TIMESTAMP column"));
     };
     if query.is_none() && columns.is_empty() {
-        return Err(Error::syntax(format!("feature view {:?} needs AS SELECT …, or a list of columns with types for a push view", name.name)).or_span(name.span));
+        return Err(Error::syntax(format!(
+            "feature view {:?} needs AS SELECT …, or a list of columns with types for a push view",
+            name.name
+        ))
+        .or_span(name.span));
     }
     Ok(Statement::CreateFeatureView(CreateFeatureView {
-        name, or_replace, if_not_exists, columns, entities, event, zone, created,
+        name,
+        or_replace,
+        if_not_exists,
+        columns,
+        entities,
+        event,
+        zone,
+        created,
         ttl: ttl.filter(|t| *t > 0),
-        refresh_every, lookback, online, about, query,
+        refresh_every,
+        lookback,
+        online,
+        about,
+        query,
     }))
 }
 
@@ -167,9 +195,9 @@ impl CreateFeatureView {
         let mut keys: Vec<Column> = vec![];
         let mut entities = vec![];
         for n in &self.entities {
-            let entity = catalog.entity(&names.name(n)).map_err(|e| {
-                e.or_span(n.span).or_hint(&format!("CREATE ENTITY {} KEY (column TYPE) declares it", n.name))
-            })?;
+            let entity = catalog
+                .entity(&names.name(n))
+                .map_err(|e| e.or_span(n.span).or_hint(&format!("CREATE ENTITY {} KEY (column TYPE) declares it", n.name)))?;
             for key in &entity.keys {
                 if keys.iter().any(|k| k.name == key.name) {
                     return Err(Error::invalid(format!("two entities of feature view {name} have a key {:?}", key.name)).or_span(n.span));
@@ -183,11 +211,15 @@ impl CreateFeatureView {
             None => self.from_list(&name, &keys)?,
         };
         if derived.snapshot && self.lookback.is_some_and(|l| l > 0) {
-            return Err(Error::invalid(format!("feature view {name} is a snapshot view (its event timestamp is now()): LOOKBACK has no meaning"))
-                .with_hint("leave LOOKBACK out: every run adds one snapshot and changes no other"));
+            return Err(Error::invalid(format!(
+                "feature view {name} is a snapshot view (its event timestamp is now()): LOOKBACK has no meaning"
+            ))
+            .with_hint("leave LOOKBACK out: every run adds one snapshot and changes no other"));
         }
         if self.query.is_none() && (self.refresh_every.is_some() || self.lookback.is_some()) {
-            return Err(Error::invalid(format!("feature view {name} is a push view: REFRESH EVERY and LOOKBACK have no meaning, its rows come by INSERT")));
+            return Err(Error::invalid(format!(
+                "feature view {name} is a push view: REFRESH EVERY and LOOKBACK have no meaning, its rows come by INSERT"
+            )));
         }
         if self.refresh_every.is_some() {
             names.notice(format!("REFRESH EVERY of feature view {name} is recorded; the scheduler is not built yet, so run REFRESH FEATURE VIEW {name} from a job"));
@@ -226,7 +258,9 @@ impl CreateFeatureView {
             true => vec![NewTable { location: view.location.clone(), schema: stored_schema(&view), stats_columns: stats_columns(&view) }],
             false => vec![],
         };
-        let build = Arc::new(move |catalog: &CatalogSnapshot| Ok(replace(catalog, &view, or_replace, if_not_exists).map_err(|e| e.or_span(span))?.changes));
+        let build = Arc::new(move |catalog: &CatalogSnapshot| {
+            Ok(replace(catalog, &view, or_replace, if_not_exists).map_err(|e| e.or_span(span))?.changes)
+        });
         Planned::command("CREATE FEATURE VIEW", Command::Change { what, tables, build }, vec![])
     }
 
@@ -234,10 +268,14 @@ impl CreateFeatureView {
         let mut features = vec![];
         for l in &self.columns {
             let Some(t) = &l.data_type else {
-                return Err(Error::syntax(format!("column {:?} of push view {name} needs a type", l.name)).with_span(l.span).with_hint("without AS the list gives the types: (total_orders BIGINT, …)"));
+                return Err(Error::syntax(format!("column {:?} of push view {name} needs a type", l.name))
+                    .with_span(l.span)
+                    .with_hint("without AS the list gives the types: (total_orders BIGINT, …)"));
             };
-            let fixed = keys.iter().find(|k| k.name == l.name).map(|k| k.data_type.clone())
-                .or_else(|| (l.name == self.event.0 || Some(&l.name) == self.created.as_ref().map(|c| &c.0)).then(ColumnType::timestamp));
+            let fixed =
+                keys.iter().find(|k| k.name == l.name).map(|k| k.data_type.clone()).or_else(|| {
+                    (l.name == self.event.0 || Some(&l.name) == self.created.as_ref().map(|c| &c.0)).then(ColumnType::timestamp)
+                });
             match fixed {
                 Some(f) if f == *t => continue,
                 Some(f) => return Err(Error::invalid(format!("column {:?} is {f}, not {t}", l.name)).with_span(l.span)),
@@ -256,7 +294,9 @@ impl CreateFeatureView {
     }
 
     fn distinct(&self, name: &Name, keys: &[Column]) -> Result<()> {
-        let clash = |what: &str, column: &str, span: Span| Err(Error::invalid(format!("{what} {column:?} of feature view {name} is also a key")).with_span(span));
+        let clash = |what: &str, column: &str, span: Span| {
+            Err(Error::invalid(format!("{what} {column:?} of feature view {name} is also a key")).with_span(span))
+        };
         if keys.iter().any(|k| k.name == self.event.0) {
             return clash("event timestamp", &self.event.0, self.event.1);
         }
@@ -265,7 +305,9 @@ impl CreateFeatureView {
                 return clash("created timestamp", c, *span);
             }
             if *c == self.event.0 {
-                return Err(Error::invalid(format!("feature view {name}: event and created timestamp are the same column {c:?}")).with_span(*span));
+                return Err(
+                    Error::invalid(format!("feature view {name}: event and created timestamp are the same column {c:?}")).with_span(*span)
+                );
             }
         }
         Ok(())
@@ -280,7 +322,8 @@ impl CreateFeatureView {
             None => e,
         };
         let statement = crate::sql::parse::statement(query).map_err(moved)?;
-        if !matches!(&statement, datafusion::sql::parser::Statement::Statement(s) if matches!(s.as_ref(), datafusion::sql::sqlparser::ast::Statement::Query(_))) {
+        if !matches!(&statement, datafusion::sql::parser::Statement::Statement(s) if matches!(s.as_ref(), datafusion::sql::sqlparser::ast::Statement::Query(_)))
+        {
             return Err(Error::syntax("AS wants a query (SELECT …)").with_span(place));
         }
         let plan = p.sql(statement, p.names().schema()).await.map_err(moved)?;
@@ -290,7 +333,9 @@ impl CreateFeatureView {
         let columns = listed.join(", ");
         for (i, n) in listed.iter().enumerate() {
             if listed[..i].contains(n) {
-                return Err(Error::invalid(format!("the query of feature view {name} yields two columns called {n:?}")).with_span(place).with_hint("give one of them another name with AS"));
+                return Err(Error::invalid(format!("the query of feature view {name} yields two columns called {n:?}"))
+                    .with_span(place)
+                    .with_hint("give one of them another name with AS"));
             }
             check_name(n)?;
         }
@@ -325,10 +370,15 @@ impl CreateFeatureView {
         match &self.zone {
             Some((zone, span)) => {
                 if zone.parse::<chrono_tz::Tz>().is_err() {
-                    return Err(Error::invalid(format!("time zone {zone:?} is not known")).with_span(*span).with_hint("write a name such as 'Europe/Berlin' or 'UTC'"));
+                    return Err(Error::invalid(format!("time zone {zone:?} is not known"))
+                        .with_span(*span)
+                        .with_hint("write a name such as 'Europe/Berlin' or 'UTC'"));
                 }
                 if !naive {
-                    p.names().notice(format!("event timestamp {:?} of feature view {name} has a zone of its own; AT TIME ZONE '{zone}' has no effect", self.event.0));
+                    p.names().notice(format!(
+                        "event timestamp {:?} of feature view {name} has a zone of its own; AT TIME ZONE '{zone}' has no effect",
+                        self.event.0
+                    ));
                 }
             }
             None if naive => {
@@ -346,7 +396,9 @@ impl CreateFeatureView {
             features.push(Feature { name: n.clone(), data_type, comment: None, tags: Tags::new() });
         }
         if features.is_empty() {
-            return Err(Error::invalid(format!("the query of feature view {name} yields no features besides keys and timestamps")).with_span(place));
+            return Err(
+                Error::invalid(format!("the query of feature view {name} yields no features besides keys and timestamps")).with_span(place)
+            );
         }
         for l in &self.columns {
             let Some(feature) = features.iter_mut().find(|f| f.name == l.name) else {
@@ -367,12 +419,18 @@ impl CreateFeatureView {
 
 fn castable_key(view: &Name, key: &Column, have: &DataType) -> Result<()> {
     if have.is_floating() {
-        return Err(Error::invalid(format!("key column {:?} of feature view {view} is {} for its entity, but the query yields a float ({have})", key.name, key.data_type))
-            .with_hint(format!("two floats that print alike may differ; write CAST({} AS {})", key.name, key.data_type)));
+        return Err(Error::invalid(format!(
+            "key column {:?} of feature view {view} is {} for its entity, but the query yields a float ({have})",
+            key.name, key.data_type
+        ))
+        .with_hint(format!("two floats that print alike may differ; write CAST({} AS {})", key.name, key.data_type)));
     }
     if !datafusion::arrow::compute::can_cast_types(have, key.data_type.arrow()) {
-        return Err(Error::invalid(format!("key column {:?} of feature view {view} is {} for its entity, but the query yields {have}", key.name, key.data_type))
-            .with_hint(format!("write CAST({} AS {})", key.name, key.data_type)));
+        return Err(Error::invalid(format!(
+            "key column {:?} of feature view {view} is {} for its entity, but the query yields {have}",
+            key.name, key.data_type
+        ))
+        .with_hint(format!("write CAST({} AS {})", key.name, key.data_type)));
     }
     Ok(())
 }
@@ -383,7 +441,9 @@ fn timestamp(view: &Name, what: &str, f: &Field, span: Span) -> Result<()> {
         t => Err(Error::invalid(format!("{what} {:?} of feature view {view} is {t}, not a timestamp", f.name()))
             .with_span(span)
             .with_hint(match t {
-                DataType::Utf8 | DataType::Utf8View | DataType::LargeUtf8 => format!("write CAST({0} AS TIMESTAMP) AS {0}, or to_timestamp({0}, format) AS {0}", f.name()),
+                DataType::Utf8 | DataType::Utf8View | DataType::LargeUtf8 => {
+                    format!("write CAST({0} AS TIMESTAMP) AS {0}, or to_timestamp({0}, format) AS {0}", f.name())
+                }
                 _ => format!("write to_timestamp_micros({0}) AS {0} or to_timestamp_seconds({0}) AS {0}, whichever unit it has", f.name()),
             })),
     }
@@ -409,7 +469,8 @@ fn check_functions(plan: &LogicalPlan, view: &Name) -> Result<()> {
         })
     })?;
     match fault {
-        Some(f) => Err(Error::invalid(format!("feature view {view} cannot use {f}(): a second run would give other values")).with_hint("now() and CURRENT_DATE are fine: they mean the run's instant")),
+        Some(f) => Err(Error::invalid(format!("feature view {view} cannot use {f}(): a second run would give other values"))
+            .with_hint("now() and CURRENT_DATE are fine: they mean the run's instant")),
         None => Ok(()),
     }
 }
@@ -424,21 +485,16 @@ fn is_now(plan: &LogicalPlan, column: &str) -> bool {
             other => other,
         }
     }
-    p.expr
-        .iter()
-        .zip(p.schema.fields())
-        .any(|(e, f)| f.name() == column && matches!(strip(e), Expr::ScalarFunction(s) if matches!(s.func.name(), "now" | "current_timestamp")))
+    p.expr.iter().zip(p.schema.fields()).any(|(e, f)| {
+        f.name() == column && matches!(strip(e), Expr::ScalarFunction(s) if matches!(s.func.name(), "now" | "current_timestamp"))
+    })
 }
 
 /// The Delta table's columns: visible ones, then `_seq`.
 pub fn stored_schema(view: &FeatureView) -> SchemaRef {
     let required = view.keys.len() + 1;
-    let mut fields: Vec<Field> = view
-        .visible_columns()
-        .iter()
-        .enumerate()
-        .map(|(i, c)| Field::new(&c.name, c.data_type.arrow().clone(), i >= required))
-        .collect();
+    let mut fields: Vec<Field> =
+        view.visible_columns().iter().enumerate().map(|(i, c)| Field::new(&c.name, c.data_type.arrow().clone(), i >= required)).collect();
     fields.push(Field::new(SEQ, DataType::Int64, false));
     Arc::new(Schema::new(fields))
 }
@@ -522,7 +578,11 @@ fn replace(catalog: &CatalogSnapshot, view: &FeatureView, or_replace: bool, if_n
 
 /// True where both definitions give the same rows in the same table.
 fn same_values(a: &FeatureView, b: &FeatureView) -> bool {
-    let words = |v: &FeatureView| v.query.as_deref().map(|q| crate::sql::text::tokenize(q).map(|t| t.into_iter().map(|t| t.token).collect::<Vec<_>>()).unwrap_or_default());
+    let words = |v: &FeatureView| {
+        v.query
+            .as_deref()
+            .map(|q| crate::sql::text::tokenize(q).map(|t| t.into_iter().map(|t| t.token).collect::<Vec<_>>()).unwrap_or_default())
+    };
     words(a) == words(b)
         && a.query_schema == b.query_schema
         && a.entities == b.entities

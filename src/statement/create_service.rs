@@ -21,7 +21,11 @@ use crate::sql::cursor::{NameRef, VersionRef};
 enum Item {
     /// `u.*`
     All(String, Span),
-    Expr { text: String, alias: Option<String>, span: Span },
+    Expr {
+        text: String,
+        alias: Option<String>,
+        span: Span,
+    },
 }
 
 #[derive(Debug, Clone)]
@@ -172,14 +176,22 @@ impl CreateService {
             let full = names.name(&f.view);
             if !names.catalog().feature_views.contains_key(&full) {
                 let e = match names.catalog().relation(&full) {
-                    Some(r) => Error::invalid(format!("{} {full} is not a feature view", r.kind())).with_hint("a feature service reads feature views only; declare one over it"),
-                    None => names.catalog().feature_view_series(&full).map(|_| ()).err().unwrap_or_else(|| Error::not_found(format!("feature view {full} does not exist"))),
+                    Some(r) => Error::invalid(format!("{} {full} is not a feature view", r.kind()))
+                        .with_hint("a feature service reads feature views only; declare one over it"),
+                    None => names
+                        .catalog()
+                        .feature_view_series(&full)
+                        .map(|_| ())
+                        .err()
+                        .unwrap_or_else(|| Error::not_found(format!("feature view {full} does not exist"))),
                 };
                 return Err(e.or_span(f.view.span));
             }
             let view = names.feature_view(&f.view)?;
             if targets.iter().any(|t| t.alias == f.alias) {
-                return Err(Error::invalid(format!("feature service {name} has two items called {:?}", f.alias)).or_span(f.view.span).with_hint(format!("give one an alias: {} other_name", f.view.name)));
+                return Err(Error::invalid(format!("feature service {name} has two items called {:?}", f.alias))
+                    .or_span(f.view.span)
+                    .with_hint(format!("give one an alias: {} other_name", f.view.name)));
             }
             let mut roles = BTreeMap::new();
             for (key, callers, span) in &f.roles {
@@ -200,7 +212,15 @@ impl CreateService {
         }
         let target = Target { name: name.clone(), items: targets, request: self.request.clone(), outputs: Some(vec![]) };
         let outputs = self.outputs(names.as_ref(), &target)?;
-        let service = Service { name: name.clone(), request: self.request, items, outputs, query: self.query, about: self.about, created_at: p.now() };
+        let service = Service {
+            name: name.clone(),
+            request: self.request,
+            items,
+            outputs,
+            query: self.query,
+            about: self.about,
+            created_at: p.now(),
+        };
         let (or_replace, if_not_exists, span) = (self.or_replace, self.if_not_exists, self.name.span);
         let what = format!("CREATE FEATURE SERVICE {name}");
         let build = Arc::new(move |catalog: &CatalogSnapshot| {
@@ -218,7 +238,9 @@ impl CreateService {
                     None => Ok(vec![CatalogChange::PutService(service.clone(), PutMode::Create)]),
                 },
                 Some(_) if if_not_exists => Ok(vec![]),
-                Some(old) if or_replace => Ok(vec![CatalogChange::PutService(Service { created_at: old.created_at, ..service.clone() }, PutMode::Replace)]),
+                Some(old) if or_replace => {
+                    Ok(vec![CatalogChange::PutService(Service { created_at: old.created_at, ..service.clone() }, PutMode::Replace)])
+                }
                 Some(_) => Err(Error::already_exists(format!("feature service {} exists already", service.name))
                     .with_hint("CREATE OR REPLACE FEATURE SERVICE changes it, IF NOT EXISTS keeps it")
                     .or_span(span)),
@@ -261,7 +283,11 @@ impl CreateService {
                     let name = match (alias, &raw) {
                         (Some(a), _) => a.clone(),
                         (None, datafusion::logical_expr::Expr::Column(c)) => c.name.clone(),
-                        _ => return Err(Error::invalid(format!("expression {text} needs a name")).with_span(*span).with_hint(format!("write {text} AS name"))),
+                        _ => {
+                            return Err(Error::invalid(format!("expression {text} needs a name"))
+                                .with_span(*span)
+                                .with_hint(format!("write {text} AS name")));
+                        }
                     };
                     super::create_feature_view::check_name(&name).map_err(|e| e.with_span(*span))?;
                     let expr = service::safe(raw, &schema).map_err(|e| e.with_span(*span))?;
@@ -273,8 +299,11 @@ impl CreateService {
         }
         for w in target.wanted()? {
             if let Some(o) = out.iter().find(|o| o.name == w.name) {
-                return Err(Error::invalid(format!("feature {:?} of feature service {} has the name of a key or request column", o.name, target.name))
-                    .with_hint("give it another name with AS"));
+                return Err(Error::invalid(format!(
+                    "feature {:?} of feature service {} has the name of a key or request column",
+                    o.name, target.name
+                ))
+                .with_hint("give it another name with AS"));
             }
         }
         Ok(out)

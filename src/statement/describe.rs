@@ -48,12 +48,10 @@ pub async fn plan(p: &dyn Planning, n: NameRef) -> Result<Planned> {
             rows.push(row(f.name(), t, "column", None));
         }
     }
-    let values = rows
-        .into_iter()
-        .map(|r| vec![lit(r.name), lit(r.data_type), lit(r.role), lit(ScalarValue::Utf8(r.comment))])
-        .collect();
+    let values = rows.into_iter().map(|r| vec![lit(r.name), lit(r.data_type), lit(r.role), lit(ScalarValue::Utf8(r.comment))]).collect();
     let b = LogicalPlanBuilder::values(values)?;
     let columns = b.schema().columns();
-    let list: Vec<_> = columns.into_iter().zip(["column_name", "data_type", "role", "comment"]).map(|(c, n)| Expr::Column(c).alias(n)).collect();
+    let list: Vec<_> =
+        columns.into_iter().zip(["column_name", "data_type", "role", "comment"]).map(|(c, n)| Expr::Column(c).alias(n)).collect();
     Ok(Planned { tag: "DESCRIBE", ..Planned::query(b.project(list)?.build()?) })
 }

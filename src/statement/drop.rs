@@ -110,7 +110,8 @@ impl Drop {
                 Arc::new(move |c: &CatalogSnapshot| {
                     let users = c.views_using_entity(&name);
                     if !users.is_empty() {
-                        return Err(Error::invalid(format!("entity {name} is used by {}", users.join(", "))).with_hint("drop these feature views first"));
+                        return Err(Error::invalid(format!("entity {name} is used by {}", users.join(", ")))
+                            .with_hint("drop these feature views first"));
                     }
                     Ok(vec![CatalogChange::DropEntity(name.clone())])
                 }),
@@ -144,8 +145,10 @@ fn drop_view(c: &CatalogSnapshot, name: &Name, version: Option<u32>, cascade: bo
     match version {
         Some(v) if series.versions.len() > 1 => {
             if v == series.current {
-                return Err(Error::invalid(format!("{name}@v{v} is what {name} means now; it cannot be dropped while other versions stay"))
-                    .with_hint("fill the newer version first (REFRESH, MATERIALIZE), or drop the whole feature view"));
+                return Err(Error::invalid(format!(
+                    "{name}@v{v} is what {name} means now; it cannot be dropped while other versions stay"
+                ))
+                .with_hint("fill the newer version first (REFRESH, MATERIALIZE), or drop the whole feature view"));
             }
             changes.push(CatalogChange::DropFeatureViewVersion(crate::catalog::VersionRef::from(c.feature_view(name, Some(v))?)));
         }

@@ -106,8 +106,29 @@ pub enum Statement {
 
 /// First words of all statements, for suggestions.
 const FIRST: &[&str] = &[
-    "SELECT", "WITH", "VALUES", "CREATE", "DROP", "ALTER", "REFRESH", "MATERIALIZE", "OPTIMIZE", "VACUUM", "REBUILD", "VERIFY", "VALIDATE",
-    "SHOW", "DESCRIBE", "USE", "SET", "RESET", "COPY", "EXPLAIN", "INSERT", "DELETE", "UPDATE",
+    "SELECT",
+    "WITH",
+    "VALUES",
+    "CREATE",
+    "DROP",
+    "ALTER",
+    "REFRESH",
+    "MATERIALIZE",
+    "OPTIMIZE",
+    "VACUUM",
+    "REBUILD",
+    "VERIFY",
+    "VALIDATE",
+    "SHOW",
+    "DESCRIBE",
+    "USE",
+    "SET",
+    "RESET",
+    "COPY",
+    "EXPLAIN",
+    "INSERT",
+    "DELETE",
+    "UPDATE",
 ];
 
 const OBJECTS: &[&str] = &["ENTITY", "FEATURE VIEW", "FEATURE SERVICE", "TRAINING SET", "SCHEMA", "EXTERNAL TABLE", "TABLE", "VIEW"];
@@ -170,7 +191,11 @@ pub fn parse(text: &str) -> Result<Statement> {
         return settings::parse(c);
     }
     let first = c.peek(0).map(|t| t.token.to_string()).unwrap_or_default();
-    if !FIRST.contains(&first.to_uppercase().as_str()) && !first.starts_with('(') && !first.eq_ignore_ascii_case("from") && !first.eq_ignore_ascii_case("table") {
+    if !FIRST.contains(&first.to_uppercase().as_str())
+        && !first.starts_with('(')
+        && !first.eq_ignore_ascii_case("from")
+        && !first.eq_ignore_ascii_case("table")
+    {
         let e = Error::syntax(format!("{first:?} begins no statement")).with_span(c.here());
         return Err(match nearest(&first, FIRST.iter().copied()) {
             Some(best) => e.with_hint(format!("did you mean {best}?")),
@@ -187,12 +212,29 @@ fn explain(mut c: Cursor<'_>) -> Result<Statement> {
     let analyze = analyze || c.eat("ANALYZE");
     let text = c.text();
     // our own statements only: the stock parser knows EXPLAIN with all of its options
-    let ours = ["CREATE", "DROP", "ALTER", "REFRESH", "MATERIALIZE", "REBUILD", "OPTIMIZE", "VACUUM", "VERIFY", "VALIDATE", "USE", "SET", "SHOW", "DESCRIBE"];
+    let ours = [
+        "CREATE",
+        "DROP",
+        "ALTER",
+        "REFRESH",
+        "MATERIALIZE",
+        "REBUILD",
+        "OPTIMIZE",
+        "VACUUM",
+        "VERIFY",
+        "VALIDATE",
+        "USE",
+        "SET",
+        "SHOW",
+        "DESCRIBE",
+    ];
     if !ours.iter().any(|w| c.is(w)) {
         return sql::parse(text);
     }
     if analyze {
-        return Err(Error::invalid("EXPLAIN ANALYZE runs the statement, and this one changes something").with_hint("use EXPLAIN without ANALYZE"));
+        return Err(
+            Error::invalid("EXPLAIN ANALYZE runs the statement, and this one changes something").with_hint("use EXPLAIN without ANALYZE")
+        );
     }
     let at = c.here();
     let inner = c.rest()?;
@@ -230,7 +272,8 @@ fn create(mut c: Cursor<'_>) -> Result<Statement> {
     if c.eat("VIEW") {
         return table::parse_view(c, or_replace);
     }
-    if c.is("TABLE") || c.is("EXTERNAL TABLE") || c.is("UNBOUNDED EXTERNAL TABLE") || c.is("TEMPORARY") || c.is("TEMP") || c.is("FUNCTION") {
+    if c.is("TABLE") || c.is("EXTERNAL TABLE") || c.is("UNBOUNDED EXTERNAL TABLE") || c.is("TEMPORARY") || c.is("TEMP") || c.is("FUNCTION")
+    {
         return table::parse_create(c.text());
     }
     let found = c.peek(0).map(|t| t.token.to_string()).unwrap_or_default();

@@ -79,7 +79,11 @@ pub fn parse(mut c: Cursor<'_>) -> Result<Statement> {
 }
 
 async fn instant(p: &dyn Planning, (text, span): &Text) -> Result<Instant> {
-    let value = p.constant(text).await.map_err(|e| Error::new(e.kind(), e.message()).with_span(*span).or_hint(e.hint().unwrap_or("write an instant such as '2026-02-01 10:00' or now() - INTERVAL '7 days'")))?;
+    let value = p.constant(text).await.map_err(|e| {
+        Error::new(e.kind(), e.message())
+            .with_span(*span)
+            .or_hint(e.hint().unwrap_or("write an instant such as '2026-02-01 10:00' or now() - INTERVAL '7 days'"))
+    })?;
     let read = match &value {
         ScalarValue::Utf8(Some(s)) | ScalarValue::Utf8View(Some(s)) | ScalarValue::LargeUtf8(Some(s)) => parse_instant(s),
         ScalarValue::Date32(Some(days)) => Ok(Instant { micros: *days as Micros * DAY, day_only: true }),
@@ -119,12 +123,21 @@ impl Refresh {
                     end = if end <= run && run <= last { run } else { last };
                 }
                 if from.micros > end {
-                    return Err(Error::invalid(format!("the range ends before it starts: FROM {} TO {}", format_micros(from.micros), format_micros(end))).with_span(b.1));
+                    return Err(Error::invalid(format!(
+                        "the range ends before it starts: FROM {} TO {}",
+                        format_micros(from.micros),
+                        format_micros(end)
+                    ))
+                    .with_span(b.1));
                 }
                 if end > run {
-                    return Err(Error::invalid(format!("the range ends in the future: TO {}, while the run's instant is {}", format_micros(end), format_micros(run)))
-                        .with_hint("rows of the future are found by a later run; end the range at now() or before")
-                        .with_span(b.1));
+                    return Err(Error::invalid(format!(
+                        "the range ends in the future: TO {}, while the run's instant is {}",
+                        format_micros(end),
+                        format_micros(run)
+                    ))
+                    .with_hint("rows of the future are found by a later run; end the range at now() or before")
+                    .with_span(b.1));
                 }
                 Range::FromTo(from.micros, end)
             }
@@ -133,7 +146,11 @@ impl Refresh {
             Some(n) => {
                 let view = p.names().feature_view(n)?;
                 if view.is_push() {
-                    return Err(Error::invalid(format!("feature view {} is a push view: its rows come by INSERT or bulk ingest, there is no query to run", view.name)).or_span(n.span));
+                    return Err(Error::invalid(format!(
+                        "feature view {} is a push view: its rows come by INSERT or bulk ingest, there is no query to run",
+                        view.name
+                    ))
+                    .or_span(n.span));
                 }
                 vec![view]
             }
@@ -141,12 +158,18 @@ impl Refresh {
         };
         for v in &views {
             if v.snapshot && range == Range::Full {
-                return Err(Error::invalid(format!("feature view {} is a snapshot view (its event timestamp is now()): REFRESH FULL would drop its history", v.name))
-                    .with_hint("REFRESH adds one snapshot; REFRESH … AT t back-fills one"));
+                return Err(Error::invalid(format!(
+                    "feature view {} is a snapshot view (its event timestamp is now()): REFRESH FULL would drop its history",
+                    v.name
+                ))
+                .with_hint("REFRESH adds one snapshot; REFRESH … AT t back-fills one"));
             }
             if v.snapshot && matches!(range, Range::FromTo(..)) {
-                return Err(Error::invalid(format!("feature view {} is a snapshot view: a run makes one instant, there is no range to replace", v.name))
-                    .with_hint("REFRESH … AT t back-fills one snapshot"));
+                return Err(Error::invalid(format!(
+                    "feature view {} is a snapshot view: a run makes one instant, there is no range to replace",
+                    v.name
+                ))
+                .with_hint("REFRESH … AT t back-fills one snapshot"));
             }
         }
         Planned::command("REFRESH", Command::Refresh { views, range, at: at.map(|(t, _)| t) }, vec![])

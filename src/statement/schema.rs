@@ -33,7 +33,11 @@ impl CreateSchema {
         let build = Arc::new(move |catalog: &crate::catalog::CatalogSnapshot| match catalog.schema(&self.name) {
             Ok(_) if self.if_not_exists => Ok(vec![]),
             Ok(_) => Err(Error::already_exists(format!("schema {:?} exists already", self.name)).with_hint("IF NOT EXISTS keeps it")),
-            Err(_) => Ok(vec![CatalogChange::CreateSchema(SchemaDef { name: self.name.clone(), about: crate::model::About { comment: self.comment.clone(), ..Default::default() }, created_at: now })]),
+            Err(_) => Ok(vec![CatalogChange::CreateSchema(SchemaDef {
+                name: self.name.clone(),
+                about: crate::model::About { comment: self.comment.clone(), ..Default::default() },
+                created_at: now,
+            })]),
         });
         build(p.names().catalog().as_ref())?;
         Planned::command("CREATE SCHEMA", Command::Change { what, tables: vec![], build }, vec![])

@@ -36,9 +36,30 @@ const LISTS: &[List] = &[
         scoped: true,
         order: "name",
     },
-    List { words: "FEATURES", columns: "feature_view, name, data_type, comment, tags", from: "features", name: "name", scoped: true, order: "feature_view, position" },
-    List { words: "FEATURE SERVICES", columns: "name, wants, views, features, comment, owner, tags", from: "feature_services", name: "name", scoped: true, order: "name" },
-    List { words: "TRAINING SETS", columns: "name, rows, content_hash, instant, location, comment", from: "training_sets", name: "name", scoped: true, order: "name" },
+    List {
+        words: "FEATURES",
+        columns: "feature_view, name, data_type, comment, tags",
+        from: "features",
+        name: "name",
+        scoped: true,
+        order: "feature_view, position",
+    },
+    List {
+        words: "FEATURE SERVICES",
+        columns: "name, wants, views, features, comment, owner, tags",
+        from: "feature_services",
+        name: "name",
+        scoped: true,
+        order: "name",
+    },
+    List {
+        words: "TRAINING SETS",
+        columns: "name, rows, content_hash, instant, location, comment",
+        from: "training_sets",
+        name: "name",
+        scoped: true,
+        order: "name",
+    },
     List {
         words: "RUNS",
         columns: "run_id, kind, object, version, started_at, finished_at, status, rows_read, rows_written, rows_skipped, rows_rejected, bytes_written, delta_version, error",
@@ -136,6 +157,7 @@ fn warnings(p: &dyn Planning) -> Result<Planned> {
         LogicalPlanBuilder::values(rows.into_iter().map(|(level, m)| vec![lit(level), lit(m)]).collect())?
     };
     let columns = plan.schema().columns();
-    let list: Vec<_> = columns.into_iter().zip(["level", "message"]).map(|(c, n)| datafusion::logical_expr::Expr::Column(c).alias(n)).collect();
+    let list: Vec<_> =
+        columns.into_iter().zip(["level", "message"]).map(|(c, n)| datafusion::logical_expr::Expr::Column(c).alias(n)).collect();
     Ok(Planned { tag: "SHOW", ..Planned::query(plan.project(list)?.build()?) })
 }

@@ -25,8 +25,13 @@ fn check(s: &DfStatement) -> Result<()> {
         DfStatement::CopyTo(_) => Ok(()),
         DfStatement::Explain(e) => check(&e.statement),
         DfStatement::Statement(s) => match s.as_ref() {
-            SqlStatement::Query(_) | SqlStatement::Insert(_) | SqlStatement::Delete(_) | SqlStatement::Explain { .. } | SqlStatement::ExplainTable { .. } => Ok(()),
-            SqlStatement::Update(_) => Err(Error::not_built("UPDATE").with_hint("DELETE the rows and INSERT new ones; a feature row with a later created timestamp corrects an older one")),
+            SqlStatement::Query(_)
+            | SqlStatement::Insert(_)
+            | SqlStatement::Delete(_)
+            | SqlStatement::Explain { .. }
+            | SqlStatement::ExplainTable { .. } => Ok(()),
+            SqlStatement::Update(_) => Err(Error::not_built("UPDATE")
+                .with_hint("DELETE the rows and INSERT new ones; a feature row with a later created timestamp corrects an older one")),
             other => {
                 let words: Vec<String> = other.to_string().split_whitespace().take(2).map(str::to_string).collect();
                 Err(Error::not_built(words.join(" ")))
@@ -45,7 +50,9 @@ impl Sql {
                 Planned { plan, kind: StatementKind::Update, tag, changes_session: false }
             }
             LogicalPlan::Copy(_) => Planned { plan, kind: StatementKind::Update, tag: "COPY", changes_session: false },
-            LogicalPlan::Explain(_) | LogicalPlan::Analyze(_) => Planned { plan, kind: StatementKind::Query, tag: "EXPLAIN", changes_session: false },
+            LogicalPlan::Explain(_) | LogicalPlan::Analyze(_) => {
+                Planned { plan, kind: StatementKind::Query, tag: "EXPLAIN", changes_session: false }
+            }
             _ => Planned::query(plan),
         })
     }

@@ -42,13 +42,21 @@ pub fn parse_view(mut c: Cursor<'_>, or_replace: bool) -> Result<Statement> {
 }
 
 /// Puts one relation under a name: checks, and the change. Replaces only its own kind.
-fn put(catalog: &CatalogSnapshot, name: &Name, kind: &str, or_replace: bool, if_not_exists: bool, change: impl FnOnce(PutMode) -> CatalogChange) -> Result<Vec<CatalogChange>> {
+fn put(
+    catalog: &CatalogSnapshot,
+    name: &Name,
+    kind: &str,
+    or_replace: bool,
+    if_not_exists: bool,
+    change: impl FnOnce(PutMode) -> CatalogChange,
+) -> Result<Vec<CatalogChange>> {
     catalog.schema(&name.schema)?;
     match catalog.relation(name).map(|r| r.kind()) {
         None => Ok(vec![change(PutMode::Create)]),
         Some(_) if if_not_exists => Ok(vec![]),
         Some(have) if or_replace && have == kind => Ok(vec![change(PutMode::Replace)]),
-        Some(have) => Err(Error::already_exists(format!("{have} {name} exists already")).with_hint(format!("choose another name, DROP it first, or write CREATE OR REPLACE for a {kind}"))),
+        Some(have) => Err(Error::already_exists(format!("{have} {name} exists already"))
+            .with_hint(format!("choose another name, DROP it first, or write CREATE OR REPLACE for a {kind}"))),
     }
 }
 
@@ -64,7 +72,9 @@ impl CreateView {
         let fields = plan.schema().fields();
         for (i, f) in fields.iter().enumerate() {
             if fields[..i].iter().any(|o| o.name() == f.name()) {
-                return Err(Error::invalid(format!("view {name} would have two columns called {:?}", f.name())).with_span(place).with_hint("give one of them another name with AS"));
+                return Err(Error::invalid(format!("view {name} would have two columns called {:?}", f.name()))
+                    .with_span(place)
+                    .with_hint("give one of them another name with AS"));
             }
         }
         let view = View { name: name.clone(), query, query_schema: p.names().schema().to_string(), about: self.about, created_at: p.now() };
@@ -94,12 +104,11 @@ pub struct CreateTableAs {
 
 fn name_of(n: &datafusion::sql::sqlparser::ast::ObjectName) -> Result<NameRef> {
     use datafusion::sql::sqlparser::ast::Spanned;
-    let parts = n
-        .0
-        .iter()
-        .map(|p| p.as_ident().map(|i| if i.quote_style.is_some() { i.value.clone() } else { i.value.to_lowercase() }))
-        .collect::<Option<Vec<_>>>()
-        .ok_or_else(|| Error::syntax(format!("{n} is not a name")))?;
+    let parts =
+        n.0.iter()
+            .map(|p| p.as_ident().map(|i| if i.quote_style.is_some() { i.value.clone() } else { i.value.to_lowercase() }))
+            .collect::<Option<Vec<_>>>()
+            .ok_or_else(|| Error::syntax(format!("{n} is not a name")))?;
     let span = Span::from_sql(n.span());
     let r = NameRef::from_parts(parts, span)?;
     if r.version.is_some() {
@@ -120,7 +129,12 @@ pub fn parse_create(text: &str) -> Result<Statement> {
                 if t.temporary {
                     return Err(Error::not_built("CREATE TEMPORARY TABLE").or_span(name.span));
                 }
-                Ok(Statement::CreateTableAs(CreateTableAs { name, or_replace: t.or_replace, if_not_exists: t.if_not_exists, syntax: Box::new(t) }))
+                Ok(Statement::CreateTableAs(CreateTableAs {
+                    name,
+                    or_replace: t.or_replace,
+                    if_not_exists: t.if_not_exists,
+                    syntax: Box::new(t),
+                }))
             }
             other => Err(Error::not_built(first_words(&other.to_string()))),
         },
@@ -141,7 +155,12 @@ impl CreateExternal {
             "NDJSON" | "NDJSONFILE" => "JSON".to_string(),
             "DELTATABLE" => "DELTA".to_string(),
             f if FORMATS.contains(&f) => f.to_string(),
-            f => return Err(Error::invalid(format!("external tables are not read as {f}")).suggest(f, FORMATS).or_hint(&format!("STORED AS one of {}", FORMATS.join(", "))).or_span(span)),
+            f => {
+                return Err(Error::invalid(format!("external tables are not read as {f}"))
+                    .suggest(f, FORMATS)
+                    .or_hint(&format!("STORED AS one of {}", FORMATS.join(", ")))
+                    .or_span(span));
+            }
         };
         if s.unbounded || !s.order_exprs.is_empty() || s.temporary {
             return Err(Error::not_built("UNBOUNDED, WITH ORDER and TEMPORARY of CREATE EXTERNAL TABLE").or_span(span));
@@ -149,7 +168,10 @@ impl CreateExternal {
         let mut options = BTreeMap::new();
         for (key, value) in &s.options {
             let lower = key.to_lowercase();
-            if ["secret", "password", "token", "access_key", "account_key", "sas", "credential", "private_key"].iter().any(|w| lower.contains(w)) {
+            if ["secret", "password", "token", "access_key", "account_key", "sas", "credential", "private_key"]
+                .iter()
+                .any(|w| lower.contains(w))
+            {
                 return Err(Error::denied(format!("option {key:?} holds a secret, and definitions are readable by everybody"))
                     .with_hint("credentials come from the environment (AWS_ACCESS_KEY_ID, …)")
                     .or_span(span));
@@ -167,7 +189,9 @@ impl CreateExternal {
         let mut columns = vec![];
         for c in &s.columns {
             let text = c.data_type.to_string();
-            let data_type = Cursor::new(&text)?.data_type().map_err(|e| Error::invalid(e.message().to_string()).or_span(Span::from_sql(c.name.span)))?;
+            let data_type = Cursor::new(&text)?
+                .data_type()
+                .map_err(|e| Error::invalid(e.message().to_string()).or_span(Span::from_sql(c.name.span)))?;
             let n = if c.name.quote_style.is_some() { c.name.value.clone() } else { c.name.value.to_lowercase() };
             columns.push(Column { name: n, data_type });
         }
@@ -236,7 +260,9 @@ impl CreateTableAs {
                 return Planned::command("CREATE TABLE", Command::Nothing { what: format!("CREATE TABLE {name} (exists)") }, vec![]);
             }
             Some(kind) if !(self.or_replace && kind == "table") => {
-                return Err(Error::already_exists(format!("{kind} {name} exists already")).or_span(span).with_hint("choose another name, or CREATE OR REPLACE TABLE"));
+                return Err(Error::already_exists(format!("{kind} {name} exists already"))
+                    .or_span(span)
+                    .with_hint("choose another name, or CREATE OR REPLACE TABLE"));
             }
             _ => {}
         }
@@ -249,7 +275,9 @@ impl CreateTableAs {
             }
             None => {
                 for c in &self.syntax.columns {
-                    let data_type = Cursor::new(&c.data_type.to_string())?.data_type().map_err(|e| Error::invalid(e.message().to_string()).or_span(Span::from_sql(c.name.span)))?;
+                    let data_type = Cursor::new(&c.data_type.to_string())?
+                        .data_type()
+                        .map_err(|e| Error::invalid(e.message().to_string()).or_span(Span::from_sql(c.name.span)))?;
                     let n = if c.name.quote_style.is_some() { c.name.value.clone() } else { c.name.value.to_lowercase() };
                     if table.columns.iter().any(|o| o.name == n) {
                         return Err(Error::invalid(format!("table {name} has two columns called {n:?}")).or_span(span));

@@ -76,7 +76,10 @@ fn refuse_passing(plan: &LogicalPlan, what: &str) -> Result<()> {
     plan.apply_with_subqueries(|node| {
         match node {
             LogicalPlan::Extension(e) if e.node.as_any().is::<OnlineLookupNode>() => {
-                fault = Some(Error::invalid(format!("{what} cannot use ONLINE_LOOKUP: {again}")).with_hint("join the features: FROM labels ASOF JOIN … AT labels.ts"));
+                fault = Some(
+                    Error::invalid(format!("{what} cannot use ONLINE_LOOKUP: {again}"))
+                        .with_hint("join the features: FROM labels ASOF JOIN … AT labels.ts"),
+                );
             }
             LogicalPlan::TableScan(t) if matches!(t.table_name.schema(), Some(SYSTEM_SCHEMA | "information_schema")) => {
                 fault = Some(Error::invalid(format!("{what} cannot read {}: {again}", t.table_name)));
@@ -96,7 +99,8 @@ pub fn check_columns(plan: &LogicalPlan, what: &str) -> Result<()> {
     let fields = plan.schema().fields();
     for (i, f) in fields.iter().enumerate() {
         if fields[..i].iter().any(|o| o.name() == f.name()) {
-            return Err(Error::invalid(format!("{what} would have two columns called {:?}", f.name())).with_hint("give one of them another name with AS"));
+            return Err(Error::invalid(format!("{what} would have two columns called {:?}", f.name()))
+                .with_hint("give one of them another name with AS"));
         }
         ColumnType::stored(f.data_type()).map_err(|e| e.context(format!("column {:?} of {what}", f.name())))?;
     }
@@ -112,10 +116,16 @@ impl CreateTrainingSet {
         match catalog.relation(&name) {
             Some(_) if self.if_not_exists => {
                 p.names().notice(format!("training set {name} exists already; nothing was changed"));
-                return Planned::command("CREATE TRAINING SET", Command::Nothing { what: format!("CREATE TRAINING SET {name} (exists)") }, vec![]);
+                return Planned::command(
+                    "CREATE TRAINING SET",
+                    Command::Nothing { what: format!("CREATE TRAINING SET {name} (exists)") },
+                    vec![],
+                );
             }
             Some(r) if !(self.or_replace && r.kind() == "training set") => {
-                return Err(Error::already_exists(format!("{} {name} exists already", r.kind())).or_span(self.name.span).with_hint("choose another name, or CREATE OR REPLACE TRAINING SET"));
+                return Err(Error::already_exists(format!("{} {name} exists already", r.kind()))
+                    .or_span(self.name.span)
+                    .with_hint("choose another name, or CREATE OR REPLACE TRAINING SET"));
             }
             _ => {}
         }

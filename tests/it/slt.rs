@@ -21,6 +21,7 @@ struct Db {
 #[error("{0}")]
 struct Failed(String);
 
+#[async_trait::async_trait]
 impl sqllogictest::AsyncDB for Db {
     type Error = Failed;
     type ColumnType = DefaultColumnType;
@@ -40,7 +41,12 @@ impl sqllogictest::AsyncDB for Db {
         let options = FormatOptions::default().with_null("NULL");
         let mut rows = vec![];
         for b in &batches {
-            let columns: Vec<_> = b.columns().iter().map(|c| ArrayFormatter::try_new(c, &options)).collect::<Result<_, _>>().map_err(|e| Failed(e.to_string()))?;
+            let columns: Vec<_> = b
+                .columns()
+                .iter()
+                .map(|c| ArrayFormatter::try_new(c, &options))
+                .collect::<Result<_, _>>()
+                .map_err(|e| Failed(e.to_string()))?;
             for row in 0..b.num_rows() {
                 let cell = |f: &ArrayFormatter<'_>| {
                     let v = f.value(row).to_string();

@@ -73,13 +73,19 @@ fn no_stage_names_a_later_one() {
 
 #[test]
 fn libraries_stay_in_their_rooms() {
-    let rooms = [("redis::", "src/store/online/redis"), ("deltalake::", "src/store/offline/"), ("tonic::Status", "src/server/"), ("redb::", "src/store/online/embedded")];
+    let rooms = [
+        ("redis::", "src/store/online/redis"),
+        ("deltalake::", "src/store/offline/"),
+        ("tonic::Status", "src/server/"),
+        ("redb::", "src/store/online/embedded"),
+    ];
     let mut wrong = vec![];
     for (path, text) in all() {
         for (library, room) in rooms {
             let uses = shipped(&text).lines().any(|l| {
                 let l = l.trim_start();
-                !l.starts_with("//") && (l.starts_with(&format!("use {library}")) || l.contains(&format!(" {library}")) && !l.contains("crate::"))
+                !l.starts_with("//")
+                    && (l.starts_with(&format!("use {library}")) || l.contains(&format!(" {library}")) && !l.contains("crate::"))
             });
             if uses && !path.starts_with(room) && !path.starts_with("src/cli/") && !is_test_file(&path) {
                 wrong.push(format!("{path} uses {library}"));

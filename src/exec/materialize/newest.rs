@@ -242,8 +242,11 @@ impl Newest {
         let event = self.layout.event(rows)?;
         let features = declared(rows, &self.layout.features)?;
         let encoded = self.encoder.encode(&picked.keys, event, self.layout.created(rows)?, self.layout.seq(rows)?, asof, &features)?;
-        let put = |(i, (row, key)): (usize, (Vec<u8>, &EncodedKey))| {
-            PutRow { key: key.stored().to_vec(), row, kind, expire_at: expiry.of(key, event.value(i)) }
+        let put = |(i, (row, key)): (usize, (Vec<u8>, &EncodedKey))| PutRow {
+            key: key.stored().to_vec(),
+            row,
+            kind,
+            expire_at: expiry.of(key, event.value(i)),
         };
         Ok(encoded.into_iter().zip(&picked.keys).enumerate().map(put).collect())
     }

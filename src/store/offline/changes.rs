@@ -55,37 +55,37 @@ impl OfflineStore {
     /// Commits from `from_version` on, oldest first; those that are no longer in the log are left out.
     pub fn history<'a>(&'a self, location: &'a str, from_version: u64) -> futures::future::BoxFuture<'a, Result<Vec<CommitRecord>>> {
         Box::pin(async move {
-        let newest = self.snapshot(location, None).await?.version();
-        let first = self.first_version(location).await?.max(from_version);
-        let mut records = vec![];
-        for versions in ranges(first, newest) {
-            let commits = self.read_commits(location, versions.clone()).await?;
-            records.extend(versions.zip(commits).filter_map(|(v, actions)| record(v, actions?)));
-        }
-        Ok(records)
-    })
+            let newest = self.snapshot(location, None).await?.version();
+            let first = self.first_version(location).await?.max(from_version);
+            let mut records = vec![];
+            for versions in ranges(first, newest) {
+                let commits = self.read_commits(location, versions.clone()).await?;
+                records.extend(versions.zip(commits).filter_map(|(v, actions)| record(v, actions?)));
+            }
+            Ok(records)
+        })
     }
 
     /// The files that changed after version `from`, up to and including version `to`.
     pub fn changed_files<'a>(&'a self, location: &'a str, from: u64, to: u64) -> futures::future::BoxFuture<'a, Result<Changed>> {
         Box::pin(async move {
-        let snapshot = self.snapshot(location, None).await?;
-        if to > snapshot.version() || from > to {
-            return Err(Error::internal(format!("table {location:?} has no changes from {from} to {to}")));
-        }
-        let mut known: HashMap<String, Arc<DataFile>> = snapshot.files().iter().map(|f| (f.path.clone(), Arc::clone(f))).collect();
-        let mut out = Changes::default();
-        for versions in ranges(from + 1, to) {
-            let commits = self.read_commits(location, versions.clone()).await?;
-            for (version, actions) in versions.zip(commits) {
-                let Some(actions) = actions else { return Ok(Changed::Gap { missing: version }) };
-                for action in actions {
-                    out.take(action, snapshot.schema(), &mut known);
+            let snapshot = self.snapshot(location, None).await?;
+            if to > snapshot.version() || from > to {
+                return Err(Error::internal(format!("table {location:?} has no changes from {from} to {to}")));
+            }
+            let mut known: HashMap<String, Arc<DataFile>> = snapshot.files().iter().map(|f| (f.path.clone(), Arc::clone(f))).collect();
+            let mut out = Changes::default();
+            for versions in ranges(from + 1, to) {
+                let commits = self.read_commits(location, versions.clone()).await?;
+                for (version, actions) in versions.zip(commits) {
+                    let Some(actions) = actions else { return Ok(Changed::Gap { missing: version }) };
+                    for action in actions {
+                        out.take(action, snapshot.schema(), &mut known);
+                    }
                 }
             }
-        }
-        Ok(Changed::Files(out))
-    })
+            Ok(Changed::Files(out))
+        })
     }
 
     async fn read_commits(&self, location: &str, versions: RangeInclusive<u64>) -> Result<Vec<Option<Vec<Action>>>> {

@@ -62,65 +62,68 @@ impl OfflineStore {
     /// written that version: reload, decide again, try again.
     pub fn commit<'a>(&'a self, base: &'a Snapshot, commit: Commit) -> futures::future::BoxFuture<'a, Result<Snapshot>> {
         Box::pin(async move {
-        let what = format!("table {:?}", base.location());
-        if commit.watermark.is_some() && !base.has_watermark() {
-            return Err(Error::internal(format!("{what} was made without a watermark")));
-        }
-        let commit_id = new_id();
-        let actions = self.actions(base, &commit, &commit_id)?;
-        let txns = transactions(&commit, self.clock().now() / MILLISECOND);
-        let prepared = CommitBuilder::from(self.exact_commit_properties().with_application_transactions(txns))
-            .with_actions(actions)
-            .build(Some(base.state()), base.log().clone(), delta_operation(commit.operation))
-            .into_prepared_commit_future()
-            .await
-            .map_err(|e| delta_error(e, &what))?;
-        let version = base.version() + 1;
-        let state = match prepared.await {
-            Ok(done) => done.await.map(|f| f.snapshot).ok(),
-            Err(_) if self.is_mine(base, version, &commit_id).await => None,
-            Err(e) => return Err(delta_error(e, &what)),
-        };
-        // From here on the commit has happened, whatever reading it back says.
-        let snapshot = match state {
-            Some(state) if state.version() == version => {
-                let watermark = commit.watermark.or(base.watermark());
-                Snapshot::build(base.location(), base.log().clone(), state, watermark, Some(base))
+            let what = format!("table {:?}", base.location());
+            if commit.watermark.is_some() && !base.has_watermark() {
+                return Err(Error::internal(format!("{what} was made without a watermark")));
             }
-            _ => self.snapshot(base.location(), Some(version)).await,
-        }
-        .map_err(|e| e.context(format!("version {version} was written, but cannot be read back")))?;
-        if (version + 1).is_multiple_of(CHECKPOINT_EVERY)
-            && let Err(e) = snapshot.checkpoint().await
-        {
-            tracing::warn!(table = base.location(), version, error = %e, "no checkpoint");
-        }
-        self.remember(&snapshot);
-        Ok(snapshot)
-    })
+            let commit_id = new_id();
+            let actions = self.actions(base, &commit, &commit_id)?;
+            let txns = transactions(&commit, self.clock().now() / MILLISECOND);
+            let prepared = CommitBuilder::from(self.exact_commit_properties().with_application_transactions(txns))
+                .with_actions(actions)
+                .build(Some(base.state()), base.log().clone(), delta_operation(commit.operation))
+                .into_prepared_commit_future()
+                .await
+                .map_err(|e| delta_error(e, &what))?;
+            let version = base.version() + 1;
+            let state = match prepared.await {
+                Ok(done) => done.await.map(|f| f.snapshot).ok(),
+                Err(_) if self.is_mine(base, version, &commit_id).await => None,
+                Err(e) => return Err(delta_error(e, &what)),
+            };
+            // From here on the commit has happened, whatever reading it back says.
+            let snapshot = match state {
+                Some(state) if state.version() == version => {
+                    let watermark = commit.watermark.or(base.watermark());
+                    Snapshot::build(base.location(), base.log().clone(), state, watermark, Some(base))
+                }
+                _ => self.snapshot(base.location(), Some(version)).await,
+            }
+            .map_err(|e| e.context(format!("version {version} was written, but cannot be read back")))?;
+            if (version + 1).is_multiple_of(CHECKPOINT_EVERY)
+                && let Err(e) = snapshot.checkpoint().await
+            {
+                tracing::warn!(table = base.location(), version, error = %e, "no checkpoint");
+            }
+            self.remember(&snapshot);
+            Ok(snapshot)
+        })
     }
 
     /// Commits new rows behind whatever others have committed since `base`. A watermark only moves forward.
     pub fn append<'a>(&'a self, base: &'a Snapshot, commit: Commit) -> futures::future::BoxFuture<'a, Result<Snapshot>> {
         Box::pin(async move {
-        if !commit.removes.is_empty() || commit.rewrite || commit.new_schema.is_some() {
-            return Err(Error::internal("append() takes new files only"));
-        }
-        let mut current = base.clone();
-        for attempt in 0..MAX_APPEND_ATTEMPTS {
-            let watermark = commit.watermark.map(|w| current.watermark().map_or(w, |known| known.max(w)));
-            match self.commit(&current, Commit { watermark, ..commit.clone() }).await {
-                Err(e) if e.kind() == Kind::Conflict => {}
-                other => return other,
+            if !commit.removes.is_empty() || commit.rewrite || commit.new_schema.is_some() {
+                return Err(Error::internal("append() takes new files only"));
             }
-            tokio::time::sleep(std::time::Duration::from_millis(u64::from(attempt.min(20)))).await;
-            current = self.refresh(&current).await?;
-            if current.table_id() != base.table_id() || current.schema() != base.schema() {
-                return Err(Error::conflict(format!("table {:?} got another schema meanwhile", base.location())));
+            let mut current = base.clone();
+            for attempt in 0..MAX_APPEND_ATTEMPTS {
+                let watermark = commit.watermark.map(|w| current.watermark().map_or(w, |known| known.max(w)));
+                match self.commit(&current, Commit { watermark, ..commit.clone() }).await {
+                    Err(e) if e.kind() == Kind::Conflict => {}
+                    other => return other,
+                }
+                tokio::time::sleep(std::time::Duration::from_millis(u64::from(attempt.min(20)))).await;
+                current = self.refresh(&current).await?;
+                if current.table_id() != base.table_id() || current.schema() != base.schema() {
+                    return Err(Error::conflict(format!("table {:?} got another schema meanwhile", base.location())));
+                }
             }
-        }
-        Err(Error::conflict(format!("table {:?}: {MAX_APPEND_ATTEMPTS} attempts to append lost against other writers", base.location())))
-    })
+            Err(Error::conflict(format!(
+                "table {:?}: {MAX_APPEND_ATTEMPTS} attempts to append lost against other writers",
+                base.location()
+            )))
+        })
     }
 
     /// Takes files back that no commit names. Best effort: what stays is invisible.

@@ -207,127 +207,132 @@ impl Snapshot {
 
 impl OfflineStore {
     /// Makes an empty table (version 0). Fails with AlreadyExists where there is one.
-    pub fn create_table<'a>(&'a self, location: &'a str, schema: SchemaRef, options: TableOptions) -> futures::future::BoxFuture<'a, Result<Snapshot>> {
+    pub fn create_table<'a>(
+        &'a self,
+        location: &'a str,
+        schema: SchemaRef,
+        options: TableOptions,
+    ) -> futures::future::BoxFuture<'a, Result<Snapshot>> {
         Box::pin(async move {
-        let log = self.log_store(location)?;
-        let kernel: StructType = schema
-            .as_ref()
-            .try_into_kernel()
-            .map_err(|e: datafusion::arrow::error::ArrowError| Error::invalid(e.to_string()).context(format!("table {location:?}")))?;
-        let days = (options.log_retention.unwrap_or(DEFAULT_LOG_RETENTION) / DAY).max(1);
-        let mut properties: HashMap<String, Option<String>> = HashMap::from([
-            ("delta.enableExpiredLogCleanup".into(), Some("false".into())),
-            ("delta.logRetentionDuration".into(), Some(format!("interval {days} days"))),
-        ]);
-        if !options.stats_columns.is_empty() {
-            let names: Vec<String> = options.stats_columns.iter().map(|c| backtick(c)).collect();
-            properties.insert("delta.dataSkippingStatsColumns".into(), Some(names.join(",")));
-        }
-        if options.watermark {
-            properties.insert(HAS_WATERMARK.into(), Some("true".into()));
-        }
-        properties.extend(options.properties.into_iter().map(|(k, v)| (k, Some(v))));
-        let mut create = CreateBuilder::new()
-            .with_log_store(Arc::clone(&log))
-            .with_save_mode(SaveMode::ErrorIfExists)
-            .with_columns(kernel.fields().cloned())
-            .with_configuration(properties)
-            .with_raise_if_key_not_exists(false)
-            .with_commit_properties(self.exact_commit_properties())
-            .with_actions([Action::CommitInfo(CommitInfo {
-                timestamp: Some(self.clock().now() / MILLISECOND),
-                operation: Some("CREATE TABLE".into()),
-                engine_info: Some(ENGINE.into()),
-                ..Default::default()
-            })]);
-        if let Some(comment) = options.comment {
-            create = create.with_comment(comment);
-        }
-        let what = format!("table {location:?}");
-        let exists = || Error::already_exists(format!("{what} exists already"));
-        if log.is_delta_table_location().await.map_err(|e| delta_error(e, &what))? {
-            return Err(exists());
-        }
-        let table = match create.await {
-            Ok(table) => table,
-            Err(e) => {
-                let err = delta_error(e, &what);
-                let taken = log.is_delta_table_location().await.unwrap_or(false);
-                return Err(if taken { exists() } else { err });
+            let log = self.log_store(location)?;
+            let kernel: StructType = schema
+                .as_ref()
+                .try_into_kernel()
+                .map_err(|e: datafusion::arrow::error::ArrowError| Error::invalid(e.to_string()).context(format!("table {location:?}")))?;
+            let days = (options.log_retention.unwrap_or(DEFAULT_LOG_RETENTION) / DAY).max(1);
+            let mut properties: HashMap<String, Option<String>> = HashMap::from([
+                ("delta.enableExpiredLogCleanup".into(), Some("false".into())),
+                ("delta.logRetentionDuration".into(), Some(format!("interval {days} days"))),
+            ]);
+            if !options.stats_columns.is_empty() {
+                let names: Vec<String> = options.stats_columns.iter().map(|c| backtick(c)).collect();
+                properties.insert("delta.dataSkippingStatsColumns".into(), Some(names.join(",")));
             }
-        };
-        let state = table.snapshot().map_err(|e| delta_error(e, &what))?.clone();
-        let snapshot = Snapshot::build(location, log, state, None, None)?;
-        self.remember(&snapshot);
-        Ok(snapshot)
-    })
+            if options.watermark {
+                properties.insert(HAS_WATERMARK.into(), Some("true".into()));
+            }
+            properties.extend(options.properties.into_iter().map(|(k, v)| (k, Some(v))));
+            let mut create = CreateBuilder::new()
+                .with_log_store(Arc::clone(&log))
+                .with_save_mode(SaveMode::ErrorIfExists)
+                .with_columns(kernel.fields().cloned())
+                .with_configuration(properties)
+                .with_raise_if_key_not_exists(false)
+                .with_commit_properties(self.exact_commit_properties())
+                .with_actions([Action::CommitInfo(CommitInfo {
+                    timestamp: Some(self.clock().now() / MILLISECOND),
+                    operation: Some("CREATE TABLE".into()),
+                    engine_info: Some(ENGINE.into()),
+                    ..Default::default()
+                })]);
+            if let Some(comment) = options.comment {
+                create = create.with_comment(comment);
+            }
+            let what = format!("table {location:?}");
+            let exists = || Error::already_exists(format!("{what} exists already"));
+            if log.is_delta_table_location().await.map_err(|e| delta_error(e, &what))? {
+                return Err(exists());
+            }
+            let table = match create.await {
+                Ok(table) => table,
+                Err(e) => {
+                    let err = delta_error(e, &what);
+                    let taken = log.is_delta_table_location().await.unwrap_or(false);
+                    return Err(if taken { exists() } else { err });
+                }
+            };
+            let state = table.snapshot().map_err(|e| delta_error(e, &what))?.clone();
+            let snapshot = Snapshot::build(location, log, state, None, None)?;
+            self.remember(&snapshot);
+            Ok(snapshot)
+        })
     }
 
     /// A version of a table; `None`: the newest, which costs one request when nothing changed.
     pub fn snapshot<'a>(&'a self, location: &'a str, version: Option<u64>) -> futures::future::BoxFuture<'a, Result<Snapshot>> {
         Box::pin(async move {
-        if let Some(known) = self.cached(location) {
-            match version {
-                None => return self.refresh(&known).await,
-                Some(v) if v == known.version() => return Ok(known),
-                Some(_) => {}
+            if let Some(known) = self.cached(location) {
+                match version {
+                    None => return self.refresh(&known).await,
+                    Some(v) if v == known.version() => return Ok(known),
+                    Some(_) => {}
+                }
             }
-        }
-        let snapshot = self.load(location, version).await?;
-        if version.is_none() {
-            self.remember(&snapshot);
-        }
-        Ok(snapshot)
-    })
+            let snapshot = self.load(location, version).await?;
+            if version.is_none() {
+                self.remember(&snapshot);
+            }
+            Ok(snapshot)
+        })
     }
 
     /// The newest version of the table that `snapshot` is a version of.
     pub fn refresh<'a>(&'a self, snapshot: &'a Snapshot) -> futures::future::BoxFuture<'a, Result<Snapshot>> {
         Box::pin(async move {
-        let next = commit_path(snapshot.version() + 1);
-        match snapshot.log().object_store(None).head(&next).await {
-            Err(object_store::Error::NotFound { .. }) => return Ok(snapshot.clone()),
-            Err(e) => return Err(Error::from(e).context(format!("table {:?}", snapshot.location()))),
-            Ok(_) => {}
-        }
-        let mut state = snapshot.state().clone();
-        if let Err(e) = state.update(snapshot.log().as_ref(), None).await {
-            return Err(self.explain_log(snapshot.location(), delta_error(e, &format!("table {:?}", snapshot.location()))).await);
-        }
-        let watermark = read_watermark(&state, snapshot.log(), snapshot.location()).await?;
-        let fresh = Snapshot::build(snapshot.location(), Arc::clone(snapshot.log()), state, watermark, Some(snapshot))?;
-        self.remember(&fresh);
-        Ok(fresh)
-    })
+            let next = commit_path(snapshot.version() + 1);
+            match snapshot.log().object_store(None).head(&next).await {
+                Err(object_store::Error::NotFound { .. }) => return Ok(snapshot.clone()),
+                Err(e) => return Err(Error::from(e).context(format!("table {:?}", snapshot.location()))),
+                Ok(_) => {}
+            }
+            let mut state = snapshot.state().clone();
+            if let Err(e) = state.update(snapshot.log().as_ref(), None).await {
+                return Err(self.explain_log(snapshot.location(), delta_error(e, &format!("table {:?}", snapshot.location()))).await);
+            }
+            let watermark = read_watermark(&state, snapshot.log(), snapshot.location()).await?;
+            let fresh = Snapshot::build(snapshot.location(), Arc::clone(snapshot.log()), state, watermark, Some(snapshot))?;
+            self.remember(&fresh);
+            Ok(fresh)
+        })
     }
 
     /// The last version committed at or before an instant.
     pub fn snapshot_at<'a>(&'a self, location: &'a str, at: Micros) -> futures::future::BoxFuture<'a, Result<Snapshot>> {
         Box::pin(async move {
-        let newest = self.snapshot(location, None).await?;
-        let log = newest.log();
-        let first = self.first_version(location).await?;
-        let (mut low, mut high, mut found) = (first, newest.version(), None);
-        while low <= high {
-            let middle = low + (high - low) / 2;
-            if commit_time(log.as_ref(), middle, location).await? <= at {
-                found = Some(middle);
-                low = middle + 1;
-            } else if middle == first {
-                break;
-            } else {
-                high = middle - 1;
+            let newest = self.snapshot(location, None).await?;
+            let log = newest.log();
+            let first = self.first_version(location).await?;
+            let (mut low, mut high, mut found) = (first, newest.version(), None);
+            while low <= high {
+                let middle = low + (high - low) / 2;
+                if commit_time(log.as_ref(), middle, location).await? <= at {
+                    found = Some(middle);
+                    low = middle + 1;
+                } else if middle == first {
+                    break;
+                } else {
+                    high = middle - 1;
+                }
             }
-        }
-        match found {
-            Some(v) => self.snapshot(location, Some(v)).await,
-            None => Err(Error::not_found(format!(
-                "table {location:?} has no version as old as {}: its first is of {}",
-                crate::clock::format_micros(at),
-                crate::clock::format_micros(commit_time(log.as_ref(), first, location).await?)
-            ))),
-        }
-    })
+            match found {
+                Some(v) => self.snapshot(location, Some(v)).await,
+                None => Err(Error::not_found(format!(
+                    "table {location:?} has no version as old as {}: its first is of {}",
+                    crate::clock::format_micros(at),
+                    crate::clock::format_micros(commit_time(log.as_ref(), first, location).await?)
+                ))),
+            }
+        })
     }
 
     async fn load(&self, location: &str, version: Option<u64>) -> Result<Snapshot> {

@@ -60,21 +60,21 @@ impl OfflineStore {
     /// of object stores come from the environment.
     pub fn open<'a>(location: &'a str, clock: Clock) -> futures::future::BoxFuture<'a, Result<Arc<Self>>> {
         Box::pin(async move {
-        let place = Place::resolve(location)?;
-        let files: Arc<dyn ObjectStore> = Arc::new(PrefixStore::new(Arc::clone(&place.root), place.prefix.clone()));
-        let warehouse_id = ensure_marker(files.as_ref(), location, &clock).await?;
-        Ok(Arc::new(OfflineStore {
-            url: place.url,
-            display: location.to_string(),
-            local: place.local,
-            warehouse_id,
-            clock,
-            root: place.root,
-            prefix: place.prefix,
-            files,
-            newest: Mutex::new(HashMap::new()),
-        }))
-    })
+            let place = Place::resolve(location)?;
+            let files: Arc<dyn ObjectStore> = Arc::new(PrefixStore::new(Arc::clone(&place.root), place.prefix.clone()));
+            let warehouse_id = ensure_marker(files.as_ref(), location, &clock).await?;
+            Ok(Arc::new(OfflineStore {
+                url: place.url,
+                display: location.to_string(),
+                local: place.local,
+                warehouse_id,
+                clock,
+                root: place.root,
+                prefix: place.prefix,
+                files,
+                newest: Mutex::new(HashMap::new()),
+            }))
+        })
     }
 
     /// The id in the marker file: the same for every process that opens this warehouse.
@@ -107,23 +107,23 @@ impl OfflineStore {
     /// Removes every file of a table. Readers that hold a snapshot of it will fail.
     pub fn delete_table<'a>(&'a self, location: &'a str) -> futures::future::BoxFuture<'a, Result<()>> {
         Box::pin(async move {
-        let prefix = table_path(location)?;
-        self.forget(location);
-        let listed = self.files.list(Some(&prefix)).map(|m| m.map(|m| m.location)).boxed();
-        let mut deleted = self.files.delete_stream(listed);
-        while let Some(done) = deleted.next().await {
-            match done {
-                Ok(_) | Err(object_store::Error::NotFound { .. }) => {}
-                Err(e) => return Err(Error::from(e).context(format!("table {:?}", self.display_path(location)))),
+            let prefix = table_path(location)?;
+            self.forget(location);
+            let listed = self.files.list(Some(&prefix)).map(|m| m.map(|m| m.location)).boxed();
+            let mut deleted = self.files.delete_stream(listed);
+            while let Some(done) = deleted.next().await {
+                match done {
+                    Ok(_) | Err(object_store::Error::NotFound { .. }) => {}
+                    Err(e) => return Err(Error::from(e).context(format!("table {:?}", self.display_path(location)))),
+                }
             }
-        }
-        if let Some(dir) = &self.local {
-            // Empty directories mean nothing to an object store, but users see them.
-            let dir = dir.join(location);
-            let _ = tokio::fs::remove_dir_all(dir).await;
-        }
-        Ok(())
-    })
+            if let Some(dir) = &self.local {
+                // Empty directories mean nothing to an object store, but users see them.
+                let dir = dir.join(location);
+                let _ = tokio::fs::remove_dir_all(dir).await;
+            }
+            Ok(())
+        })
     }
 
     pub(crate) fn files(&self) -> &Arc<dyn ObjectStore> {

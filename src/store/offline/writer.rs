@@ -157,42 +157,42 @@ impl FileWriter {
     /// Takes rows; columns must be those of the spec's schema, in order.
     pub fn write<'a>(&'a mut self, batch: &'a RecordBatch) -> futures::future::BoxFuture<'a, Result<()>> {
         Box::pin(async move {
-        let batch = self.conform(batch)?;
-        if let Some(check) = &mut self.order_check {
-            check.follow(&batch).map_err(|e| e.context(format!("table {:?}", self.location)))?;
-        }
-        let mut offset = 0;
-        while offset < batch.num_rows() {
-            let limit = self.spec.target_file_rows.max(1);
-            let file = match self.open.take() {
-                Some(f) => self.open.insert(f),
-                None => {
-                    let f = self.begin()?;
-                    self.open.insert(f)
+            let batch = self.conform(batch)?;
+            if let Some(check) = &mut self.order_check {
+                check.follow(&batch).map_err(|e| e.context(format!("table {:?}", self.location)))?;
+            }
+            let mut offset = 0;
+            while offset < batch.num_rows() {
+                let limit = self.spec.target_file_rows.max(1);
+                let file = match self.open.take() {
+                    Some(f) => self.open.insert(f),
+                    None => {
+                        let f = self.begin()?;
+                        self.open.insert(f)
+                    }
+                };
+                let n = (batch.num_rows() - offset).min(limit - file.rows);
+                file.writer.write(&batch.slice(offset, n)).await.map_err(parquet_error)?;
+                file.rows += n;
+                offset += n;
+                self.rows += n as u64;
+                if let Some(r) = &self.reservation {
+                    r.try_resize(file.writer.memory_size())?;
                 }
-            };
-            let n = (batch.num_rows() - offset).min(limit - file.rows);
-            file.writer.write(&batch.slice(offset, n)).await.map_err(parquet_error)?;
-            file.rows += n;
-            offset += n;
-            self.rows += n as u64;
-            if let Some(r) = &self.reservation {
-                r.try_resize(file.writer.memory_size())?;
+                if file.rows >= limit {
+                    self.close().await?;
+                }
             }
-            if file.rows >= limit {
-                self.close().await?;
-            }
-        }
-        Ok(())
-    })
+            Ok(())
+        })
     }
 
     /// Ends the last file. No rows: no files.
     pub fn finish(mut self) -> futures::future::BoxFuture<'static, Result<Vec<NewFile>>> {
         Box::pin(async move {
-        self.close().await?;
-        Ok(std::mem::take(&mut self.done))
-    })
+            self.close().await?;
+            Ok(std::mem::take(&mut self.done))
+        })
     }
 
     /// Field metadata and nullability of the input do not matter; names, types and NULLs do.
