@@ -373,12 +373,12 @@ async fn runs_are_folded_and_orphans_settled() {
     };
     let a = run("a");
     runs.start(&a).await.unwrap();
-    assert_eq!(runs.list().await.unwrap(), [a.clone()]);
+    assert_eq!(runs.list().await.unwrap(), std::slice::from_ref(&a));
     assert!(runs.finish(&a).await.is_err());
     let done = Run { status: RunStatus::Succeeded, rows_written: 7, bytes_written: 99, delta_version: Some(3), ..a.clone() };
     runs.finish(&done).await.unwrap();
     let done = Run { finished_at: Some(T0), ..done };
-    assert_eq!(runs.list().await.unwrap(), [done.clone()]);
+    assert_eq!(runs.list().await.unwrap(), std::slice::from_ref(&done));
 
     // Two runs of a process that is gone, one of which had committed; one of a living process.
     let table = s.create_table("features/fv", event::schema(), TableOptions::default()).await.unwrap();

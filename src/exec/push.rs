@@ -63,7 +63,7 @@ impl PushSink {
             let conform = Conform::new(Arc::clone(view), &input.schema(), accept)?;
             let counted = Arc::new(Mutex::new((Counts::default(), None::<Micros>)));
             let progress = services.progress.start(&format!("INSERT {}", view.name), None);
-            let rows = prepare(view, input, conform, Some(Sequence::after(base.version())), Arc::clone(&counted), progress);
+            let rows = prepare(input, conform, Some(Sequence::after(base.version())), Arc::clone(&counted), progress);
             let mut rows = sorted(rows, &order(view), cx)?;
             let mut writer = services.store.writer(&view.location, spec(services, view))?;
             while let Some(batch) = rows.next().await {

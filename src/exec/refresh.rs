@@ -192,7 +192,7 @@ fn try_once<'a>(
         let conform = Conform::new(Arc::clone(view), &input.schema(), accept)?;
         let progress = services.progress.start(&format!("REFRESH {}", view.name), None);
         let counted = Arc::new(parking_lot::Mutex::new((Counts::default(), None::<Micros>)));
-        let rows = prepare(view, input, conform, numbered.then(|| Sequence::after(base.version())), Arc::clone(&counted), progress);
+        let rows = prepare(input, conform, numbered.then(|| Sequence::after(base.version())), Arc::clone(&counted), progress);
 
         let mut by = order(view);
         by.retain(|c| c != SEQ);
@@ -350,7 +350,6 @@ fn narrowed(plan: LogicalPlan, view: &FeatureView, (lo, hi): (Micros, Micros), r
 
 /// Conforms a stream, numbers it where asked to, and keeps the counts where the caller finds them.
 pub fn prepare(
-    view: &FeatureView,
     mut input: SendableRecordBatchStream,
     mut conform: Conform,
     mut number: Option<Sequence>,
@@ -360,8 +359,7 @@ pub fn prepare(
     let visible = conform.schema();
     let schema = if number.is_some() { with_seq(&visible) } else { visible };
     let out = Arc::clone(&schema);
-    let _ = view;
-    let s = async_stream(out, async move |emit: Emit| {
+    async_stream(out, async move |emit: Emit| {
         while let Some(batch) = input.next().await {
             let batch = conform.batch(&batch?)?;
             *counted.lock() = (conform.counts, conform.newest);
@@ -378,8 +376,7 @@ pub fn prepare(
         }
         progress.finish();
         Ok(())
-    });
-    s
+    })
 }
 
 /// Adds `_seq` in the order of the stream.

@@ -66,7 +66,7 @@ impl Expander<'_> {
         if !starred || !s.from.iter().any(has_asof) {
             return Ok(());
         }
-        let Ok(all) = self.from_columns(s) else {
+        let Ok(all) = self.visible_columns(s) else {
             // the statement itself will fail with a better place
             return Ok(());
         };
@@ -102,7 +102,7 @@ impl Expander<'_> {
     }
 
     /// The visible columns of a FROM, in order.
-    fn from_columns(&self, s: &Select) -> Result<Vec<(Option<TableReference>, String)>> {
+    fn visible_columns(&self, s: &Select) -> Result<Vec<(Option<TableReference>, String)>> {
         let mut q = crate::sql::parse::query("SELECT *")?;
         if let SetExpr::Select(inner) = q.body.as_mut() {
             inner.from = s.from.clone();

@@ -31,7 +31,8 @@ impl NameRef {
         let whole = parts.join(".");
         let last = parts.pop().unwrap_or_default();
         let schema = parts.pop();
-        if !parts.is_empty() && !(parts.len() == 1 && parts[0] == crate::sql::cursor::CATALOG) {
+        let catalog = matches!(&parts[..], [] | [_]) && parts.first().is_none_or(|p| p == CATALOG);
+        if !catalog {
             return Err(Error::invalid(format!("{whole:?} has too many parts")).with_hint("write schema.name").or_span(span));
         }
         let (name, version) = match last.split_once('@') {

@@ -141,7 +141,7 @@ pub fn parse(mut c: Cursor<'_>, or_replace: bool) -> Result<Statement> {
         ))
         .or_span(name.span));
     }
-    Ok(Statement::CreateFeatureView(CreateFeatureView {
+    Ok(Statement::CreateFeatureView(Box::new(CreateFeatureView {
         name,
         or_replace,
         if_not_exists,
@@ -156,7 +156,7 @@ pub fn parse(mut c: Cursor<'_>, or_replace: bool) -> Result<Statement> {
         online,
         about,
         query,
-    }))
+    })))
 }
 
 fn listed(c: &mut Cursor<'_>) -> Result<Listed> {
@@ -207,8 +207,8 @@ impl CreateFeatureView {
             entities.push(entity.name.clone());
         }
         let derived = match &self.query {
-            Some((query, place)) => self.from_query(p, &name, &keys, query, *place).await?,
-            None => self.from_list(&name, &keys)?,
+            Some((query, place)) => self.derive_from_query(p, &name, &keys, query, *place).await?,
+            None => self.derive_from_list(&name, &keys)?,
         };
         if derived.snapshot && self.lookback.is_some_and(|l| l > 0) {
             return Err(Error::invalid(format!(
@@ -264,7 +264,7 @@ impl CreateFeatureView {
         Planned::command("CREATE FEATURE VIEW", Command::Change { what, tables, build }, vec![])
     }
 
-    fn from_list(&self, name: &Name, keys: &[Column]) -> Result<Derived> {
+    fn derive_from_list(&self, name: &Name, keys: &[Column]) -> Result<Derived> {
         let mut features = vec![];
         for l in &self.columns {
             let Some(t) = &l.data_type else {
@@ -313,7 +313,7 @@ impl CreateFeatureView {
         Ok(())
     }
 
-    async fn from_query(&self, p: &dyn Planning, name: &Name, keys: &[Column], query: &str, place: Span) -> Result<Derived> {
+    async fn derive_from_query(&self, p: &dyn Planning, name: &Name, keys: &[Column], query: &str, place: Span) -> Result<Derived> {
         let moved = |e: Error| match e.span() {
             Some(s) => {
                 let s = crate::sql::text::shift(s, place.line, place.column);

@@ -99,7 +99,6 @@ fn refused(c: &Cursor<'_>, word: &str) -> Error {
 }
 
 fn item(c: &mut Cursor<'_>) -> Result<Item> {
-    let starts = c.clone();
     if let (Some(Token::Word(_)), Some(Token::Period), Some(Token::Mul)) =
         (c.peek(0).map(|t| &t.token), c.peek(1).map(|t| &t.token), c.peek(2).map(|t| &t.token))
     {
@@ -114,7 +113,6 @@ fn item(c: &mut Cursor<'_>) -> Result<Item> {
     let (text, span) = c.until(&[",", "FROM"], "an expression")?;
     // the alias is what stands last: `expr AS name` or `expr name`
     let mut inner = Cursor::new(&text)?;
-    let _ = starts;
     let mut tokens = vec![];
     while let Some(t) = inner.peek(0).cloned() {
         tokens.push(t);
@@ -148,9 +146,9 @@ fn from_item(c: &mut Cursor<'_>) -> Result<From> {
     let clause = |c: &Cursor<'_>| c.is("FOR") && c.peek(1).is_some_and(|t| t.token == Token::LParen);
     let ends = ["WHERE", "GROUP", "HAVING", "ORDER", "LIMIT", "JOIN", "LEFT", "INNER", "CROSS", "UNION", "ASOF"];
     let mut alias = view.name.clone();
-    if c.eat("AS") {
-        alias = c.identifier("an alias")?.0;
-    } else if !clause(c) && !ends.iter().any(|w| c.is(w)) && matches!(c.peek(0).map(|t| &t.token), Some(Token::Word(_))) {
+    let bare_word =
+        |c: &Cursor<'_>| !clause(c) && !ends.iter().any(|w| c.is(w)) && matches!(c.peek(0).map(|t| &t.token), Some(Token::Word(_)));
+    if c.eat("AS") || bare_word(c) {
         alias = c.identifier("an alias")?.0;
     }
     let mut roles = vec![];

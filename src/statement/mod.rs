@@ -84,7 +84,7 @@ pub enum Statement {
     Sql(sql::Sql),
     Explain { analyze: bool, verbose: bool, inner: Box<Statement> },
     CreateEntity(create_entity::CreateEntity),
-    CreateFeatureView(create_feature_view::CreateFeatureView),
+    CreateFeatureView(Box<create_feature_view::CreateFeatureView>),
     CreateService(create_service::CreateService),
     CreateTrainingSet(training_set::CreateTrainingSet),
     RebuildTrainingSet(NameRef),

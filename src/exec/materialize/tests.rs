@@ -178,7 +178,8 @@ async fn lookups_equal_point_in_time_joins() {
             let mut online = w.run(&format!("SELECT k, x, y FROM ONLINE_LOOKUP('v', 0, 1, 2, 3, 4, at => TIMESTAMP '{at}')")).await;
             let labels = format!("(SELECT column1 AS k, TIMESTAMP '{at}' AS at FROM (VALUES (0), (1), (2), (3), (4)))");
             let mut offline = w.run(&format!("SELECT l.k, v.x, v.y FROM {labels} l ASOF JOIN v AT l.at")).await;
-            (online.sort(), offline.sort());
+            online.sort();
+            offline.sort();
             assert_eq!(online, offline, "history {history}, step {step}, at {at}");
         }
     }
