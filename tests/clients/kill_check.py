@@ -43,7 +43,7 @@ def main():
     with tempfile.TemporaryDirectory() as tmp:
         w = os.path.join(tmp, "w")
         sql(remige, w, "CREATE ENTITY e KEY (k BIGINT)")
-        sql(remige, w, f"CREATE TABLE src AS SELECT value % {KEYS} AS k, TIMESTAMP '2026-01-01 00:00:00' + value * INTERVAL '1 second' AS ts,"
+        sql(remige, w, f"CREATE TABLE src AS SELECT value % {KEYS} AS k, to_timestamp_seconds(1767225600 + value) AS ts,"
                        f" value AS v, 'text ' || CAST(value AS VARCHAR) AS s FROM generate_series(0, {ROWS - 1})")
         sql(remige, w, "CREATE FEATURE VIEW f ENTITY e EVENT TIMESTAMP ts ONLINE AS SELECT k, ts, v, s FROM src")
         start = time.monotonic()
