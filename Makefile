@@ -10,14 +10,14 @@ RUNS ?= 3
 .PHONY: help build demo test setup lint bench-asof clean-demo
 
 help:
-	@echo "make demo        build and run examples/flights.sql (first build: about 7 minutes on 2 cores)"
+	@echo "make demo        build and run examples/flights.sql (first build: 10 minutes on 2 cores, then 40 seconds)"
 	@echo "make test        set up what the tests need, run all of them"
 	@echo "make lint        format check, clippy with warnings denied"
 	@echo "make bench-asof  point-in-time joins beside DuckDB and Polars (release build; PRESET=S|M|MZ|L|XL)"
 	@echo "make clean-demo  remove what the demo made"
 
 build:
-	@test -x $(REMIGE) || echo "Building Remige. The first build compiles about 420 crates: 7 minutes on 2 cores."
+	@test -x $(REMIGE) || echo "Building Remige. The first build compiles about 420 crates: 10 minutes on 2 cores."
 	cargo build --locked
 
 demo: build

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The Python checks: the demo against DuckDB, the tables in other readers, the documentation, and real
-# clients against a running server.
+# The Python checks: the demo against DuckDB, the tables in other readers, the documentation, the command
+# line, and real clients against a running server.
 #     scripts/clients.sh REMIGE
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -54,6 +54,7 @@ check scripts/demo.sh "$remige" "$tmp/demo"
 check "$python" tests/clients/demo_check.py "$remige" "$tmp/demo"
 check "$python" tests/clients/readers_check.py "$remige" "$tmp/demo"
 check "$python" tests/docs_check.py "$remige"
+check "$python" tests/cli/walk.py "$remige"
 
 start_server "$tmp/demo"
 check "$python" examples/client.py "$address"
