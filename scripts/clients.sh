@@ -55,6 +55,7 @@ check "$python" tests/clients/demo_check.py "$remige" "$tmp/demo"
 check "$python" tests/clients/readers_check.py "$remige" "$tmp/demo"
 check "$python" tests/docs_check.py "$remige"
 check "$python" tests/cli/walk.py "$remige"
+check "$python" tests/clients/kill_check.py "$remige" 3
 
 start_server "$tmp/demo"
 check "$python" examples/client.py "$address"

@@ -44,6 +44,8 @@ async fn serve(config: Config) -> Result<()> {
             .with_hint("is another server running there? --listen sets another address")
     })?;
     let address = listener.local_addr()?;
+    // before the ready line: a script that waits for it must not go on against a server that refuses to start
+    remige::server::check_listener(&config.server, &listener)?;
     let engine = Engine::open_with(config, Clock::system(), Progress::default()).await?;
     // From here on the kernel queues connections until the server takes them.
     let mut out = std::io::stdout();

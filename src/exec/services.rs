@@ -60,6 +60,10 @@ impl Services {
             .build_arc()?;
         let session: Arc<dyn datafusion::catalog::Session> = Arc::new(base_state(&config, Arc::clone(&runtime)));
         let services = Services { config, clock, progress, store, registry, runs, runtime, online: OnceCell::new(), session };
+        if services.config.online != "embedded" {
+            // a wrong address is better refused now than at the first lookup; no server is waited for
+            services.online().await?;
+        }
         let settled = services
             .runs
             .settle(|run| {

@@ -6,7 +6,7 @@ use std::fmt::Debug;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::arrow::datatypes::{Schema, SchemaRef};
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::{Result as DfResult, Statistics};
 use datafusion::datasource::TableType;
@@ -46,8 +46,11 @@ pub struct FeatureTable {
 
 #[async_trait]
 impl TableProvider for FeatureTable {
+    /// All columns nullable: INSERT counts rows without key or event timestamp as rejected, it does not fail.
     fn schema(&self) -> SchemaRef {
-        self.visible.schema()
+        let schema = self.visible.schema();
+        let fields: Vec<_> = schema.fields().iter().map(|f| f.as_ref().clone().with_nullable(true)).collect();
+        Arc::new(Schema::new(fields))
     }
 
     fn table_type(&self) -> TableType {

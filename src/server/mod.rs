@@ -42,7 +42,7 @@ mod tls;
 mod type_info;
 
 pub use direct::{DIRECT_QUERY, DirectQuery};
-pub use tls::choose_crypto;
+pub use tls::{check_listener, choose_crypto};
 
 use std::future::Future;
 use std::sync::Arc;

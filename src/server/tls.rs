@@ -13,6 +13,11 @@ pub fn choose_crypto() {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
 }
 
+/// Whether a server with these settings may listen at the address: plaintext on loopback only.
+pub fn check_listener(settings: &ServerSettings, listener: &TcpListener) -> Result<()> {
+    config(settings, listener).map(|_| ())
+}
+
 pub(super) fn config(settings: &ServerSettings, listener: &TcpListener) -> Result<Option<ServerTlsConfig>> {
     let (cert, key) = match (&settings.tls_cert, &settings.tls_key) {
         (Some(cert), Some(key)) => (cert, key),

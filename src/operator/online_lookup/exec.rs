@@ -61,12 +61,13 @@ impl OnlineLookupExec {
     fn new(input: Arc<dyn ExecutionPlan>, items: Vec<LookupItem>, at: Option<Micros>, schema: SchemaRef, store: Option<String>) -> Self {
         // The input's columns come first, so its orderings hold as they are.
         let orderings = input.equivalence_properties().oeq_class().iter().cloned().collect::<Vec<_>>();
-        let properties = PlanProperties::new(
-            EquivalenceProperties::new_with_orderings(schema, orderings),
-            input.output_partitioning().clone(),
-            input.pipeline_behavior(),
-            input.boundedness(),
-        );
+        let mut equivalences = EquivalenceProperties::new_with_orderings(schema, orderings);
+        // An ordering may rest on constants; without them it would not be seen.
+        if let Err(e) = equivalences.add_constants(input.equivalence_properties().constants()) {
+            tracing::debug!(error = %e, "constants of a lookup's input are not used");
+        }
+        let properties =
+            PlanProperties::new(equivalences, input.output_partitioning().clone(), input.pipeline_behavior(), input.boundedness());
         OnlineLookupExec {
             input,
             items: items.into(),
