@@ -106,7 +106,7 @@ impl Settings {
             "schema" => options.catalog.default_schema.clone(),
             "batch_size" => options.execution.batch_size.to_string(),
             "threads" => options.execution.target_partitions.to_string(),
-            other => set.0.get(other).cloned().unwrap_or_else(|| if other == "timezone" { "UTC".into() } else { "0".into() }),
+            other => set.0.get(other).cloned().unwrap_or_default(),
         };
         Settings(VARIABLES.iter().map(|(name, _)| (*name, value(name))).collect())
     }

@@ -9,10 +9,8 @@ use datafusion::sql::sqlparser::tokenizer::Token;
 /// Settings of a session that a user may change, and what they mean.
 pub const VARIABLES: &[(&str, &str)] = &[
     ("schema", "the schema that bare names mean"),
-    ("timezone", "zone in which timestamps are shown; instants stay UTC"),
     ("batch_size", "rows per batch inside the engine"),
     ("threads", "partitions that a query works on at once"),
-    ("statement_timeout", "milliseconds after which a statement is given up; 0: never"),
 ];
 
 pub fn parse(mut c: Cursor<'_>) -> Result<Statement> {
@@ -29,10 +27,10 @@ pub fn parse(mut c: Cursor<'_>) -> Result<Statement> {
         return Ok(Statement::Reset(name));
     }
     c.want("SET")?;
-    if c.eat("TIME ZONE") {
-        let _ = c.eat_token(&Token::Eq);
-        let value = c.until(&[], "a time zone")?.0;
-        return Ok(Statement::Set { variable: "timezone".into(), value: unquote(&value) });
+    if c.is("TIME ZONE") {
+        return Err(Error::not_built("SET TIME ZONE")
+            .with_span(c.here())
+            .with_hint("instants are stored and shown in UTC; write t AT TIME ZONE 'Europe/Berlin' in the query"));
     }
     let (name, span) = variable(&mut c)?;
     known(&name, span)?;

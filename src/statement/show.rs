@@ -90,8 +90,8 @@ pub fn parse(mut c: Cursor<'_>) -> Result<Statement> {
         c.end(&["LIKE '…'"])?;
         return Ok(Statement::Show(Show::List { what, like }));
     }
-    if c.is("ALL") || super::settings::VARIABLES.iter().any(|(n, _)| c.is(n)) || c.is("TIME ZONE") {
-        let variable = if c.eat("TIME ZONE") { "timezone".to_string() } else { c.identifier("a setting's name")?.0 };
+    if c.is("ALL") || super::settings::VARIABLES.iter().any(|(n, _)| c.is(n)) {
+        let variable = c.identifier("a setting's name")?.0;
         c.end(&[])?;
         return Ok(Statement::Show(Show::Variable(variable)));
     }
