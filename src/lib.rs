@@ -10,7 +10,6 @@ pub mod clock;
 pub mod config;
 pub mod error;
 pub mod exec;
-pub mod function;
 pub mod model;
 pub mod operator;
 pub mod plan;

@@ -1,6 +1,5 @@
 //! Carries out commands.
 
-use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
 
@@ -265,9 +264,4 @@ pub fn count(n: u64) -> Result<RecordBatch> {
 
 fn runs_batch(runs: Vec<Run>) -> Result<RecordBatch> {
     Runs::to_batch(&runs)
-}
-
-/// Kept so that downcasts of plan nodes read the same everywhere.
-pub fn is_command(plan: &dyn Any) -> bool {
-    plan.is::<CommandNode>()
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::catalog::Session;
-use datafusion::common::{DFSchema, DataFusionError, Result as DfResult};
+use datafusion::common::{DFSchema, Result as DfResult};
 use datafusion::execution::context::QueryPlanner;
 use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
 use datafusion::logical_expr::{Expr, LogicalPlan};
@@ -254,9 +254,4 @@ impl Planning for StatementPlanner {
     fn clock_tolerance(&self) -> Micros {
         self.resolver.services.config.clock_tolerance
     }
-}
-
-/// Turns a failed physical step into ours.
-pub fn failed(e: DataFusionError) -> Error {
-    Error::from(e)
 }

@@ -3,8 +3,8 @@
 
 use std::sync::Arc;
 
-use datafusion::arrow::array::{AsArray, RecordBatch};
-use datafusion::arrow::datatypes::{DataType, TimeUnit, TimestampMicrosecondType};
+use datafusion::arrow::array::RecordBatch;
+use datafusion::arrow::datatypes::{DataType, TimeUnit};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, lit};
 use datafusion::physical_plan::execute_stream;
@@ -411,10 +411,4 @@ where
     });
     let s = futures::stream::unfold((rx, task), |(mut rx, task)| async move { rx.recv().await.map(|b| (b, (rx, task))) });
     stream_of(schema, s)
-}
-
-/// Greatest event timestamp of a batch.
-pub fn newest(batch: &RecordBatch, column: usize) -> Option<Micros> {
-    let a = batch.column(column).as_primitive_opt::<TimestampMicrosecondType>()?;
-    datafusion::arrow::compute::max(a)
 }

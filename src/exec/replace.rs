@@ -11,7 +11,7 @@ use datafusion::arrow::row::{RowConverter, SortField};
 use datafusion::catalog::TableProvider;
 use datafusion::execution::TaskContext;
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
-use datafusion::logical_expr::{Expr, col, ident, lit};
+use datafusion::logical_expr::{Expr, ident, lit};
 use datafusion::physical_plan::execute_stream;
 use datafusion::scalar::ScalarValue;
 use futures::StreamExt;
@@ -21,7 +21,6 @@ use super::write::{order, sorted, spec};
 use crate::clock::Micros;
 use crate::error::{Error, Result};
 use crate::model::FeatureView;
-use crate::plan::feature_table::SEQ;
 use crate::store::offline::{DataFile, NewFile, Ordering, ScanOptions, Snapshot};
 
 /// More rows than this in the range are replaced as a whole.
@@ -226,9 +225,4 @@ pub async fn rewrite(
         }
     }
     writer.finish().await
-}
-
-/// Column that every feature table ends with.
-pub fn seq_column() -> Expr {
-    col(SEQ)
 }

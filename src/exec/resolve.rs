@@ -20,7 +20,7 @@ use super::table::ManagedTable;
 use super::{external, system};
 use crate::catalog::{CatalogSnapshot, Relation, SYSTEM_SCHEMA};
 use crate::clock::Micros;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 use crate::model::{FeatureView, Name, PinnedFile, PinnedTable, Table};
 use crate::plan::feature_table::FeatureTable;
 use crate::plan::names::Names;
@@ -390,9 +390,4 @@ impl SchemaProvider for SchemaTables {
     fn table_exist(&self, name: &str) -> bool {
         self.table_names().iter().any(|t| t == name)
     }
-}
-
-/// True for an error that says "this name is nothing".
-pub fn is_missing(e: &Error) -> bool {
-    e.kind() == Kind::NotFound && e.message().contains("not found")
 }

@@ -12,11 +12,11 @@ use datafusion::logical_expr::planner::{PlannedRelation, RelationPlanner, Relati
 use datafusion::logical_expr::utils::split_conjunction_owned;
 use datafusion::logical_expr::{BinaryExpr, Expr, Extension, LogicalPlan, LogicalPlanBuilder, Operator, TableScan};
 use datafusion::sql::sqlparser::ast::{
-    Expr as SqlExpr, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, Join, JoinOperator, Query, SetExpr, Spanned, TableAlias,
-    TableFactor, TableWithJoins, Value, VisitMut, VisitorMut,
+    Expr as SqlExpr, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, Join, JoinOperator, Query, SetExpr, Spanned, TableFactor,
+    TableWithJoins, Value, VisitMut, VisitorMut,
 };
 
-use super::asof_keys::{by_name, check_instant, default_instant, interval_micros, label_columns};
+use super::asof_keys::{by_name, check_instant, default_instant, interval_micros};
 use super::feature_table::{FeatureTable, SEQ, as_feature_table};
 use super::names::{Names, reference};
 use super::pit_join::{MatchOp, PitItem, PitJoinNode};
@@ -644,14 +644,4 @@ fn service_instant(
                 .with_hint(format!("say which one: AT {}", shown[0])))
         }
     }
-}
-
-/// The alias that a table factor gives itself, if any.
-pub fn alias_name(alias: Option<&TableAlias>, cx: &dyn RelationPlannerContext) -> Option<String> {
-    alias.map(|a| cx.normalize_ident(a.name.clone()))
-}
-
-/// True where a plan's columns can be used as keys (kept here so that callers need not know the node).
-pub fn has_column(left: &LogicalPlan, name: &str) -> bool {
-    label_columns(left).iter().any(|(_, n, _)| n == name)
 }

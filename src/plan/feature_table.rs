@@ -18,8 +18,7 @@ use crate::error::Error;
 use crate::model::FeatureView;
 use crate::store::offline::Snapshot;
 
-/// Name of the hidden column "written later" (storage.md, "Order of rows").
-pub const SEQ: &str = "_seq";
+pub use crate::store::offline::SEQ;
 
 /// Stores rows that INSERT or bulk ingest brings.
 #[async_trait]

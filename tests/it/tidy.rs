@@ -12,7 +12,7 @@ const STAGES: &[&[&str]] = &[
     &["sql"],
     &["store"],
     &["catalog"],
-    &["plan", "function"],
+    &["plan"],
     &["operator"],
     &["statement"],
     &["exec"],
