@@ -50,6 +50,8 @@ pub fn run(runner: &mut Runner, runtime: &Runtime) -> std::result::Result<(), Ex
         let _ = editor.load_history(file);
     }
     loop {
+        // Before the line is read: from the moment it is entered, Ctrl-C is meant for its statement.
+        runner.borrow().interrupt.reset();
         let line = match editor.readline("remige> ") {
             Ok(line) => line,
             Err(ReadlineError::Interrupted) => continue,
@@ -62,7 +64,6 @@ pub fn run(runner: &mut Runner, runtime: &Runtime) -> std::result::Result<(), Ex
         // A statement with a secret can be kept out of the history by a space in front.
         let _ = editor.add_history_entry(line.trim_end());
         let mut runner = runner.borrow_mut();
-        runner.interrupt.reset();
         match line.trim().strip_prefix('\\') {
             Some(command) => {
                 if let Next::Leave = meta(&mut runner, runtime, command) {

@@ -15,6 +15,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import termios
 import time
 
 BINARY = os.path.abspath(sys.argv[1])
@@ -93,26 +94,48 @@ def check_interrupted_script(cwd):
 
 
 class Shell:
-    """The shell on a terminal."""
+    """The shell on a terminal. What was matched once is not looked at again."""
 
     def __init__(self, cwd, *args):
+        self.unread = ""
         self.pid, self.fd = pty.fork()
         if self.pid == 0:
             os.chdir(cwd)
             os.execve(BINARY, [BINARY, "sql", *args], environment(cwd))
-        self.until("remige> ")
+        self.prompt()
+
+    def read(self, seconds):
+        """Takes what the shell has written; False if nothing came within `seconds`."""
+        ready, _, _ = select.select([self.fd], [], [], max(0, seconds))
+        if ready:
+            self.unread += re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", os.read(self.fd, 65536).decode(errors="replace"))
+        return bool(ready)
 
     def until(self, mark):
-        seen, end = "", time.monotonic() + LIMIT
-        while not re.search(mark, seen):
-            ready, _, _ = select.select([self.fd], [], [], max(0, end - time.monotonic()))
-            expect(ready, "the shell did not show", mark, seen)
-            seen += re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", os.read(self.fd, 65536).decode(errors="replace"))
-        return seen
+        end = time.monotonic() + LIMIT
+        while not (found := re.search(mark, self.unread)):
+            expect(self.read(end - time.monotonic()), "the shell did not show", mark, self.unread)
+        self.unread = self.unread[found.end():]
 
-    def send(self, text, mark):
+    def terminal_is(self, raw):
+        """Waits until the line editor has taken the terminal (raw), or has given it back."""
+        end = time.monotonic() + LIMIT
+        while bool(termios.tcgetattr(self.fd)[3] & termios.ICANON) == raw:
+            expect(time.monotonic() < end, "the terminal did not become", "raw" if raw else "cooked", self.unread)
+            self.read(0.01)
+
+    def prompt(self):
+        self.until("remige> ")
+        self.terminal_is(raw=True)
+
+    def type(self, text, mark):
         os.write(self.fd, text.encode())
-        return self.until(mark)
+        self.until(mark)
+
+    def run(self, text, mark):
+        """Enters `text` and waits for `mark`, then for the next prompt."""
+        self.type(text + "\r", mark)
+        self.prompt()
 
     def leave(self):
         os.write(self.fd, b"\\q\r")
@@ -122,19 +145,21 @@ class Shell:
 
 def walk_shell(cwd, *args):
     shell = Shell(cwd, *args)
-    shell.send("CREATE TABLE zebra AS VALUES (1);\r", "CREATE TABLE\r\n")
-    shell.send("SELECT *\r", r"SELECT \*\r?\n")
-    shell.send("FROM zeb\t", "zebra")
-    shell.send(";\r", r"\(1 row\)")
-    shell.send("\\d\r", "zebra[^\n]*TABLE")
-    shell.send("\\timing\r", "Timing is on")
-    shell.send("SELECT * FROM range(5000);\r", r"only the first 1000 rows(.|\n)*Time: ")
+    shell.run("CREATE TABLE zebra AS VALUES (1);", "CREATE TABLE\r\n")
+    shell.type("SELECT *\r", r"SELECT \*\r?\n")
+    shell.type("FROM zeb\t", "zebra")
+    shell.run(";", r"\(1 row\)")
+    shell.run("\\d", "zebra[^\n]*TABLE")
+    shell.run("\\timing", "Timing is on")
+    shell.run("SELECT * FROM range(5000);", r"only the first 1000 rows(.|\n)*Time: ")
     os.write(shell.fd, b"SELECT count(*) FROM range(1000000000) a, range(1000000) b;\r")
-    shell.until("range\\(1000000\\) b;\r?\n")
-    shell.send("\x03", "cancelled")
-    shell.send("SELEC 1;\r", r"line:1:1")
-    shell.send("\\format json\r", "remige> ")
-    shell.send("SELECT 7 AS seven;\r", r'\{"seven":7\}')
+    shell.terminal_is(raw=False)
+    os.write(shell.fd, b"\x03")
+    shell.until("cancelled")
+    shell.prompt()
+    shell.run("SELEC 1;", r"line:1:1")
+    shell.run("\\format json", r"json\r?\n")
+    shell.run("SELECT 7 AS seven;", r'\{"seven":7\}')
     shell.leave()
 
 
