@@ -1,5 +1,6 @@
 //! Execution: the resolve step, the planners of our nodes, and the jobs behind commands.
 
+mod append;
 pub mod command;
 pub mod external;
 pub mod ingest;

@@ -107,7 +107,7 @@ async fn shows_what_exists() {
 }
 
 #[tokio::test]
-async fn an_unreachable_online_store_is_null_and_its_password_hidden() {
+async fn an_unreachable_online_store_is_said_and_its_password_hidden() {
     let dir = tempfile::tempdir().unwrap();
     let config =
         Config { warehouse: dir.path().display().to_string(), online: "redis://me:hush@127.0.0.1:1/0".into(), ..Default::default() };
@@ -116,6 +116,8 @@ async fn an_unreachable_online_store_is_null_and_its_password_hidden() {
     w.run("CREATE ENTITY u KEY (user_id BIGINT); CREATE FEATURE VIEW f (n BIGINT) ENTITY u EVENT TIMESTAMP ts ONLINE").await;
     assert_eq!(w.value("SELECT * FROM system.online", "offline_version").await, "0");
     assert_eq!(w.value("SELECT * FROM system.online", "keys").await, "");
+    let error = w.value("SELECT error FROM system.online", "error").await;
+    assert!(error.contains("cannot reach the online store") && error.contains("127.0.0.1:1") && !error.contains("hush"), "{error}");
     let shown = w.value("SELECT value FROM system.settings WHERE name = 'online'", "value").await;
     assert!(!shown.contains("hush") && shown.contains("127.0.0.1"), "{shown}");
 }
