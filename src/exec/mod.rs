@@ -3,6 +3,7 @@
 mod append;
 pub mod command;
 pub mod external;
+mod functions;
 pub mod ingest;
 pub mod materialize;
 pub mod planner;

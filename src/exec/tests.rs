@@ -216,3 +216,27 @@ async fn empty_feature_tables_can_be_sorted() {
     assert_eq!(w.sql("SELECT * FROM f ORDER BY n").await.unwrap().num_rows(), 0);
     assert_eq!(w.value("SELECT count(*) AS c FROM f", "c").await, "0");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn who_loses_the_race_to_create_leaves_nothing_behind() {
+    let w = open().await;
+    w.run("CREATE ENTITY u KEY (user_id BIGINT)").await;
+    for statement in [
+        "CREATE TABLE IF NOT EXISTS t AS SELECT value FROM generate_series(0, 1000)",
+        "CREATE TABLE IF NOT EXISTS e (a BIGINT)",
+        "CREATE FEATURE VIEW IF NOT EXISTS f (x BIGINT) ENTITY u EVENT TIMESTAMP ts",
+    ] {
+        let mut tasks = tokio::task::JoinSet::new();
+        for _ in 0..8 {
+            let session = w.session.engine().session();
+            tasks.spawn(async move { session.execute(statement).await.map(|_| ()) });
+        }
+        while let Some(done) = tasks.join_next().await {
+            done.unwrap().unwrap_or_else(|e| panic!("{statement}: {e}"));
+        }
+    }
+    for folder in ["tables/public/t", "tables/public/e", "features/public/f"] {
+        assert_eq!(w.tables_of(folder), 1, "{folder}");
+    }
+    assert_eq!(w.value("SELECT count(*) AS n FROM t", "n").await, "1001");
+}

@@ -215,13 +215,12 @@ async fn what_a_query_view_changes_is_applied(place: fn() -> Place) {
     let w = world(place(), "").await;
     w.run("CREATE TABLE src (k BIGINT, ts TIMESTAMP, x BIGINT)").await;
     w.run("CREATE FEATURE VIEW q ENTITY e EVENT TIMESTAMP ts ONLINE AS SELECT k, ts, x FROM src").await;
-    let rows = |values: &'static str| format!("INSERT INTO src SELECT column1, TIMESTAMP '2099-12-31', column2 FROM (VALUES {values})");
     let look = "SELECT x FROM ONLINE_LOOKUP('q', 1, 2, 3)";
-    w.run(&rows("(1, 10), (2, 20)")).await;
+    w.run("INSERT INTO src VALUES (1, '2099-12-31', 10), (2, '2099-12-31', 20)").await;
     w.run("REFRESH FEATURE VIEW q").await;
     w.run("MATERIALIZE FEATURE VIEW q").await;
     assert_eq!(w.run(look).await, ["10", "20", "NULL"]);
-    w.run("INSERT OVERWRITE src SELECT column1, TIMESTAMP '2099-12-31', column2 FROM (VALUES (1, 11), (3, 30))").await;
+    w.run("INSERT OVERWRITE src VALUES (1, '2099-12-31', 11), (3, '2099-12-31', 30)").await;
     w.run("REFRESH FEATURE VIEW q FULL").await;
     assert_eq!(w.run(look).await, ["10", "20", "NULL"], "not before MATERIALIZE");
     w.run("MATERIALIZE FEATURE VIEW q").await;
@@ -317,4 +316,36 @@ async fn rows_of_inserts_that_race_are_numbered_apart() {
         let labels = format!("(SELECT column1 AS k, TIMESTAMP '{}' AS at FROM (VALUES (1), (2)))", format_micros(T0));
         assert_eq!(online, w.run(&format!("SELECT l.k, {view}.x, {view}.y FROM {labels} l ASOF JOIN {view} AT l.at")).await, "{view}");
     }
+}
+
+#[cfg(feature = "redis")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_redis_that_is_down_or_hangs_is_an_error_in_time() {
+    let mut w = world(Place::redis(), "ONLINE").await;
+    w.insert(&[(1, T0 - 10, 10)]).await;
+    let named = w.place.url.clone();
+    let statements = ["SELECT x FROM ONLINE_LOOKUP('v', 1)", "MATERIALIZE FEATURE VIEW v", "MATERIALIZE FEATURE VIEW v FULL"];
+    for hangs in [true, false] {
+        match hangs {
+            true => w.place.pause(true),
+            false => w.place.stop(),
+        }
+        for sql in statements {
+            let e = tokio::time::timeout(std::time::Duration::from_secs(5), w.error(sql)).await.unwrap_or_else(|_| panic!("{sql} waits"));
+            assert!(e.kind() == Kind::Unavailable && e.message().contains(&named), "{sql}: {e}");
+        }
+        if hangs {
+            w.place.pause(false);
+        }
+    }
+    // a row that is stored and not served: said, and repaired without storing it again
+    let e = w.error("INSERT INTO v (k, ts, x) VALUES (1, TIMESTAMP '2099-12-31 23:59:59.999999', 11)").await;
+    assert!(e.kind() == Kind::Unavailable && e.message().contains("not yet online") && e.message().contains(&named), "{e}");
+    assert!(e.hint().is_some_and(|h| h.contains("do not insert the rows again")), "{e}");
+    assert!(w.run("SELECT error FROM system.online").await[0].contains(&named));
+    w.place.start();
+    w.run("MATERIALIZE FEATURE VIEW v").await;
+    assert_eq!(w.look("1").await, ["11|PRESENT"]);
+    assert_eq!(w.run("SELECT count(*) FROM v").await, ["2"]);
+    assert_eq!(w.run("SELECT error FROM system.online").await, ["NULL"]);
 }
