@@ -19,7 +19,7 @@ use crate::store::offline::{Commit, NewFile, Snapshot};
 const MAX_ATTEMPTS: u32 = 50;
 
 /// Commits new files, numbered after `base`, behind whatever others have committed meanwhile; rows whose
-/// numbers are taken get later ones. A watermark only moves forward. On an error the files are taken back.
+/// numbers are taken get later ones. A watermark only moves forward.
 pub fn append<'a>(
     services: &'a Services,
     view: &'a FeatureView,
@@ -29,8 +29,8 @@ pub fn append<'a>(
 ) -> BoxFuture<'a, Result<Snapshot>> {
     Box::pin(async move {
         let done = attempts(services, view, base, &mut commit, cx).await;
-        if done.is_err() {
-            services.store.discard(&view.location, &commit.adds).await;
+        if let Err(e) = &done {
+            services.store.take_back(&view.location, &commit.adds, e).await;
         }
         done
     })

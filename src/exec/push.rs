@@ -149,7 +149,7 @@ impl PushSink {
                         return Ok(gone);
                     }
                     Err(e) => {
-                        services.store.discard(&view.location, &adds).await;
+                        services.store.take_back(&view.location, &adds, &e).await;
                         if e.kind() != Kind::Conflict {
                             return Err(e);
                         }

@@ -247,7 +247,7 @@ fn try_once<'a>(
         match services.store.commit(&base, commit).await {
             Ok(s) => run.delta_version = Some(s.version()),
             Err(e) => {
-                services.store.discard(&view.location, &adds).await;
+                services.store.take_back(&view.location, &adds, &e).await;
                 return Err(e);
             }
         }

@@ -18,7 +18,7 @@ use crate::config::OnlineSettings;
 use crate::error::{Error, Result};
 
 #[cfg(test)]
-pub(crate) mod conformance;
+mod conformance;
 mod embedded;
 mod embedded_files;
 #[cfg(feature = "redis")]
@@ -29,6 +29,8 @@ mod redis_keys;
 mod redis_read;
 mod rule;
 
+#[cfg(test)]
+pub(crate) use conformance::Place;
 pub use embedded::EmbeddedStore;
 #[cfg(feature = "redis")]
 pub use redis::RedisStore;
