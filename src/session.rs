@@ -30,12 +30,16 @@ use crate::exec::planner::{StatementPlanner, state};
 use crate::exec::resolve::{Resolver, Scope};
 use crate::exec::{Services, ingest, system};
 use crate::model::Name;
+use crate::operator::pit_join::{PitJoinOptions, PitStrategy};
 pub use crate::plan::StatementKind;
 use crate::plan::command::{Command, CommandNode};
 use crate::progress::Progress;
 use crate::statement::{self, Planned};
 
 pub use crate::exec::ingest::IngestMode;
+
+/// The setting that says how point-in-time joins go about it.
+const STRATEGY: &str = "pit_join_strategy";
 
 /// One open warehouse in this process.
 #[derive(Debug)]
@@ -328,6 +332,10 @@ impl Session {
                 self.services().registry.cached().schema(value)?;
                 *self.own.schema.write() = value.clone();
             }
+            Command::Set { variable, value } if variable == STRATEGY => {
+                let strategy: PitStrategy = value.parse().map_err(|e| Error::invalid(format!("{variable} {e}, not {value:?}")))?;
+                self.own.variables.write().insert(variable.clone(), strategy.to_string());
+            }
             Command::Set { variable, value } => {
                 if !value.parse::<usize>().is_ok_and(|n| n > 0) {
                     return Err(Error::invalid(format!("{variable} wants a whole number greater than 0, not {value:?}")));
@@ -346,6 +354,8 @@ impl Session {
     fn apply_variables(&self, state: &mut datafusion::execution::session_state::SessionState) {
         let variables = self.own.variables.read();
         state.config_mut().set_extension(Arc::new(system::Variables(variables.clone())));
+        let strategy = variables.get(STRATEGY).and_then(|v| v.parse().ok()).unwrap_or_default();
+        PitJoinOptions { strategy, ..PitJoinOptions::default() }.put_into(state.config_mut());
         let options = state.config_mut().options_mut();
         let number = |n: &str| variables.get(n).and_then(|v| v.parse::<usize>().ok());
         if let Some(n) = number("batch_size").and_then(|n| ConfigNonZeroUsize::try_new(n).ok()) {

@@ -23,6 +23,7 @@ use crate::config::{SETTINGS, without_credentials};
 use crate::error::{Error, Result};
 use crate::model::types::timestamp_type;
 use crate::model::{About, Column, FeatureView, Name, Pin, Service, Tags};
+use crate::operator::pit_join::PitStrategy;
 use crate::statement::VARIABLES;
 
 pub const TABLES: &[&str] = &[
@@ -106,6 +107,7 @@ impl Settings {
             "schema" => options.catalog.default_schema.clone(),
             "batch_size" => options.execution.batch_size.to_string(),
             "threads" => options.execution.target_partitions.to_string(),
+            "pit_join_strategy" => set.0.get(name).cloned().unwrap_or_else(|| PitStrategy::default().to_string()),
             other => set.0.get(other).cloned().unwrap_or_default(),
         };
         Settings(VARIABLES.iter().map(|(name, _)| (*name, value(name))).collect())

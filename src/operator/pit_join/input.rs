@@ -38,6 +38,7 @@ impl LabelInput {
             }
         })
         .try_flatten()
+        .fuse()
         .boxed();
         LabelInput { batches, returned: VecDeque::new(), fetch, ended: false }
     }

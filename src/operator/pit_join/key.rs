@@ -2,7 +2,7 @@
 
 use std::hash::BuildHasher;
 
-use datafusion::arrow::array::{Array, ArrayRef, AsArray, Int64Array};
+use datafusion::arrow::array::{Array, ArrayRef, AsArray, BinaryArray, Int64Array};
 use datafusion::arrow::buffer::NullBuffer;
 use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::{DataType, Int64Type};
@@ -26,10 +26,15 @@ pub struct KeyIndex {
 enum Kind {
     /// No key columns: all rows are one group.
     Everything,
-    /// One integer column.
+    /// One column whose values are 64-bit integers.
     Integer(HashTable<(i64, u32)>),
-    /// Any columns; the table holds group numbers, `seen` their encoded keys.
+    /// One column of text or bytes; the table holds group numbers, `seen` the keys one after the other.
+    Bytes { seen: Vec<u8>, ends: Vec<usize>, table: HashTable<u32> },
+    /// One column of any other type.
     Encoded { converter: RowConverter, seen: Rows, table: HashTable<u32> },
+    /// Several columns, each with an index of its own. Table `i` maps the group of the columns up to `i`, with the
+    /// group in column `i + 1`, to the group of the columns up to `i + 1`.
+    Several { columns: Vec<KeyIndex>, tables: Vec<HashTable<(u64, u32)>> },
 }
 
 impl KeyIndex {
@@ -37,12 +42,17 @@ impl KeyIndex {
     pub fn new(types: &[DataType]) -> Result<Self> {
         let kind = match types {
             [] => Kind::Everything,
-            [t] if t.is_signed_integer() => Kind::Integer(HashTable::new()),
-            _ => {
-                let converter = RowConverter::new(types.iter().cloned().map(SortField::new).collect())?;
+            [t] if is_integer(t) => Kind::Integer(HashTable::new()),
+            [t] if is_bytes(t) => Kind::Bytes { seen: vec![], ends: vec![], table: HashTable::new() },
+            [t] => {
+                let converter = RowConverter::new(vec![SortField::new(t.clone())])?;
                 let seen = converter.empty_rows(0, 0);
                 Kind::Encoded { converter, seen, table: HashTable::new() }
             }
+            types => Kind::Several {
+                columns: types.iter().map(|t| KeyIndex::new(std::slice::from_ref(t))).collect::<Result<_>>()?,
+                tables: types.iter().skip(1).map(|_| HashTable::new()).collect(),
+            },
         };
         Ok(KeyIndex { types: types.to_vec(), kind, groups: 0, hasher: DefaultHashBuilder::default() })
     }
@@ -53,10 +63,24 @@ impl KeyIndex {
 
     /// Least and greatest value of every key column, as arrays of one; `None` where that is not known.
     pub fn bounds(&self) -> Result<Vec<Option<(ArrayRef, ArrayRef)>>> {
-        let Kind::Integer(table) = &self.kind else { return Ok(vec![]) };
-        let range = table.iter().fold(None, |b: Option<(i64, i64)>, (k, _)| Some(b.map_or((*k, *k), |b| (b.0.min(*k), b.1.max(*k)))));
-        let one = |v: i64| Ok::<_, DataFusionError>(cast(&Int64Array::from(vec![v]), &self.types[0])?);
-        Ok(vec![range.map(|(lo, hi)| Ok::<_, DataFusionError>((one(lo)?, one(hi)?))).transpose()?])
+        let as_key = |a: &dyn Array| Ok::<_, DataFusionError>(cast(a, &self.types[0])?);
+        match &self.kind {
+            Kind::Integer(table) => {
+                let (Some(least), Some(greatest)) = (table.iter().map(|k| k.0).min(), table.iter().map(|k| k.0).max()) else {
+                    return Ok(vec![None]);
+                };
+                let one = |v: i64| as_key(&Int64Array::from(vec![v]));
+                Ok(vec![Some((one(least)?, one(greatest)?))])
+            }
+            Kind::Bytes { seen, ends, .. } => {
+                let keys = || (0..ends.len()).map(|g| key_bytes(seen, ends, g as u32));
+                let (Some(least), Some(greatest)) = (keys().min(), keys().max()) else { return Ok(vec![None]) };
+                let one = |v: &[u8]| as_key(&BinaryArray::from(vec![v]));
+                Ok(vec![Some((one(least)?, one(greatest)?))])
+            }
+            Kind::Several { columns, .. } => columns.iter().map(|c| Ok(c.bounds()?.into_iter().next().flatten())).collect(),
+            Kind::Everything | Kind::Encoded { .. } => Ok(vec![None; self.types.len()]),
+        }
     }
 
     /// Bytes held.
@@ -64,7 +88,11 @@ impl KeyIndex {
         match &self.kind {
             Kind::Everything => 0,
             Kind::Integer(t) => t.allocation_size(),
+            Kind::Bytes { seen, ends, table } => seen.capacity() + ends.capacity() * size_of::<usize>() + table.allocation_size(),
             Kind::Encoded { converter, seen, table } => converter.size() + seen.size() + table.allocation_size(),
+            Kind::Several { columns, tables } => {
+                columns.iter().map(KeyIndex::size).sum::<usize>() + tables.iter().map(HashTable::allocation_size).sum::<usize>()
+            }
         }
     }
 
@@ -73,10 +101,11 @@ impl KeyIndex {
         let nulls = nulls(columns);
         let valid = |row: usize| nulls.as_ref().is_none_or(|n| n.is_valid(row));
         let hasher = &self.hasher;
+        let groups = &mut self.groups;
         let mut out = vec![NO_GROUP; rows];
         match &mut self.kind {
             Kind::Everything => {
-                self.groups = 1;
+                *groups = 1;
                 out.fill(0);
             }
             Kind::Integer(table) => {
@@ -85,9 +114,25 @@ impl KeyIndex {
                 for row in (0..rows).filter(|r| valid(*r)) {
                     let key = keys[row];
                     let entry = table.entry(hasher.hash_one(key), |e| e.0 == key, |e| hasher.hash_one(e.0));
-                    out[row] = entry.or_insert_with(|| next(&mut self.groups, key)).get().1;
+                    out[row] = entry.or_insert_with(|| (key, next(groups))).get().1;
                 }
             }
+            Kind::Bytes { seen, ends, table } => each_bytes(&columns[0], &mut |row, key| {
+                if !valid(row) {
+                    return;
+                }
+                let hash = hasher.hash_one(key);
+                out[row] = match table.find(hash, |g| key_bytes(seen, ends, *g) == key) {
+                    Some(g) => *g,
+                    None => {
+                        let group = next(groups);
+                        seen.extend_from_slice(key);
+                        ends.push(seen.len());
+                        table.insert_unique(hash, group, |g| hasher.hash_one(key_bytes(seen, ends, *g)));
+                        group
+                    }
+                };
+            })?,
             Kind::Encoded { converter, seen, table } => {
                 let keys = converter.convert_columns(columns)?;
                 for row in (0..rows).filter(|r| valid(*r)) {
@@ -96,12 +141,35 @@ impl KeyIndex {
                     out[row] = match table.find(hash, |g| seen.row(*g as usize) == key) {
                         Some(g) => *g,
                         None => {
-                            let (_, group) = next(&mut self.groups, 0);
+                            let group = next(groups);
                             seen.push(key);
                             table.insert_unique(hash, group, |g| hasher.hash_one(seen.row(*g as usize).data()));
                             group
                         }
                     };
+                }
+            }
+            Kind::Several { columns: indexes, tables } => {
+                let mut parts = indexes.iter_mut().zip(columns).map(|(i, c)| i.insert(std::slice::from_ref(c), rows));
+                if let Some(first) = parts.next() {
+                    out = first?;
+                }
+                let last = tables.len();
+                for (number, (part, table)) in parts.zip(tables).enumerate() {
+                    let part = part?;
+                    let mut local = table.len() as u32;
+                    // Only the last table's groups are the index's.
+                    let count = if number + 1 == last { &mut *groups } else { &mut local };
+                    for row in 0..rows {
+                        // A key with a NULL part is no key at all: it takes no number.
+                        if !valid(row) {
+                            out[row] = NO_GROUP;
+                            continue;
+                        }
+                        let pair = pair(out[row], part[row]);
+                        let entry = table.entry(hasher.hash_one(pair), |e| e.0 == pair, |e| hasher.hash_one(e.0));
+                        out[row] = entry.or_insert_with(|| (pair, next(count))).get().1;
+                    }
                 }
             }
         }
@@ -112,6 +180,7 @@ impl KeyIndex {
     pub fn find(&self, columns: &[ArrayRef], rows: usize) -> Result<Vec<u32>> {
         let nulls = nulls(columns);
         let valid = |row: usize| nulls.as_ref().is_none_or(|n| n.is_valid(row));
+        let hasher = &self.hasher;
         let mut out = vec![NO_GROUP; rows];
         match &self.kind {
             Kind::Everything if self.groups == 0 => {}
@@ -121,15 +190,37 @@ impl KeyIndex {
                 let keys = keys.as_primitive::<Int64Type>().values();
                 for row in (0..rows).filter(|r| valid(*r)) {
                     let key = keys[row];
-                    out[row] = table.find(self.hasher.hash_one(key), |e| e.0 == key).map_or(NO_GROUP, |e| e.1);
+                    out[row] = table.find(hasher.hash_one(key), |e| e.0 == key).map_or(NO_GROUP, |e| e.1);
                 }
             }
+            Kind::Bytes { seen, ends, table } => each_bytes(&columns[0], &mut |row, key| {
+                if valid(row) {
+                    let found = table.find(hasher.hash_one(key), |g| key_bytes(seen, ends, *g) == key);
+                    out[row] = found.copied().unwrap_or(NO_GROUP);
+                }
+            })?,
             Kind::Encoded { converter, seen, table } => {
                 let keys = converter.convert_columns(columns)?;
                 for row in (0..rows).filter(|r| valid(*r)) {
                     let key = keys.row(row);
-                    let found = table.find(self.hasher.hash_one(key.data()), |g| seen.row(*g as usize) == key);
+                    let found = table.find(hasher.hash_one(key.data()), |g| seen.row(*g as usize) == key);
                     out[row] = found.copied().unwrap_or(NO_GROUP);
+                }
+            }
+            Kind::Several { columns: indexes, tables } => {
+                let mut parts = indexes.iter().zip(columns).map(|(i, c)| i.find(std::slice::from_ref(c), rows));
+                if let Some(first) = parts.next() {
+                    out = first?;
+                }
+                for (part, table) in parts.zip(tables) {
+                    for (group, part) in out.iter_mut().zip(part?) {
+                        if *group != NO_GROUP && part != NO_GROUP {
+                            let pair = pair(*group, part);
+                            *group = table.find(hasher.hash_one(pair), |e| e.0 == pair).map_or(NO_GROUP, |e| e.1);
+                        } else {
+                            *group = NO_GROUP;
+                        }
+                    }
                 }
             }
         }
@@ -137,11 +228,54 @@ impl KeyIndex {
     }
 }
 
+fn pair(a: u32, b: u32) -> u64 {
+    u64::from(a) << 32 | u64::from(b)
+}
+
+/// Types whose cast to BIGINT keeps every value apart.
+fn is_integer(t: &DataType) -> bool {
+    let small = matches!(t, DataType::UInt8 | DataType::UInt16 | DataType::UInt32);
+    small || t.is_signed_integer() || matches!(t, DataType::Date32 | DataType::Date64 | DataType::Timestamp(..))
+}
+
+fn is_bytes(t: &DataType) -> bool {
+    use DataType::*;
+    matches!(t, Utf8 | LargeUtf8 | Utf8View | Binary | LargeBinary | BinaryView | FixedSizeBinary(_))
+}
+
+/// The bytes of group `g`'s key.
+fn key_bytes<'a>(seen: &'a [u8], ends: &[usize], g: u32) -> &'a [u8] {
+    let g = g as usize;
+    let start = if g == 0 { 0 } else { ends[g - 1] };
+    &seen[start..ends[g]]
+}
+
+/// Calls `f` with every row and its bytes; those of a NULL mean nothing.
+fn each_bytes(column: &ArrayRef, f: &mut dyn FnMut(usize, &[u8])) -> Result<()> {
+    macro_rules! all {
+        ($array:expr, $bytes:expr) => {{
+            let array = $array;
+            (0..array.len()).for_each(|row| f(row, $bytes(array.value(row))))
+        }};
+    }
+    match column.data_type() {
+        DataType::Utf8 => all!(column.as_string::<i32>(), str::as_bytes),
+        DataType::LargeUtf8 => all!(column.as_string::<i64>(), str::as_bytes),
+        DataType::Utf8View => all!(column.as_string_view(), str::as_bytes),
+        DataType::Binary => all!(column.as_binary::<i32>(), |b| b),
+        DataType::LargeBinary => all!(column.as_binary::<i64>(), |b| b),
+        DataType::BinaryView => all!(column.as_binary_view(), |b| b),
+        DataType::FixedSizeBinary(_) => all!(column.as_fixed_size_binary(), |b| b),
+        other => return Err(DataFusionError::Internal(format!("a key of type {other} is not bytes"))),
+    }
+    Ok(())
+}
+
 /// Labels are counted before they are indexed, so that group numbers cannot overflow.
-fn next<K>(groups: &mut u32, key: K) -> (K, u32) {
+fn next(groups: &mut u32) -> u32 {
     let group = *groups;
     *groups += 1;
-    (key, group)
+    group
 }
 
 fn integers(column: &ArrayRef) -> Result<ArrayRef> {

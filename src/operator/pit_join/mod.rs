@@ -35,6 +35,8 @@ pub use order::KeepInputOrder;
 pub use planner::PitJoinPlanner;
 
 #[cfg(test)]
+mod file_tests;
+#[cfg(test)]
 mod oracle;
 #[cfg(test)]
 mod properties;

@@ -51,11 +51,18 @@ pub enum Probing {
 /// Created timestamp (NULL: `i64::MIN`) and sequence number; zero where the view has none.
 type Tie = (i64, i64);
 
+/// The best row of a slot so far, and its event timestamp: together, because they are read together.
+#[derive(Debug, Clone, Copy)]
+struct Best {
+    ts: i64,
+    row: u32,
+}
+
+const NOTHING: Best = Best { ts: 0, row: NO_ROW };
+
 #[derive(Debug, Default)]
 struct Shard {
-    /// Per slot: the best row and its event timestamp.
-    row: Vec<u32>,
-    ts: Vec<i64>,
+    best: Vec<Best>,
     /// Empty where there is neither a created timestamp nor a sequence number.
     tie: Vec<Tie>,
 }
@@ -106,7 +113,7 @@ impl Shards {
         let slots = index.slots();
         let shard = |first: usize| {
             let n = SHARD_SLOTS.min(slots - first);
-            Mutex::new(Shard { row: vec![NO_ROW; n], ts: vec![0; n], tie: vec![(0, 0); if has_ties { n } else { 0 }] })
+            Mutex::new(Shard { best: vec![NOTHING; n], tie: vec![(0, 0); if has_ties { n } else { 0 }] })
         };
         let shards = (0..slots).step_by(SHARD_SLOTS).map(shard).collect();
         let ttl = lines.ttl.map(|t| t.clamp(0, i64::MAX.into()) as i64);
@@ -115,16 +122,17 @@ impl Shards {
 
     /// Bytes that the slots of so many labels take.
     pub fn size_for(slots: usize, has_ties: bool) -> usize {
-        slots * (size_of::<u32>() + size_of::<i64>() + if has_ties { size_of::<Tie>() } else { 0 })
+        slots * (size_of::<Best>() + if has_ties { size_of::<Tie>() } else { 0 })
     }
 
     pub fn collector(&self) -> Collector {
-        let limit = (self.index.slots() / 2).clamp(MIN_COLLECTED, MAX_COLLECTED);
+        let limit = self.index.slots().clamp(MIN_COLLECTED, MAX_COLLECTED);
         let piles = self.shards.iter().map(|_| Pile::default()).collect();
         Collector { piles, collected: 0, limit, without_runs: 0, merged_rows: 0 }
     }
 
     /// First slot of `lo..hi` whose label can see a row of this time, or `hi`.
+    #[inline]
     fn first_slot(&self, lo: usize, hi: usize, event: i64) -> usize {
         let at = &self.index.at[lo..hi];
         lo + if self.strict { at.partition_point(|a| *a <= event) } else { at.partition_point(|a| *a < event) }
@@ -215,7 +223,7 @@ impl Shards {
 
     fn place(&self, number: usize, shard: &mut Shard, pile: &mut Pile) {
         let start = number << SHARD_BITS;
-        let end = start + shard.row.len();
+        let end = start + shard.best.len();
         for (i, (group, row, event)) in pile.rows.drain(..).enumerate() {
             let (lo, hi) = self.index.range(group);
             let hi = hi.min(end);
@@ -231,19 +239,19 @@ impl Shards {
     pub fn finish(self) -> Vec<u32> {
         let mut found = vec![NO_ROW; self.index.labels];
         let mut starts = self.index.offsets.iter().skip_while(|o| **o == 0).copied().peekable();
-        let mut carry = (NO_ROW, 0i64);
+        let mut carry = NOTHING;
         let mut slot = 0usize;
         for shard in self.shards.into_iter().map(Mutex::into_inner) {
-            for (row, ts) in shard.row.into_iter().zip(shard.ts) {
+            for best in shard.best {
                 while starts.peek().is_some_and(|s| *s as usize == slot) {
                     starts.next();
-                    carry = (NO_ROW, 0);
+                    carry = NOTHING;
                 }
-                if row != NO_ROW {
-                    carry = (row, ts);
+                if best.row != NO_ROW {
+                    carry = best;
                 }
-                if carry.0 != NO_ROW && is_live_on(carry.1, self.index.at[slot], self.ttl) {
-                    found[self.index.rows[slot] as usize] = carry.0;
+                if carry.row != NO_ROW && is_live_on(carry.ts, self.index.at[slot], self.ttl) {
+                    found[self.index.rows[slot] as usize] = carry.row;
                 }
                 slot += 1;
             }
@@ -253,16 +261,17 @@ impl Shards {
 }
 
 impl Shard {
+    #[inline]
     fn offer(&mut self, slot: usize, event: i64, row: u32, tie: Option<Tie>) {
-        if self.row[slot] != NO_ROW {
+        let best = &mut self.best[slot];
+        if best.row != NO_ROW {
             let ties = || tie.unwrap_or_default().cmp(&self.tie.get(slot).copied().unwrap_or_default());
-            let order = event.cmp(&self.ts[slot]).then_with(ties).then_with(|| row.cmp(&self.row[slot]));
+            let order = event.cmp(&best.ts).then_with(ties).then_with(|| row.cmp(&best.row));
             if order != Ordering::Greater {
                 return;
             }
         }
-        self.row[slot] = row;
-        self.ts[slot] = event;
+        *best = Best { ts: event, row };
         if let (Some(tie), Some(best)) = (tie, self.tie.get_mut(slot)) {
             *best = tie;
         }

@@ -23,6 +23,9 @@ use super::output::Output;
 use super::views::{Question, View, evaluate};
 use super::winners::Place;
 
+/// Labels that must fit at once: smaller chunks would read the views too often to come to an end.
+const MIN_CHUNK_ROWS: usize = 4096;
+
 /// Starts the join. Nothing is read before the stream is polled, and dropping it stops everything.
 pub fn start(exec: &PitJoinExec, context: Arc<TaskContext>, metrics: &ExecutionPlanMetricsSet) -> SendableRecordBatchStream {
     let metrics = Metrics::new(metrics);
@@ -160,7 +163,7 @@ impl Run {
                     self.metrics.label_rows.add(rows);
                     return Ok(output);
                 }
-                Err(e) if rows > 1 && matches!(e.find_root(), DataFusionError::ResourcesExhausted(_)) => {
+                Err(e) if rows > MIN_CHUNK_ROWS && matches!(e.find_root(), DataFusionError::ResourcesExhausted(_)) => {
                     tracing::debug!(rows, error = %e, "too little memory for this many labels at once");
                     let rest = split_off(&mut chunk, rows.div_ceil(2));
                     self.chunk_limit = rows.div_ceil(2);
