@@ -3,8 +3,11 @@
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 REMIGE := $(TARGET)/debug/remige
 BENCH_DATA ?= benches/asof/data
-PRESET ?= S
-ENGINES ?= duckdb,polars
+PRESETS ?= S M MZ MS MSTR MCOMP MT MH L L10 XL F50
+ENGINES ?= duckdb,polars-inmem,scan,remige,remige-views
+BENCH_RESULTS := $(BENCH_DATA)/results-$(shell date -u +%Y%m%dT%H%M).jsonl
+BENCH_PAGE ?= docs/benchmarks/asof.md
+BENCH_FLAGS ?=
 RUNS ?= 3
 
 .PHONY: help build demo test setup lint bench-asof clean-demo
@@ -13,7 +16,7 @@ help:
 	@echo "make demo        build and run examples/flights.sql (first build: 10 minutes on 2 cores, then 40 seconds)"
 	@echo "make test        set up what the tests need, run all of them"
 	@echo "make lint        format check, clippy with warnings denied"
-	@echo "make bench-asof  point-in-time joins beside DuckDB and Polars (release build; PRESET=S|M|MZ|L|XL)"
+	@echo "make bench-asof  point-in-time joins beside DuckDB and Polars (release build; PRESETS=\"S M\", all: 20 GB of disk, an hour or more)"
 	@echo "make clean-demo  remove what the demo made"
 
 build:
@@ -37,11 +40,9 @@ lint:
 
 bench-asof: setup
 	cargo build --locked --release
-	test -f $(BENCH_DATA)/$(PRESET)/meta.json || .venv/bin/python benches/asof/gen.py --preset $(PRESET) --out $(BENCH_DATA)/$(PRESET)
-	.venv/bin/python benches/asof/bench.py run --data $(BENCH_DATA)/$(PRESET) --engines $(ENGINES) --runs $(RUNS) \
-	  --exec 'remige=env REMIGE=$(TARGET)/release/remige benches/asof/remige_exec.sh {data} {out} {threads}' \
-	  --results $(BENCH_DATA)/results.jsonl
-	.venv/bin/python benches/asof/bench.py report --results $(BENCH_DATA)/results.jsonl
+	.venv/bin/python benches/asof/bench.py run --presets "$(PRESETS)" --data-dir $(BENCH_DATA) --engines $(ENGINES) --runs $(RUNS) \
+	  --remige $(TARGET)/release/remige --results $(BENCH_RESULTS) $(BENCH_FLAGS)
+	.venv/bin/python benches/asof/bench.py report --results $(BENCH_RESULTS) --out $(BENCH_PAGE)
 
 clean-demo:
 	rm -rf warehouse-demo examples/out

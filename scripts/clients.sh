@@ -53,6 +53,7 @@ check() {
 check scripts/demo.sh "$remige" "$tmp/demo"
 check "$python" tests/clients/demo_check.py "$remige" "$tmp/demo"
 check "$python" tests/clients/asof_duckdb.py "$remige"
+check "$python" tests/clients/redis_check.py "$remige" "$tmp/demo"
 check "$python" tests/clients/readers_check.py "$remige" "$tmp/demo"
 check "$python" tests/docs_check.py "$remige"
 check "$python" tests/cli/walk.py "$remige"
