@@ -67,7 +67,8 @@ def pandas_asof(d, out, threads):
 
 def scan(d, out, threads):
     """Decodes every column that the join must read into Arrow arrays, with pyarrow on all threads, and drops them:
-    nothing is joined and nothing is written. Below this no engine can go that decodes all pages."""
+    nothing is joined and nothing is written. A yardstick, not a floor: who skips pages without a match, or decodes
+    faster than pyarrow, may be below it."""
     import pyarrow as pa
     import pyarrow.dataset as ds
     start = time.perf_counter()

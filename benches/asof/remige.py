@@ -70,7 +70,8 @@ def run_sql(binary, warehouse, sql, fmt="csv"):
 
 
 class Remige:
-    """The binary on one data set; the stored views are kept until data, definitions or the program's version change."""
+    """The binary on one data set; the stored views are kept until data, definitions or the program's version
+    change; `bench.py run --fresh` makes them again (after a change of how views are stored)."""
 
     def __init__(self, binary, d):
         self.binary, self.d = os.path.abspath(binary), d
@@ -92,6 +93,7 @@ class Remige:
     def prepare(self, fresh=False):
         """Makes the views unless they are there; gives {rows, seconds, bytes} of the REFRESH statements."""
         version = subprocess.run([self.binary, "--version"], capture_output=True, text=True, check=True).stdout.strip()
+        version += " " + os.path.basename(os.path.dirname(self.binary))  # release or debug: REFRESH is timed
         what = json.dumps([version, self.d.meta, declare_views(self.d)], sort_keys=True)
         key = hashlib.sha256(what.encode()).hexdigest()
         if not fresh and os.path.exists(self.stamp):

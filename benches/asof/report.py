@@ -83,7 +83,8 @@ def targets(cells):
                 row[mode] = [why] * 4
                 continue
             right = answer(cell, duck.check) == "same"
-            row[mode] = [verdict(cell.wall_s / duck.wall_s, wall) + ("" if right else " **wrong answer**"),
+            noisy = " (noisy)" if cell.noisy or duck.noisy else ""
+            row[mode] = [verdict(cell.wall_s / duck.wall_s, wall) + noisy + ("" if right else " **wrong answer**"),
                          verdict(cell.rss_mb / duck.rss_mb, memory), f"{cell.cpu_s / duck.cpu_s:.2f}",
                          f"{cell.wall_s / scan.engine_s:.1f}" if scan and not scan.failed else "–"]
         columns = [row[m][i] for i in range(4) for m in ("raw", "views")]
@@ -146,7 +147,7 @@ def page(paths, max_others):
         "`remige` reads the raw Parquet files as external tables, `remige-views` the same rows stored as feature views; the other",
         "engines read the raw files. Each writes one Parquet file (snappy). Wall includes the start of the process: of Remige with",
         "declaring its tables (raw), of the Python engines with their imports (\"engine s\" is without). `scan` decodes the columns that the join must",
-        "read with pyarrow and drops them (its seconds without Python's start are the bare scan). Data: 100,000 keys, 90 days, TTL 30 days, 10 numeric and 2 string features unless said otherwise:", "",
+        "read with pyarrow and drops them (its engine s are the bare scan, a yardstick and no floor). Data: 100,000 keys, 90 days, TTL 30 days, 10 numeric and 2 string features unless said otherwise:", "",
         *[f"- {n}: {PRESETS[n]}" for n in cells if n in PRESETS], "",
         "## Ours ÷ DuckDB", "", "Medians of runs that take turns in one session; the target in brackets.", "", *targets(cells), "",
         *keys_and_limits(cells), "", "## Measurements", "",
