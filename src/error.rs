@@ -252,6 +252,10 @@ fn from_datafusion(e: DataFusionError) -> Error {
 
 fn convert(e: DataFusionError) -> Error {
     use datafusion::common::SchemaError;
+    if let Some(path) = missing_file(&e) {
+        return Error::not_found(format!("the file {path:?} is gone"))
+            .with_hint("VACUUM removes files of old versions; a newer version can be read");
+    }
     match e {
         DataFusionError::External(inner) => match inner.downcast::<Error>() {
             Ok(ours) => *ours,
@@ -294,6 +298,19 @@ fn convert(e: DataFusionError) -> Error {
             Error::new(kind, strip_prefix(&other.strip_backtrace()))
         }
     }
+}
+
+/// The file that a scan wanted to read and that is not there.
+fn missing_file(e: &DataFusionError) -> Option<&str> {
+    let mut next: Option<&(dyn std::error::Error + 'static)> = Some(e);
+    while let Some(e) = next {
+        let found = e.downcast_ref::<object_store::Error>().or_else(|| e.downcast_ref::<Box<object_store::Error>>().map(|b| &**b));
+        if let Some(object_store::Error::NotFound { path, .. }) = found {
+            return Some(path);
+        }
+        next = e.source();
+    }
+    None
 }
 
 fn classify(e: &DataFusionError) -> Kind {

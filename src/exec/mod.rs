@@ -3,9 +3,12 @@
 pub mod command;
 pub mod external;
 pub mod ingest;
+pub mod maintenance;
 pub mod materialize;
+pub mod optimize;
 pub mod planner;
 pub mod push;
+pub mod read;
 pub mod refresh;
 pub mod replace;
 pub mod resolve;
@@ -14,6 +17,7 @@ pub mod services;
 pub mod system;
 pub mod table;
 pub mod training;
+pub mod vacuum;
 pub mod write;
 
 #[cfg(test)]

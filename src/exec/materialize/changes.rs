@@ -13,9 +13,10 @@ use datafusion::scalar::ScalarValue;
 use futures::StreamExt;
 use futures::future::BoxFuture;
 
-use super::newest::{Layout, scan};
+use super::newest::Layout;
 use crate::error::Result;
 use crate::exec::Services;
+use crate::exec::read::scan;
 use crate::model::FeatureView;
 use crate::model::codec::EncodedKey;
 use crate::store::offline::{Changes, DataFile, Snapshot};

@@ -88,7 +88,7 @@ impl OfflineStore {
         })
     }
 
-    async fn read_commits(&self, location: &str, versions: RangeInclusive<u64>) -> Result<Vec<Option<Vec<Action>>>> {
+    pub(super) async fn read_commits(&self, location: &str, versions: RangeInclusive<u64>) -> Result<Vec<Option<Vec<Action>>>> {
         futures::future::try_join_all(versions.map(|v| self.read_commit(location, v))).await
     }
 
@@ -122,7 +122,7 @@ impl Changes {
 }
 
 /// Both ends inclusive, cut into pieces that are read at once.
-fn ranges(from: u64, to: u64) -> impl Iterator<Item = RangeInclusive<u64>> {
+pub(super) fn ranges(from: u64, to: u64) -> impl Iterator<Item = RangeInclusive<u64>> {
     let step = READ_AHEAD as u64;
     (from..=to).step_by(READ_AHEAD).map(move |a| a..=to.min(a + step - 1))
 }

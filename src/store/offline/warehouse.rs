@@ -46,6 +46,9 @@ pub struct OfflineStore {
     /// The store below the warehouse.
     files: Arc<dyn ObjectStore>,
     newest: Mutex<HashMap<String, Snapshot>>,
+    /// What a test lets happen between a writer's work and its next commit to a feature table.
+    #[cfg(test)]
+    pub(crate) meanwhile: Mutex<Option<futures::future::BoxFuture<'static, ()>>>,
 }
 
 impl std::fmt::Debug for OfflineStore {
@@ -73,6 +76,8 @@ impl OfflineStore {
                 prefix: place.prefix,
                 files,
                 newest: Mutex::new(HashMap::new()),
+                #[cfg(test)]
+                meanwhile: Mutex::new(None),
             }))
         })
     }
