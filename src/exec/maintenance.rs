@@ -1,6 +1,9 @@
 //! The maintenance lease of a feature table: OPTIMIZE and VACUUM of one view run one at a time, whichever
 //! process they run in. It only saves work: their commits are safe without it.
 
+#[cfg(test)]
+mod tests;
+
 use std::time::Duration;
 
 use futures::future::BoxFuture;
