@@ -4,6 +4,7 @@
 use std::fmt;
 
 use datafusion::common::{DataFusionError, Span as DfSpan};
+use datafusion::parquet::errors::ParquetError;
 
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -306,6 +307,15 @@ fn missing_file(e: &DataFusionError) -> Option<&str> {
     while let Some(e) = next {
         let found = e.downcast_ref::<object_store::Error>().or_else(|| e.downcast_ref::<Box<object_store::Error>>().map(|b| &**b));
         if let Some(object_store::Error::NotFound { path, .. }) = found {
+            return Some(path);
+        }
+        // DataFusion keeps only the text of an error at the file's footer
+        if let Some(ParquetError::General(text)) = e.downcast_ref::<ParquetError>()
+            && let Some((path, why)) =
+                text.strip_prefix("Failed to fetch metadata for file ").and_then(|t| t.split_once(": Object Store error: "))
+            && why.starts_with("Object at location ")
+            && why.contains(" not found")
+        {
             return Some(path);
         }
         next = e.source();
