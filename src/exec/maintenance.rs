@@ -9,13 +9,13 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 
 use super::Services;
-use crate::catalog::runs::this_process;
+use crate::catalog::runs::{is_gone, this_process};
 use crate::clock::{Micros, SECOND};
 use crate::error::{Error, Result};
 use crate::model::FeatureView;
 use crate::store::offline::Lease;
 
-/// How often the lease is renewed; a process that died is waited for three times as long.
+/// How often the lease is renewed; a machine that went down is waited for three times as long.
 const RENEW: Micros = 10 * SECOND;
 
 /// Gives the lease back when it is dropped: work may be cancelled at any time.
@@ -47,10 +47,11 @@ pub fn under_lease<'a, T: Send + 'a>(
 ) -> BoxFuture<'a, Result<T>> {
     Box::pin(async move {
         let name = format!("maintenance/{}", view.table_id);
-        let Some(lease) = services.store.acquire_lease(&name, &this_process(), RENEW).await? else {
+        let Some(lease) = services.store.acquire_or_inherit_lease(&name, &this_process(), RENEW, |h| is_gone(h) == Some(true)).await?
+        else {
             let holder = services.store.lease_holder(&name).await?.unwrap_or_else(|| "another process".into());
             return Err(Error::conflict(format!("feature view {} is being maintained already, by {holder}", view.name))
-                .with_hint("OPTIMIZE and VACUUM of one view run one at a time; a process that was killed is waited for half a minute"));
+                .with_hint("OPTIMIZE and VACUUM of one view run one at a time; a machine that went down is waited for half a minute"));
         };
         let mut held = Held(Some(lease));
         let pause = Duration::from_micros(RENEW.unsigned_abs());

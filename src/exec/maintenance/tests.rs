@@ -250,20 +250,23 @@ async fn many_small_files_become_one_sorted_file_and_the_next_run_finds_nothing(
 #[tokio::test]
 async fn a_small_memory_limit_sorts_instead_of_merging() {
     let w = World::with(|c| {
-        c.memory_limit = 16 << 20;
+        c.memory_limit = 24 << 20;
         c.target_file_rows = 4_000;
-        c.row_group_rows = 4_000;
+        c.row_group_rows = 1_000;
     })
     .await;
     w.script("CREATE ENTITY e KEY (k BIGINT); CREATE FEATURE VIEW p (x VARCHAR) ENTITY e EVENT TIMESTAMP ts").await;
     for i in 0..4 {
-        // texts that do not compress: the files are larger than a quarter of the limit
+        // texts that do not compress
+        let text: Vec<String> = (0..20).map(|n| format!("encode(sha512('{n}-{i}-' || v), 'hex')")).collect();
+        let text = text.join(" || ");
         w.sql(&format!(
-            "INSERT INTO p SELECT (v * 7919 + {i}) % 1000, TIMESTAMP '2025-12-01', array_to_string(array_repeat(sha256(CAST(v * 10 + {i} AS VARCHAR)), 12), '') \
-            || encode(sha512(CAST(v * 10 + {i} AS VARCHAR)), 'hex') FROM generate_series(1, 1500) AS t (v)"
+            "INSERT INTO p SELECT (v * 7919 + {i}) % 1000, TIMESTAMP '2025-12-01', {text} AS x FROM generate_series(1, 1500) AS t (v)"
         ))
         .await;
     }
+    let table = w.a.services().store.snapshot(&w.view("p").await.location, None).await.unwrap();
+    assert!(table.files().iter().map(|f| f.size).sum::<u64>() > 6 << 20, "more than a quarter of the limit");
     let before = w.rows("p").await;
     w.sql("OPTIMIZE FEATURE VIEW p").await;
     assert_eq!(w.files("p").await, [4_000, 2_000]);
@@ -281,7 +284,12 @@ async fn a_lease_lets_one_process_work_at_a_time() {
     let (x, y) = w.interleaved("OPTIMIZE FEATURE VIEW q", "VACUUM FEATURE VIEW q", 0).await;
     assert_eq!((x.is_ok(), y.map_err(|e| e.kind())), (true, Err(Kind::Conflict)));
     assert_eq!(w.sql("SELECT count(*) FROM system.runs WHERE status <> 'succeeded'").await, ["0"], "what was refused is no run");
-    // given back, so that nobody waits
+    // of a process that was killed: nobody waits for it
+    let (store, dead) = (&w.b.services().store, crate::catalog::runs::this_process() + "0");
+    let name = format!("maintenance/{}", w.view("p").await.table_id);
+    assert!(store.acquire_lease(&name, &dead, HOUR).await.unwrap().is_some());
+    w.sql("VACUUM FEATURE VIEW p").await;
+    // given back
     assert!(run(&w.b.session(), "OPTIMIZE FEATURE VIEW p").await.is_ok());
 }
 
