@@ -76,8 +76,9 @@ impl World {
         }
     }
 
-    /// `first` by one process; `second` by another before `first` commits to a feature table.
-    async fn interleaved(&self, first: &str, second: &str, wait: Micros) -> (Result<Vec<String>>, Result<Vec<String>>) {
+    /// `first` by one process; `second` by another before `first` commits to a feature table, or afterwards where it
+    /// has nothing to commit. Answers both, and whether `second` came first.
+    async fn interleaved(&self, first: &str, second: &str, wait: Micros) -> (Result<Vec<String>>, Result<Vec<String>>, bool) {
         let (other, text, clock) = (self.b.session(), second.to_string(), self.clock.clone());
         let outcome = Arc::new(parking_lot::Mutex::new(None));
         let seen = Arc::clone(&outcome);
@@ -89,11 +90,12 @@ impl World {
         *self.a.services().store.meanwhile.lock() = Some(step);
         let first_done = run(&self.a.session(), first).await;
         let rest = self.a.services().store.meanwhile.lock().take();
-        if let Some(not_reached) = rest {
-            not_reached.await;
+        let reached = rest.is_none();
+        if let Some(step) = rest {
+            step.await;
         }
         let second_done = outcome.lock().take().unwrap();
-        (first_done, second_done)
+        (first_done, second_done, reached)
     }
 
     async fn view(&self, name: &str) -> FeatureView {
@@ -200,7 +202,7 @@ async fn one_after_another(view: &str, statements: &[&str]) {
             let before: BTreeMap<String, String> =
                 w.rows(view).await.iter().map(|r| r.rsplit_once('|').unwrap()).map(|(r, seq)| (r.into(), seq.into())).collect();
             // as after a lease that ended while its holder slept
-            let (x, y) = w.interleaved(first, second, HOUR).await;
+            let (x, y, _) = w.interleaved(first, second, HOUR).await;
             x.unwrap_or_else(|e| panic!("{first}, meanwhile {second}: {e}"));
             y.unwrap_or_else(|e| panic!("{second} during {first}: {e}"));
             let rows = w.rows(view).await;
@@ -276,12 +278,12 @@ async fn a_small_memory_limit_sorts_instead_of_merging() {
 #[tokio::test]
 async fn a_lease_lets_one_process_work_at_a_time() {
     let w = filled().await;
-    let (x, y) = w.interleaved("OPTIMIZE FEATURE VIEW p", "OPTIMIZE FEATURE VIEW p", 0).await;
+    let (x, y, _) = w.interleaved("OPTIMIZE FEATURE VIEW p", "OPTIMIZE FEATURE VIEW p", 0).await;
     x.unwrap();
     let e = y.unwrap_err();
     assert_eq!(e.kind(), Kind::Conflict);
     assert!(e.message().contains("is being maintained already, by "), "{e}");
-    let (x, y) = w.interleaved("OPTIMIZE FEATURE VIEW q", "VACUUM FEATURE VIEW q", 0).await;
+    let (x, y, _) = w.interleaved("OPTIMIZE FEATURE VIEW q", "VACUUM FEATURE VIEW q", 0).await;
     assert_eq!((x.is_ok(), y.map_err(|e| e.kind())), (true, Err(Kind::Conflict)));
     assert_eq!(w.sql("SELECT count(*) FROM system.runs WHERE status <> 'succeeded'").await, ["0"], "what was refused is no run");
     // of a process that was killed: nobody waits for it
@@ -297,7 +299,7 @@ async fn a_lease_lets_one_process_work_at_a_time() {
 async fn of_two_optimizes_on_one_version_the_later_gives_up_its_files() {
     let w = filled().await;
     let before = w.rows("p").await;
-    let (x, y) = w.interleaved("OPTIMIZE FEATURE VIEW p", "OPTIMIZE FEATURE VIEW p", HOUR).await;
+    let (x, y, _) = w.interleaved("OPTIMIZE FEATURE VIEW p", "OPTIMIZE FEATURE VIEW p", HOUR).await;
     assert!(y.unwrap()[0].starts_with("public.p@v1|3|2|"));
     assert!(x.unwrap()[0].starts_with("public.p@v1|2|2|"), "it finds a table that is fit");
     assert_eq!(w.rows("p").await, before);
@@ -307,7 +309,7 @@ async fn of_two_optimizes_on_one_version_the_later_gives_up_its_files() {
 #[tokio::test]
 async fn an_optimize_goes_behind_inserts_without_starting_again() {
     let w = filled().await;
-    let (x, y) = w.interleaved("OPTIMIZE FEATURE VIEW p", ON_P[1], 0).await;
+    let (x, y, _) = w.interleaved("OPTIMIZE FEATURE VIEW p", ON_P[1], 0).await;
     y.unwrap();
     assert!(x.unwrap()[0].starts_with("public.p@v1|3|3|"), "two new files and the inserted one");
     assert_eq!(w.files("p").await.iter().sum::<u64>(), 11);
@@ -368,10 +370,19 @@ async fn what_is_online_is_not_loaded_again() {
     assert_eq!(look(&w, "1, 9").await, ["100|PRESENT", "101|PRESENT"]);
     // rows that came and were rewritten before anybody served them
     w.sql("ALTER FEATURE VIEW p SET OFFLINE").await;
+    w.script(
+        "INSERT INTO p VALUES (1, TIMESTAMP '2025-12-31 23:20:00', 150), (8, TIMESTAMP '2025-12-31 23:20:00', 8); OPTIMIZE FEATURE VIEW p",
+    )
+    .await;
+    w.sql("ALTER FEATURE VIEW p SET ONLINE").await;
+    assert_eq!(materialize(&w).await, "2|2", "they alone are read");
+    assert_eq!(look(&w, "1, 8, 0").await, ["150|PRESENT", "8|PRESENT", "6|PRESENT"]);
+    // and some of them removed again
+    w.sql("ALTER FEATURE VIEW p SET OFFLINE").await;
     w.script("INSERT INTO p VALUES (2, TIMESTAMP '2025-12-31 23:30:00', 200); DELETE FROM p WHERE k = 9; OPTIMIZE FEATURE VIEW p").await;
     w.sql("ALTER FEATURE VIEW p SET ONLINE").await;
     materialize(&w).await;
-    assert_eq!(look(&w, "1, 2, 9").await, ["100|PRESENT", "200|PRESENT", "NULL|NOT_FOUND"]);
+    assert_eq!(look(&w, "1, 2, 9").await, ["150|PRESENT", "200|PRESENT", "NULL|NOT_FOUND"]);
 }
 
 #[tokio::test]
@@ -379,7 +390,7 @@ async fn an_optimize_in_the_middle_of_a_materialize_loses_nothing() {
     let w = filled().await;
     w.sql("ALTER FEATURE VIEW p SET ONLINE").await;
     // the commit that is waited for is the INSERT's: its online writes then span both versions
-    let (x, y) = w.interleaved(ON_P[1], "OPTIMIZE FEATURE VIEW p", 0).await;
+    let (x, y, _) = w.interleaved(ON_P[1], "OPTIMIZE FEATURE VIEW p", 0).await;
     x.unwrap();
     y.unwrap();
     materialize(&w).await;
@@ -505,6 +516,13 @@ async fn vacuum_removes_what_dead_writers_left_and_nothing_of_living_ones() {
     assert_eq!(w.rows("p").await.len(), 9);
 }
 
+/// So many courses, each on a warehouse of its own; PROPTEST_CASES asks for more.
+fn cases(few: u32) -> ProptestConfig {
+    let asked = ProptestConfig::default();
+    let cases = if std::env::var_os("PROPTEST_CASES").is_some() { asked.cases } else { few };
+    ProptestConfig { cases, max_shrink_iters: 60, failure_persistence: None, ..asked }
+}
+
 #[derive(Debug, Clone)]
 enum Step {
     /// Keys of the rows.
@@ -525,7 +543,7 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 /// Key by value: what the table should hold.
-#[derive(Default)]
+#[derive(Default, Clone)]
 struct Model {
     rows: BTreeMap<i64, i64>,
     next: i64,
@@ -567,9 +585,15 @@ async fn any_course(course: &[(Step, Option<Step>)]) {
                 w.sql(&model.apply(first)).await;
             }
             Some(second) => {
-                // the second one commits first
-                let (y, x) = (model.apply(second), model.apply(first));
-                let (x_done, y_done) = w.interleaved(&x, &y, HOUR).await;
+                let mut second_first = model.clone();
+                let (y, x) = (second_first.apply(second), second_first.apply(first));
+                let (x_done, y_done, reached) = w.interleaved(&x, &y, HOUR).await;
+                if reached {
+                    model = second_first;
+                } else {
+                    // what commits nothing makes no new rows
+                    assert_eq!((model.apply(first), model.apply(second)), (x.clone(), y.clone()));
+                }
                 x_done.unwrap_or_else(|e| panic!("{x}: {e}"));
                 y_done.unwrap_or_else(|e| panic!("{y}: {e}"));
             }
@@ -595,9 +619,68 @@ async fn any_course(course: &[(Step, Option<Step>)]) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 24, max_shrink_iters: 60, ..Default::default() })]
+    #![proptest_config(cases(12))]
     #[test]
     fn no_row_is_lost_or_doubled(course in prop::collection::vec((step(), prop::option::of(step())), 1..7)) {
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap().block_on(any_course(&course));
+    }
+}
+
+#[derive(Debug, Clone)]
+enum Change {
+    /// (key, minute, value)
+    Add(Vec<(i64, i64, i64)>),
+    /// The source holds these rows only.
+    Replace(Vec<(i64, i64, i64)>),
+    Refresh(&'static str),
+    Optimize,
+    Materialize,
+}
+
+fn change() -> impl Strategy<Value = Change> {
+    let rows = || prop::collection::vec((0i64..4, 0i64..4, 0i64..4), 1..6);
+    prop_oneof![
+        4 => rows().prop_map(Change::Add),
+        1 => rows().prop_map(Change::Replace),
+        5 => prop::sample::select(vec!["", "FULL", "FROM '2025-12-31 23:01' TO '2025-12-31 23:02'"]).prop_map(Change::Refresh),
+        5 => Just(Change::Optimize),
+        3 => Just(Change::Materialize),
+    ]
+}
+
+/// The law of dialect.md, section 4, whatever OPTIMIZE did between the versions.
+async fn online_is_offline(changes: &[Change]) {
+    let w = World::with(|c| c.target_file_rows = 4).await;
+    w.script(
+        "CREATE ENTITY e KEY (k BIGINT); CREATE TABLE src (k BIGINT, ts TIMESTAMP, x BIGINT);
+        CREATE FEATURE VIEW q ENTITY e EVENT TIMESTAMP ts LOOKBACK INTERVAL '2 minutes' ONLINE AS SELECT k, ts, x FROM src",
+    )
+    .await;
+    for change in changes.iter().chain(&[Change::Materialize]) {
+        let rows = |rows: &[(i64, i64, i64)]| {
+            let rows: Vec<String> = rows.iter().map(|(k, m, x)| format!("({k}, TIMESTAMP '2025-12-31 23:0{m}:00', {x})")).collect();
+            rows.join(", ")
+        };
+        match change {
+            Change::Add(r) => drop(w.sql(&format!("INSERT INTO src VALUES {}", rows(r))).await),
+            Change::Replace(r) => drop(w.sql(&format!("INSERT OVERWRITE src VALUES {}", rows(r))).await),
+            Change::Refresh(how) => drop(w.sql(&format!("REFRESH FEATURE VIEW q {how}")).await),
+            Change::Optimize => drop(w.sql("OPTIMIZE FEATURE VIEW q").await),
+            Change::Materialize => {
+                w.sql("MATERIALIZE FEATURE VIEW q").await;
+                let online = w.sql("SELECT k, x FROM ONLINE_LOOKUP('q', 0, 1, 2, 3)").await;
+                let labels = "(SELECT column1 AS k, TIMESTAMP '2026-01-01' AS at FROM (VALUES (0), (1), (2), (3)))";
+                let offline = w.sql(&format!("SELECT l.k, q.x FROM {labels} l ASOF JOIN q AT l.at")).await;
+                assert_eq!(online, offline, "after {changes:?}");
+            }
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(cases(10))]
+    #[test]
+    fn lookups_do_not_notice_an_optimize(changes in prop::collection::vec(change(), 3..14)) {
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap().block_on(online_is_offline(&changes));
     }
 }

@@ -1,6 +1,6 @@
 //! What commits did: history, and the files that changed between two versions.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
@@ -47,6 +47,8 @@ pub enum Changed {
 pub struct Changes {
     pub added: Vec<Arc<DataFile>>,
     pub removed: Vec<Arc<DataFile>>,
+    /// Paths that commits without a change of data removed: their rows went on in other files.
+    pub rewritten: HashSet<String>,
     /// The table's columns or properties changed in between.
     pub schema_changed: bool,
 }
@@ -114,6 +116,9 @@ impl Changes {
             }
             Action::Remove(remove) if remove.data_change => {
                 self.removed.push(known.get(&remove.path).cloned().unwrap_or_else(|| Arc::new(removed_file(&remove))));
+            }
+            Action::Remove(remove) => {
+                self.rewritten.insert(remove.path);
             }
             Action::Metadata(_) => self.schema_changed = true,
             _ => {}
