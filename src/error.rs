@@ -275,10 +275,14 @@ fn convert(e: DataFusionError) -> Error {
         DataFusionError::ArrowError(a, _) => Error::from(*a),
         DataFusionError::ResourcesExhausted(m) => Error::exhausted(m).with_hint("raise --memory-limit, or read fewer rows at a time"),
         DataFusionError::SchemaError(inner, _) => match *inner {
-            SchemaError::AmbiguousReference { field } => Error::invalid(format!("column {:?} is on both sides of a join", field.name))
-                .with_hint(format!("say which one, with the alias of its side: l.{}", field.name)),
+            SchemaError::AmbiguousReference { field } => {
+                Error::invalid(format!("column {:?} is on both sides of a join, or twice in one SELECT list", field.name)).with_hint(
+                    format!("say which one, with the alias of its side: l.{}; or give one of them another name with AS", field.name),
+                )
+            }
             SchemaError::FieldNotFound { field, valid_fields } => {
-                let names: Vec<String> = valid_fields.iter().map(|c| c.name().to_string()).collect();
+                let hidden = |name: &str| name == "_seq" || name.starts_with("_remige");
+                let names: Vec<String> = valid_fields.iter().map(|c| c.name().to_string()).filter(|n| !hidden(n)).collect();
                 let shown: Vec<&str> = names.iter().take(30).map(String::as_str).collect();
                 let known = if shown.is_empty() {
                     "there are no columns here".to_string()

@@ -279,6 +279,19 @@ fn parquet_files(dir: &TempDir) -> Vec<PathBuf> {
     all.filter(|p| p.extension().is_some_and(|e| e == "parquet")).collect()
 }
 
+/// Every file below a directory.
+fn contents(dir: &std::path::Path) -> std::collections::BTreeMap<std::path::PathBuf, Vec<u8>> {
+    let mut out = std::collections::BTreeMap::new();
+    for entry in std::fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        match path.is_dir() {
+            true => out.extend(contents(&path)),
+            false => drop(out.insert(path.clone(), std::fs::read(&path).unwrap())),
+        }
+    }
+    out
+}
+
 #[tokio::test]
 async fn a_damaged_registry_says_which_file_and_is_left_alone() {
     let dir = TempDir::new().unwrap();
@@ -287,7 +300,12 @@ async fn a_damaged_registry_says_which_file_and_is_left_alone() {
     let file = parquet_files(&dir).remove(0);
     let short = file.file_name().unwrap().to_str().unwrap().to_string();
     let good = std::fs::read(&file).unwrap();
-    let error = async || Registry::open(store(&dir).await).await.unwrap_err();
+    let error = async || {
+        let before = contents(dir.path());
+        let e = Registry::open(store(&dir).await).await.unwrap_err();
+        assert_eq!(contents(dir.path()), before, "something was changed");
+        e
+    };
 
     std::fs::write(&file, "rubbish").unwrap();
     let e = error().await;

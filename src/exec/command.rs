@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
 use datafusion::arrow::array::{RecordBatch, UInt64Array};
@@ -18,11 +19,12 @@ use datafusion::physical_planner::{ExtensionPlanner, PhysicalPlanner};
 use super::resolve::Resolver;
 use super::write::stream_of;
 use super::{boxed, materialize, optimize, refresh, table, training, vacuum};
-use crate::catalog::{CatalogChange, PutMode, Run, Runs};
+use crate::catalog::{CatalogChange, CatalogSnapshot, PutMode, Run, Runs};
 use crate::clock::new_id;
 use crate::error::{Error, Result};
 use crate::model::{FeatureView, Table};
 use crate::plan::command::{Command, CommandNode, count_schema};
+use crate::statement::unread;
 use crate::store::offline::TableOptions;
 
 #[derive(Debug)]
@@ -143,16 +145,23 @@ async fn run(
                 let options = TableOptions { stats_columns: t.stats_columns.clone(), watermark: true, ..Default::default() };
                 services.store.create_table(&t.location, Arc::clone(&t.schema), options).await?;
             }
-            let done = registry.commit(None, |c| build(c)).await;
-            if let Err(e) = done {
+            let needed = AtomicBool::new(false);
+            let done = registry
+                .commit(None, |c| {
+                    let changes = build(c)?;
+                    needed.store(!changes.is_empty(), Ordering::Relaxed);
+                    Ok(changes)
+                })
+                .await;
+            // no change: somebody else made the object first, and IF NOT EXISTS is content with it
+            if done.is_err() || !needed.into_inner() {
                 for t in tables {
                     if let Err(second) = services.store.delete_table(&t.location).await {
                         tracing::warn!(location = t.location, error = %second, "a table that was not needed could not be removed");
                     }
                 }
-                return Err(e);
             }
-            count(0)
+            done.map(|_| ()).and_then(|()| count(0))
         }
         Command::DropFeatureView { views, build, .. } => {
             registry.commit(None, |c| build(c)).await?;
@@ -163,7 +172,11 @@ async fn run(
         }
         Command::DropTable { name } => {
             let t = Arc::clone(resolver.catalog.table(name)?);
-            registry.commit(None, |c| c.table(name).map(|_| vec![CatalogChange::DropTable(name.clone())])).await?;
+            let drop = |c: &CatalogSnapshot| {
+                c.table(name)?;
+                unread(c, name, None).map(|()| vec![CatalogChange::DropTable(name.clone())])
+            };
+            registry.commit(None, drop).await?;
             if t.managed {
                 training::reclaim(resolver, &t.location).await;
             }
@@ -210,13 +223,17 @@ async fn create_table(
         false => table::create_filled(services, &table.location, schema, input()?, new_id()).await?.0,
     };
     let old = parking_lot::Mutex::new(None);
+    let needed = AtomicBool::new(true);
     let done = services
         .registry
         .commit(None, |c| {
             c.schema(&table.name.schema)?;
             let mode = match c.relation(&table.name) {
                 None => PutMode::Create,
-                Some(_) if if_not_exists => return Ok(vec![]),
+                Some(_) if if_not_exists => {
+                    needed.store(false, Ordering::Relaxed);
+                    return Ok(vec![]);
+                }
                 Some(crate::catalog::Relation::Table(t)) if or_replace => {
                     *old.lock() = t.managed.then(|| t.location.clone());
                     PutMode::Replace
@@ -226,9 +243,11 @@ async fn create_table(
             Ok(vec![CatalogChange::PutTable(table.clone(), mode)])
         })
         .await;
-    if let Err(e) = done {
+    if done.is_err() || !needed.into_inner() {
         services.store.delete_table(&table.location).await?;
-        return Err(e);
+        done?;
+        resolver_notice(resolver, format!("table {} exists already; nothing was changed", table.name));
+        return count(0);
     }
     let old = old.lock().take();
     if let Some(location) = old {

@@ -1,7 +1,9 @@
 //! Execution: the resolve step, the planners of our nodes, and the jobs behind commands.
 
+mod append;
 pub mod command;
 pub mod external;
+mod functions;
 pub mod ingest;
 pub mod maintenance;
 pub mod materialize;

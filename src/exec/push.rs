@@ -21,7 +21,7 @@ use parking_lot::Mutex;
 use super::refresh::prepare;
 use super::rows::{Accept, Conform, Counts, visible_schema};
 use super::write::{Sequence, order, sorted, spec};
-use super::{Services, materialize, replace};
+use super::{Services, append, materialize, replace};
 use crate::clock::{Micros, new_id};
 use crate::error::{Error, Kind, Result};
 use crate::model::FeatureView;
@@ -63,7 +63,7 @@ impl PushSink {
             let conform = Conform::new(Arc::clone(view), &input.schema(), accept)?;
             let counted = Arc::new(Mutex::new((Counts::default(), None::<Micros>)));
             let progress = services.progress.start(&format!("INSERT {}", view.name), None);
-            let rows = prepare(input, conform, Some(Sequence::after(base.version())), Arc::clone(&counted), progress);
+            let rows = prepare(input, conform, Some(Sequence::after(&base)), Arc::clone(&counted), progress);
             let mut rows = sorted(rows, &order(view), cx)?;
             let mut writer = services.store.writer(&view.location, spec(services, view))?;
             while let Some(batch) = rows.next().await {
@@ -82,15 +82,9 @@ impl PushSink {
                 return Ok(0);
             }
             let watermark = base.watermark().max(newest.map(|n| n.min(services.clock.now())));
-            let commit =
-                Commit { adds: adds.clone(), operation: Operation::Append, run_id: Some(new_id()), watermark, ..Default::default() };
-            let done = match services.store.append(&base, commit).await {
-                Ok(s) => s,
-                Err(e) => {
-                    services.store.discard(&view.location, &adds).await;
-                    return Err(e.context(format!("INSERT INTO {}", view.name)));
-                }
-            };
+            let commit = Commit { adds, operation: Operation::Append, run_id: Some(new_id()), watermark, ..Default::default() };
+            let done =
+                append::append(services, view, base, commit, cx).await.map_err(|e| e.context(format!("INSERT INTO {}", view.name)))?;
             if view.online {
                 self.serve(done.version(), cx).await?;
             }
@@ -155,7 +149,7 @@ impl PushSink {
                         return Ok(gone);
                     }
                     Err(e) => {
-                        services.store.discard(&view.location, &adds).await;
+                        services.store.take_back(&view.location, &adds, &e).await;
                         if e.kind() != Kind::Conflict {
                             return Err(e);
                         }

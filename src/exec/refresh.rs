@@ -192,7 +192,7 @@ fn try_once<'a>(
         let conform = Conform::new(Arc::clone(view), &input.schema(), accept)?;
         let progress = services.progress.start(&format!("REFRESH {}", view.name), None);
         let counted = Arc::new(parking_lot::Mutex::new((Counts::default(), None::<Micros>)));
-        let rows = prepare(input, conform, numbered.then(|| Sequence::after(base.version())), Arc::clone(&counted), progress);
+        let rows = prepare(input, conform, numbered.then(|| Sequence::after(&base)), Arc::clone(&counted), progress);
 
         let mut by = order(view);
         by.retain(|c| c != SEQ);
@@ -203,7 +203,7 @@ fn try_once<'a>(
         }
         let mut rows = sorted(rows, &by, cx)?;
         if !numbered {
-            rows = number(rows, Sequence::after(base.version()));
+            rows = number(rows, Sequence::after(&base));
         }
         let old = match full {
             true => replace::Old::All,
@@ -247,7 +247,7 @@ fn try_once<'a>(
         match services.store.commit(&base, commit).await {
             Ok(s) => run.delta_version = Some(s.version()),
             Err(e) => {
-                services.store.discard(&view.location, &adds).await;
+                services.store.take_back(&view.location, &adds, &e).await;
                 return Err(e);
             }
         }

@@ -58,7 +58,7 @@ impl Services {
             // a kept listing never expires: files that come later would not be seen until a restart
             .with_object_list_cache_limit(0)
             .build_arc()?;
-        let session: Arc<dyn datafusion::catalog::Session> = Arc::new(base_state(&config, Arc::clone(&runtime)));
+        let session: Arc<dyn datafusion::catalog::Session> = Arc::new(base_state(&config, Arc::clone(&runtime))?);
         let services = Services { config, clock, progress, store, registry, runs, runtime, online: OnceCell::new(), session };
         if services.config.online != "embedded" {
             // a wrong address is better refused now than at the first lookup; no server is waited for
@@ -125,7 +125,7 @@ pub async fn lookups(services: &Arc<Services>) -> Result<Arc<LookupHandle>> {
     Ok(Arc::new(LookupHandle(Arc::new(Lookups { store, services: Arc::clone(services) }))))
 }
 
-fn base_state(config: &Config, runtime: Arc<RuntimeEnv>) -> SessionState {
+fn base_state(config: &Config, runtime: Arc<RuntimeEnv>) -> Result<SessionState> {
     let mut c = SessionConfig::new()
         .with_target_partitions(config.threads.max(1))
         .with_batch_size(config.batch_size)
@@ -138,12 +138,14 @@ fn base_state(config: &Config, runtime: Arc<RuntimeEnv>) -> SessionState {
     o.sql_parser.enable_subquery_sort_elimination = false;
     o.execution.time_zone = Some("+00:00".into());
     o.execution.parquet.pushdown_filters = false;
-    SessionStateBuilder::new()
+    let mut state = SessionStateBuilder::new()
         .with_config(c)
         .with_runtime_env(runtime)
         .with_default_features()
         .with_query_planner(Arc::new(super::planner::Physical::default()))
         .with_optimizer_rule(Arc::new(crate::plan::pit_rules::PushLabelFilters))
         .with_physical_optimizer_rule(Arc::new(crate::operator::pit_join::KeepInputOrder))
-        .build()
+        .build();
+    super::functions::correct(&mut state)?;
+    Ok(state)
 }

@@ -218,6 +218,7 @@ fn columns(table: &str) -> &'static [(&'static str, T)] {
             ("keys", Int),
             ("bytes", Int),
             ("published_at", Time),
+            ("error", Text),
         ],
         "settings" => &[("name", Text), ("value", Text), ("meaning", Text)],
         _ => &[],
@@ -528,26 +529,25 @@ impl SystemTable {
         rows
     }
 
-    /// Views that are or were served. What an unreachable store would say is NULL.
+    /// Views that are or were served. What an unreachable store would say is NULL, and `error` says why.
     async fn online(&self, cost: Cost) -> Vec<Row> {
         let series = self.catalog.feature_views.values();
         let served: Vec<&FeatureView> =
             series.flat_map(|s| s.versions.values().filter(|v| v.online || s.materialized.contains(&v.version))).collect();
-        let mut reachable = true;
+        let mut lost: Option<String> = None;
         let mut rows = vec![];
         for v in served {
             let offline = self.services.store.snapshot(&v.location, None).await.ok().map(|s| s.version());
             let mut state = Served::default();
             // one wait for a store that is gone, not one per view
-            if reachable {
-                state = match self.served(v, cost).await {
-                    Ok(s) => s,
+            if lost.is_none() {
+                match self.served(v, cost).await {
+                    Ok(s) => state = s,
                     Err(e) => {
-                        reachable = false;
                         tracing::warn!(error = %e, "the online store cannot be read");
-                        Served::default()
+                        lost = Some(e.message().to_string());
                     }
-                };
+                }
             }
             let lag = offline.zip(state.version).map(|(a, b)| a.saturating_sub(b));
             let [schema, view] = name(&v.name);
@@ -562,6 +562,7 @@ impl SystemTable {
                 maybe_int(state.size.map(|s| s.0)),
                 maybe_int(state.size.map(|s| s.1)),
                 time(state.published_at),
+                maybe(&lost),
             ]);
         }
         rows

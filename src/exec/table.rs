@@ -121,7 +121,7 @@ pub async fn append(services: &Services, table: &Table, data: SendableRecordBatc
     let commit = Commit { adds: adds.clone(), removes, operation, run_id: Some(new_id()), ..Default::default() };
     let done = if overwrite { services.store.commit(&base, commit).await } else { services.store.append(&base, commit).await };
     if let Err(e) = done {
-        services.store.discard(&table.location, &adds).await;
+        services.store.take_back(&table.location, &adds, &e).await;
         return Err(e.context(what()));
     }
     Ok(rows)

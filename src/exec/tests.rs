@@ -107,7 +107,7 @@ async fn shows_what_exists() {
 }
 
 #[tokio::test]
-async fn an_unreachable_online_store_is_null_and_its_password_hidden() {
+async fn an_unreachable_online_store_is_said_and_its_password_hidden() {
     let dir = tempfile::tempdir().unwrap();
     let config =
         Config { warehouse: dir.path().display().to_string(), online: "redis://me:hush@127.0.0.1:1/0".into(), ..Default::default() };
@@ -116,6 +116,8 @@ async fn an_unreachable_online_store_is_null_and_its_password_hidden() {
     w.run("CREATE ENTITY u KEY (user_id BIGINT); CREATE FEATURE VIEW f (n BIGINT) ENTITY u EVENT TIMESTAMP ts ONLINE").await;
     assert_eq!(w.value("SELECT * FROM system.online", "offline_version").await, "0");
     assert_eq!(w.value("SELECT * FROM system.online", "keys").await, "");
+    let error = w.value("SELECT error FROM system.online", "error").await;
+    assert!(error.contains("cannot reach the online store") && error.contains("127.0.0.1:1") && !error.contains("hush"), "{error}");
     let shown = w.value("SELECT value FROM system.settings WHERE name = 'online'", "value").await;
     assert!(!shown.contains("hush") && shown.contains("127.0.0.1"), "{shown}");
 }
@@ -213,4 +215,28 @@ async fn empty_feature_tables_can_be_sorted() {
     w.run("CREATE ENTITY u KEY (user_id BIGINT); CREATE FEATURE VIEW f (n BIGINT) ENTITY u EVENT TIMESTAMP ts").await;
     assert_eq!(w.sql("SELECT * FROM f ORDER BY n").await.unwrap().num_rows(), 0);
     assert_eq!(w.value("SELECT count(*) AS c FROM f", "c").await, "0");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn who_loses_the_race_to_create_leaves_nothing_behind() {
+    let w = open().await;
+    w.run("CREATE ENTITY u KEY (user_id BIGINT)").await;
+    for statement in [
+        "CREATE TABLE IF NOT EXISTS t AS SELECT value FROM generate_series(0, 1000)",
+        "CREATE TABLE IF NOT EXISTS e (a BIGINT)",
+        "CREATE FEATURE VIEW IF NOT EXISTS f (x BIGINT) ENTITY u EVENT TIMESTAMP ts",
+    ] {
+        let mut tasks = tokio::task::JoinSet::new();
+        for _ in 0..8 {
+            let session = w.session.engine().session();
+            tasks.spawn(async move { session.execute(statement).await.map(|_| ()) });
+        }
+        while let Some(done) = tasks.join_next().await {
+            done.unwrap().unwrap_or_else(|e| panic!("{statement}: {e}"));
+        }
+    }
+    for folder in ["tables/public/t", "tables/public/e", "features/public/f"] {
+        assert_eq!(w.tables_of(folder), 1, "{folder}");
+    }
+    assert_eq!(w.value("SELECT count(*) AS n FROM t", "n").await, "1001");
 }

@@ -21,9 +21,9 @@ use crate::error::{Error, Result};
 use crate::model::FeatureView;
 use crate::plan::feature_table::SEQ;
 use crate::statement::{stats_columns, stored_schema};
-use crate::store::offline::WriteSpec;
+use crate::store::offline::{Snapshot, WriteSpec};
 
-/// Adds `_seq`: (Delta version loaded + 1) << 32 | row number in the statement.
+/// Adds `_seq`: number of the commit << 32 | row number in the statement.
 #[derive(Debug)]
 pub struct Sequence {
     base: i64,
@@ -31,8 +31,9 @@ pub struct Sequence {
 }
 
 impl Sequence {
-    pub fn after(version: u64) -> Self {
-        Sequence { base: ((version + 1) as i64) << 32, next: 0 }
+    /// For rows of the commit after `base`.
+    pub fn after(base: &Snapshot) -> Self {
+        Sequence { base: (base.next_sequence() as i64) << 32, next: 0 }
     }
 
     pub fn add(&mut self, batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {

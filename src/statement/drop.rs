@@ -2,6 +2,9 @@
 
 use std::sync::Arc;
 
+use datafusion::common::TableReference;
+use datafusion::sql::resolve::resolve_table_references;
+
 use super::{Planned, Planning, Statement};
 use crate::catalog::{CatalogChange, CatalogSnapshot};
 use crate::error::{Error, Result, nearest};
@@ -9,6 +12,7 @@ use crate::model::{FeatureView, Name};
 use crate::plan::command::{Build, Command};
 use crate::sql::Cursor;
 use crate::sql::cursor::{NameRef, VersionRef};
+use crate::sql::rewrite::TIME_TRAVEL;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
@@ -88,6 +92,13 @@ impl Drop {
             }
             return Err(e.or_span(span));
         }
+        if !matches!(self.kind, Kind::Schema | Kind::Entity) {
+            let version = match self.name.version {
+                Some(VersionRef::Number(v)) => Some(v),
+                _ => None,
+            };
+            unread(catalog, &name, version).map_err(|e| e.or_span(span))?;
+        }
         let change = |tag, what, build: Build| {
             build(catalog).map_err(|e| e.or_span(span))?;
             Planned::command(tag, Command::Change { what, tables: vec![], build }, vec![])
@@ -95,8 +106,16 @@ impl Drop {
         match self.kind {
             Kind::Table => Planned::command(tag, Command::DropTable { name }, vec![]),
             Kind::TrainingSet => Planned::command(tag, Command::DropTrainingSet { name }, vec![]),
-            Kind::View => change(tag, what, Arc::new(move |_| Ok(vec![CatalogChange::DropView(name.clone())]))),
-            Kind::Service => change(tag, what, Arc::new(move |_| Ok(vec![CatalogChange::DropService(name.clone())]))),
+            Kind::View => change(
+                tag,
+                what,
+                Arc::new(move |c: &CatalogSnapshot| unread(c, &name, None).map(|()| vec![CatalogChange::DropView(name.clone())])),
+            ),
+            Kind::Service => change(
+                tag,
+                what,
+                Arc::new(move |c: &CatalogSnapshot| unread(c, &name, None).map(|()| vec![CatalogChange::DropService(name.clone())])),
+            ),
             Kind::Schema => {
                 let (schema, cascade) = (self.name.name.clone(), self.cascade);
                 if cascade {
@@ -133,8 +152,42 @@ impl Drop {
     }
 }
 
+/// Refuses to drop what views read: they would fail at their next use, or read something else that is
+/// called the same later. `version`: of a feature view, where only that one goes.
+pub fn unread(c: &CatalogSnapshot, name: &Name, version: Option<u32>) -> Result<()> {
+    let reads = |query: &str, schema: &str| tables_of(query, schema).iter().any(|(n, v)| n == name && (version.is_none() || *v == version));
+    let views = c.views.values().filter(|v| reads(&v.query, &v.query_schema)).map(|v| format!("view {}", v.name));
+    let versions = c.feature_views.values().filter(|s| s.versions.values().all(|v| v.name != *name)).flat_map(|s| s.versions.values());
+    let features = versions
+        .filter(|v| v.query.as_ref().is_some_and(|q| reads(q, &v.query_schema)))
+        .map(|v| format!("feature view {}", v.versioned_name()));
+    let readers: Vec<String> = views.chain(features).collect();
+    if readers.is_empty() {
+        return Ok(());
+    }
+    let kind = c.relation(name).map_or("relation", |r| r.kind());
+    Err(Error::invalid(format!("{kind} {name} is read by {}", readers.join(", ")))
+        .with_hint("drop them first, or change their queries with CREATE OR REPLACE"))
+}
+
+/// The relations that a query names, `@vN` apart.
+fn tables_of(query: &str, schema: &str) -> Vec<(Name, Option<u32>)> {
+    let named = crate::sql::parse::statement(query).ok().and_then(|s| resolve_table_references(&s, true).ok());
+    let (tables, _) = named.unwrap_or_default();
+    let one = |t: &TableReference| {
+        let text = t.table().split(TIME_TRAVEL).next().unwrap_or_default();
+        let (name, version) = match text.split_once('@') {
+            Some((n, v)) => (n, v.strip_prefix('v').and_then(|v| v.parse().ok())),
+            None => (text, None),
+        };
+        (Name::new(t.schema().unwrap_or(schema), name), version)
+    };
+    tables.iter().map(one).collect()
+}
+
 fn drop_view(c: &CatalogSnapshot, name: &Name, version: Option<u32>, cascade: bool) -> Result<Vec<CatalogChange>> {
     let series = c.feature_view_series(name)?;
+    unread(c, name, version)?;
     let services = c.services_using_view(name, version);
     if !services.is_empty() && !cascade {
         let list: Vec<String> = services.iter().map(|s| s.to_string()).collect();

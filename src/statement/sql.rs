@@ -1,13 +1,14 @@
 //! Everything that the stock parser reads: queries, EXPLAIN, INSERT, DELETE, COPY. What would go past our
 //! catalog and limits is refused by name.
 
-use datafusion::logical_expr::LogicalPlan;
+use datafusion::logical_expr::{LogicalPlan, WriteOp};
 use datafusion::sql::parser::Statement as DfStatement;
 use datafusion::sql::sqlparser::ast::Statement as SqlStatement;
 
 use super::{Planned, Planning, Statement};
 use crate::error::{Error, Result};
 use crate::plan::StatementKind;
+use crate::plan::feature_table::as_feature_table;
 
 #[derive(Debug, Clone)]
 pub struct Sql {
@@ -46,7 +47,12 @@ impl Sql {
         let plan = p.sql(self.statement, p.names().schema()).await?;
         Ok(match &plan {
             LogicalPlan::Dml(d) => {
-                let tag = if matches!(d.op, datafusion::logical_expr::WriteOp::Insert(_)) { "INSERT" } else { "DELETE" };
+                if d.op == WriteOp::Delete && as_feature_table(&d.target).is_none() {
+                    let name = d.table_name.table();
+                    return Err(Error::not_built(format!("DELETE FROM {name}: it is no feature view, and removing rows of other tables"))
+                        .with_hint(format!("keep the other rows: CREATE OR REPLACE TABLE {name} AS SELECT * FROM {name} WHERE NOT (…)")));
+                }
+                let tag = if matches!(d.op, WriteOp::Insert(_)) { "INSERT" } else { "DELETE" };
                 Planned { plan, kind: StatementKind::Update, tag, changes_session: false }
             }
             LogicalPlan::Copy(_) => Planned { plan, kind: StatementKind::Update, tag: "COPY", changes_session: false },

@@ -3,20 +3,25 @@
 use std::fmt;
 use std::sync::Arc;
 
-use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use datafusion::arrow::array::{ArrayRef, RecordBatch};
+use datafusion::arrow::datatypes::{Field, Schema, SchemaRef};
 use datafusion::common::stats::Precision;
-use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{ColumnStatistics, DataFusionError, Result, Statistics};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::physical_expr::equivalence::ProjectionMapping;
+use datafusion::physical_expr::expressions::Column;
+use datafusion::physical_expr::utils::collect_columns;
 use datafusion::physical_expr::{EquivalenceProperties, Partitioning, PhysicalExpr};
 use datafusion::physical_plan::execution_plan::{
     Boundedness, CardinalityEffect, ChildrenPropertiesMode, EmissionType, ReplaceChildrenOptions, apply_expression_roots,
 };
 use datafusion::physical_plan::metrics::{ExecutionPlanMetricsSet, MetricsSet};
+use datafusion::physical_plan::projection::{ProjectionExec, ProjectionExpr};
 use datafusion::physical_plan::statistics::{ChildStats, StatisticsArgs};
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, ExecutionPlanProperties, PlanProperties};
 
-use super::stream;
+use super::{stream, views};
 use crate::plan::pit_join::MatchOp;
 use crate::plan::pit_types::TimeLines;
 
@@ -45,7 +50,31 @@ impl PitExecItem {
         keys.chain([&self.at, &self.time]).chain([&self.created, &self.seq, &self.known_by].into_iter().flatten())
     }
 
-    fn label_keys(&self) -> impl Iterator<Item = &Arc<dyn PhysicalExpr>> {
+    /// What is asked of a feature row.
+    pub(super) fn feature_expressions(&self) -> Vec<&Arc<dyn PhysicalExpr>> {
+        let keys = self.keys.iter().map(|k| &k.1);
+        keys.chain([&self.time]).chain([&self.created, &self.seq].into_iter().flatten()).collect()
+    }
+
+    /// The same item with other expressions for the feature side.
+    pub(super) fn map_feature_side(&self, f: &impl Fn(&Arc<dyn PhysicalExpr>) -> Result<Arc<dyn PhysicalExpr>>) -> Result<Self> {
+        let mut item = self.clone();
+        for (_, key) in &mut item.keys {
+            *key = f(key)?;
+        }
+        item.time = f(&item.time)?;
+        for e in [&mut item.created, &mut item.seq].into_iter().flatten() {
+            *e = f(e)?;
+        }
+        Ok(item)
+    }
+
+    /// Key columns of a feature batch.
+    pub(super) fn feature_keys(&self, batch: &RecordBatch) -> Result<Vec<ArrayRef>> {
+        self.keys.iter().map(|k| k.1.evaluate(batch)?.into_array(batch.num_rows())).collect()
+    }
+
+    pub(super) fn label_keys(&self) -> impl Iterator<Item = &Arc<dyn PhysicalExpr>> {
         self.keys.iter().map(|k| &k.0)
     }
 }
@@ -68,6 +97,8 @@ pub struct PitJoinExec {
     pub(super) views: Vec<Arc<dyn ExecutionPlan>>,
     pub(super) items: Vec<PitExecItem>,
     pub(super) label_fetch: Option<usize>,
+    /// Columns of the result among those of the labels and then of every view; `None`: all.
+    projection: Option<Vec<usize>>,
     properties: Arc<PlanProperties>,
     metrics: ExecutionPlanMetricsSet,
 }
@@ -90,18 +121,63 @@ impl PitJoinExec {
                 }
             }
         }
+        Ok(PitJoinExec {
+            properties: Arc::new(Self::properties_of(&labels, &views, None)?),
+            labels,
+            views,
+            items,
+            label_fetch,
+            projection: None,
+            metrics: ExecutionPlanMetricsSet::new(),
+        })
+    }
+
+    fn properties_of(
+        labels: &Arc<dyn ExecutionPlan>,
+        views: &[Arc<dyn ExecutionPlan>],
+        projection: Option<&Vec<usize>>,
+    ) -> Result<PlanProperties> {
         let nullable = |f: &Arc<Field>| Arc::new(Field::clone(f).with_nullable(true));
         let label_schema = labels.schema();
         let mut fields = label_schema.fields().to_vec();
         fields.extend(views.iter().flat_map(|v| v.schema().fields().iter().map(nullable).collect::<Vec<_>>()));
         let schema: SchemaRef = Arc::new(Schema::new_with_metadata(fields, label_schema.metadata().clone()));
-        let mut equivalences = EquivalenceProperties::new(schema);
+        let mut equivalences = EquivalenceProperties::new(Arc::clone(&schema));
         if labels.output_partitioning().partition_count() == 1 {
             // Label columns come first: their expressions mean the same above.
             equivalences.add_orderings(labels.equivalence_properties().oeq_class().clone());
         }
-        let properties = PlanProperties::new(equivalences, Partitioning::UnknownPartitioning(1), EmissionType::Final, Boundedness::Bounded);
-        Ok(PitJoinExec { labels, views, items, label_fetch, properties: Arc::new(properties), metrics: ExecutionPlanMetricsSet::new() })
+        if let Some(columns) = projection {
+            let mapping = ProjectionMapping::from_indices(columns, &schema)?;
+            equivalences = equivalences.project(&mapping, Arc::new(schema.project(columns)?));
+        }
+        Ok(PlanProperties::new(equivalences, Partitioning::UnknownPartitioning(1), EmissionType::Incremental, Boundedness::Bounded))
+    }
+
+    /// The same join with some of its columns only, in ascending order. Columns left out are not read.
+    fn with_projection(&self, columns: Vec<usize>) -> Result<Self> {
+        let columns = match &self.projection {
+            Some(p) => columns.into_iter().map(|c| p[c]).collect(),
+            None => columns,
+        };
+        let properties = Arc::new(Self::properties_of(&self.labels, &self.views, Some(&columns))?);
+        Ok(PitJoinExec { projection: Some(columns), properties, ..self.clone() })
+    }
+
+    /// The columns of the result, as columns of the labels (first) and of each view.
+    pub(super) fn output_columns(&self) -> Vec<Vec<usize>> {
+        let mut start = 0;
+        let children = std::iter::once(&self.labels).chain(&self.views);
+        children
+            .map(|child| {
+                let range = start..start + child.schema().fields().len();
+                start = range.end;
+                match &self.projection {
+                    Some(p) => p.iter().filter(|c| range.contains(c)).map(|c| c - range.start).collect(),
+                    None => (0..range.len()).collect(),
+                }
+            })
+            .collect()
     }
 
     /// The first item of every key index, in the order of the indexes.
@@ -114,15 +190,13 @@ impl PitJoinExec {
         })
     }
 
-    /// Key types of every key index.
-    pub(super) fn indexes(&self) -> impl Iterator<Item = Result<Vec<DataType>>> {
-        let schema = self.labels.schema();
-        self.first_items().map(move |i| i.label_keys().map(|e| e.data_type(&schema)).collect())
-    }
-
     /// Per child: true where the order of its rows means something.
     pub(super) fn needs_input_order(&self) -> Vec<bool> {
         std::iter::once(true).chain(self.items.iter().map(|i| i.seq.is_none())).collect()
+    }
+
+    fn width_of_all(&self) -> usize {
+        std::iter::once(&self.labels).chain(&self.views).map(|c| c.schema().fields().len()).sum()
     }
 
     fn keeps_all_labels(&self) -> bool {
@@ -142,8 +216,15 @@ impl DisplayAs for PitJoinExec {
         for (i, item) in self.items.iter().enumerate() {
             write!(f, "{}{item}", if i == 0 { "" } else { separator })?;
         }
+        let strategies = self.views.iter().zip(&self.items).map(|(v, i)| views::planned(v, i)).collect::<Vec<_>>();
+        write!(f, "{separator}strategy=[{}]", strategies.join(", "))?;
+        if let Some(columns) = &self.projection {
+            let schema = self.schema();
+            let names: Vec<&str> = schema.fields().iter().map(|f| f.name().as_str()).collect();
+            write!(f, "{separator}columns=[{}] of {}", names.join(", "), self.width_of_all().max(columns.len()))?;
+        }
         match self.label_fetch {
-            Some(n) => write!(f, ", labels fetch={n}"),
+            Some(n) => write!(f, "{separator}labels fetch={n}"),
             None => Ok(()),
         }
     }
@@ -187,7 +268,11 @@ impl ExecutionPlan for PitJoinExec {
         }
         let views = children.split_off(1);
         let labels = children.swap_remove(0);
-        Ok(Arc::new(PitJoinExec::try_new(labels, views, self.items.clone(), self.label_fetch)?))
+        let join = PitJoinExec::try_new(labels, views, self.items.clone(), self.label_fetch)?;
+        Ok(Arc::new(match &self.projection {
+            Some(columns) => join.with_projection(columns.clone())?,
+            None => join,
+        }))
     }
 
     fn with_new_children(self: Arc<Self>, children: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {
@@ -225,9 +310,42 @@ impl ExecutionPlan for PitJoinExec {
             columns = columns.into_iter().map(ColumnStatistics::to_inexact).collect();
         }
         columns.resize_with(width, ColumnStatistics::new_unknown);
-        columns.resize_with(self.schema().fields().len(), ColumnStatistics::new_unknown);
+        columns.resize_with(self.width_of_all(), ColumnStatistics::new_unknown);
+        if let Some(p) = &self.projection {
+            columns = p.iter().map(|c| columns[*c].clone()).collect();
+        }
         let rows = if exact { rows } else { rows.to_inexact() };
         Ok(Arc::new(Statistics { num_rows: rows, total_byte_size: Precision::Absent, column_statistics: columns }))
+    }
+
+    fn try_swapping_with_projection(&self, projection: &ProjectionExec) -> Result<Option<Arc<dyn ExecutionPlan>>> {
+        let width = self.schema().fields().len();
+        let mut wanted: Vec<usize> =
+            projection.expr().iter().flat_map(|e| collect_columns(&e.expr).into_iter().map(|c| c.index()).collect::<Vec<_>>()).collect();
+        wanted.sort_unstable();
+        wanted.dedup();
+        if wanted.len() == width {
+            return Ok(None);
+        }
+        let narrow = Arc::new(self.with_projection(wanted.clone())?);
+        let exprs = projection
+            .expr()
+            .iter()
+            .map(|e| {
+                let expr = Arc::clone(&e.expr).transform_up(|e| {
+                    let Some(column) = e.downcast_ref::<Column>() else { return Ok(Transformed::no(e)) };
+                    let index = wanted.partition_point(|w| *w < column.index());
+                    Ok(Transformed::yes(Arc::new(Column::new(column.name(), index)) as Arc<dyn PhysicalExpr>))
+                })?;
+                Ok(ProjectionExpr { expr: expr.data, alias: e.alias.clone() })
+            })
+            .collect::<Result<Vec<_>>>()?;
+        let plain = exprs.len() == wanted.len()
+            && exprs.iter().enumerate().all(|(i, e)| {
+                let column = e.expr.downcast_ref::<Column>();
+                column.is_some_and(|c| c.index() == i && c.name() == e.alias)
+            });
+        Ok(Some(if plain { narrow } else { Arc::new(ProjectionExec::try_new(exprs, narrow)?) }))
     }
 
     fn cardinality_effect(&self) -> CardinalityEffect {

@@ -50,6 +50,15 @@ impl<T: OnLine> Instants<T> {
         self.values.len()
     }
 
+    /// Values, whatever stands in place of NULLs included.
+    pub fn values(&self) -> &[T] {
+        &self.values
+    }
+
+    pub fn has_nulls(&self) -> bool {
+        self.nulls.as_ref().is_some_and(|n| n.null_count() > 0)
+    }
+
     pub fn get(&self, row: usize) -> Option<T> {
         match &self.nulls {
             Some(n) if n.is_null(row) => None,
@@ -96,6 +105,7 @@ fn ticks<T: OnLine>(array: &ArrayRef, unit: TimeUnit, round: Round) -> Result<Ve
     let scale = |from: i128| if line >= from { (line / from, 1) } else { (1, from / line) };
     let put = |v: i128, (mul, div): (i128, i128)| {
         T::saturate(match (div, round) {
+            (1, _) if mul == 1 => v,
             (1, _) => v * mul,
             (_, Round::Down) => v.div_euclid(div),
             (_, Round::Up) => -(-v).div_euclid(div),

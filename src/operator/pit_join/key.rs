@@ -2,12 +2,12 @@
 
 use std::hash::BuildHasher;
 
-use datafusion::arrow::array::{Array, ArrayRef, AsArray};
+use datafusion::arrow::array::{Array, ArrayRef, AsArray, Int64Array};
 use datafusion::arrow::buffer::NullBuffer;
 use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::{DataType, Int64Type};
 use datafusion::arrow::row::{RowConverter, Rows, SortField};
-use datafusion::common::Result;
+use datafusion::common::{DataFusionError, Result};
 use hashbrown::{DefaultHashBuilder, HashTable};
 
 /// A row that belongs to no group: NULL in its key, or a key that no label has.
@@ -16,6 +16,7 @@ pub const NO_GROUP: u32 = u32::MAX;
 /// Maps keys to groups 0, 1, 2, … in the order in which they are first seen.
 #[derive(Debug)]
 pub struct KeyIndex {
+    types: Vec<DataType>,
     kind: Kind,
     groups: u32,
     hasher: DefaultHashBuilder,
@@ -43,11 +44,19 @@ impl KeyIndex {
                 Kind::Encoded { converter, seen, table: HashTable::new() }
             }
         };
-        Ok(KeyIndex { kind, groups: 0, hasher: DefaultHashBuilder::default() })
+        Ok(KeyIndex { types: types.to_vec(), kind, groups: 0, hasher: DefaultHashBuilder::default() })
     }
 
     pub fn groups(&self) -> usize {
         self.groups as usize
+    }
+
+    /// Least and greatest value of every key column, as arrays of one; `None` where that is not known.
+    pub fn bounds(&self) -> Result<Vec<Option<(ArrayRef, ArrayRef)>>> {
+        let Kind::Integer(table) = &self.kind else { return Ok(vec![]) };
+        let range = table.iter().fold(None, |b: Option<(i64, i64)>, (k, _)| Some(b.map_or((*k, *k), |b| (b.0.min(*k), b.1.max(*k)))));
+        let one = |v: i64| Ok::<_, DataFusionError>(cast(&Int64Array::from(vec![v]), &self.types[0])?);
+        Ok(vec![range.map(|(lo, hi)| Ok::<_, DataFusionError>((one(lo)?, one(hi)?))).transpose()?])
     }
 
     /// Bytes held.

@@ -1,23 +1,36 @@
-//! The point-in-time join, physically: labels are collected and indexed by key, every view streams
-//! past them once, and only rows that are some label's best so far are kept.
+//! The point-in-time join, physically: labels are collected and indexed by key, every view is matched to them, and
+//! only the rows that won are put together with them.
 //!
 //! ```text
-//! labels ──▶ KeyIndex (key → group) ──▶ Slots (one per label, sorted by instant within its group)
-//! view   ──▶ group? slot? better than what lies there? ──▶ Winners (retained rows)
-//!            after the last row: fill forward, then labels + winners, in label order
+//! labels ──▶ KeyIndex (key → group) ──▶ LabelIndex (per group, sorted by instant): one slot per label
+//! Parquet view ──▶ key columns, several tasks ──▶ shards of slots: row numbers ──▶ fetch the winners
+//! other view   ──▶ slots ──▶ winners kept
+//!                  after the last row: fill forward, then labels + winners, in label order
 //! ```
 
 mod exec;
+mod fetch;
+mod files;
+mod input;
 mod instant;
 mod key;
+mod labels;
+mod memory;
+mod metrics;
+mod options;
 mod order;
 mod output;
 mod planner;
+mod prune;
+mod shards;
 mod slots;
 mod stream;
+mod tasks;
+mod views;
 mod winners;
 
 pub use exec::PitJoinExec;
+pub use options::{PitJoinOptions, PitStrategy};
 pub use order::KeepInputOrder;
 pub use planner::PitJoinPlanner;
 

@@ -119,6 +119,11 @@ struct StillScan {
     scan: Plan,
 }
 
+/// The scan that is held still, or the plan itself.
+pub fn under_still(plan: &Plan) -> &Plan {
+    plan.downcast_ref::<StillScan>().map_or(plan, |s| &s.scan)
+}
+
 impl StillScan {
     fn around(scan: Plan) -> Plan {
         if scan.is::<StillScan>() {

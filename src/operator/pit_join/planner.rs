@@ -12,6 +12,7 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_planner::{ExtensionPlanner, PhysicalPlanner};
 
 use super::exec::{PitExecItem, PitJoinExec};
+use super::files::ParquetFiles;
 use super::order::hold_scans;
 use crate::plan::pit_join::PitJoinNode;
 
@@ -55,11 +56,11 @@ impl ExtensionPlanner for PitJoinPlanner {
             });
         }
         let labels = hold_scans(Arc::clone(labels))?;
-        let views = views
-            .iter()
-            .zip(&items)
-            .map(|(view, item)| if item.seq.is_none() { hold_scans(Arc::clone(view)) } else { Ok(Arc::clone(view)) })
-            .collect::<Result<Vec<_>>>()?;
+        // Files that are read row group by row group are not cut into byte ranges either.
+        let held = |(view, item): (&Arc<dyn ExecutionPlan>, &PitExecItem)| {
+            if item.seq.is_none() || ParquetFiles::behind(view).is_some() { hold_scans(Arc::clone(view)) } else { Ok(Arc::clone(view)) }
+        };
+        let views = views.iter().zip(&items).map(held).collect::<Result<Vec<_>>>()?;
         Ok(Some(Arc::new(PitJoinExec::try_new(labels, views, items, node.label_fetch)?)))
     }
 }

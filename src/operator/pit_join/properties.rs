@@ -1,10 +1,11 @@
 //! Random cases against the oracle.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock};
 
 use datafusion::arrow::array::*;
 use datafusion::arrow::compute::{cast, concat_batches};
-use datafusion::arrow::datatypes::{DataType, TimeUnit};
+use datafusion::arrow::datatypes::{DataType, Schema, TimeUnit};
 use datafusion::execution::SessionState;
 use datafusion::physical_plan::collect;
 use datafusion::prelude::col;
@@ -12,11 +13,13 @@ use proptest::collection::vec;
 use proptest::option::weighted;
 use proptest::prelude::*;
 
+use super::options::{PitJoinOptions, PitStrategy};
 use super::oracle::{self, Label, Row, Rule};
 use super::testing::*;
 use crate::plan::pit_join::{MatchOp, PitItem};
 
 const BATCH_SIZES: [usize; 3] = [1, 2, 8192];
+static NEXT_CASE: AtomicUsize = AtomicUsize::new(0);
 static SESSIONS: LazyLock<Vec<SessionState>> = LazyLock::new(|| BATCH_SIZES.iter().map(|b| session(*b, Arc::default())).collect());
 
 /// Families of key types that may meet in one comparison.
@@ -119,6 +122,37 @@ struct Case {
     label_batch_rows: usize,
     session: usize,
     optimize: bool,
+    reading: Reading,
+}
+
+/// Where the rows lie and how the join goes about them.
+#[derive(Debug, Clone, Copy)]
+struct Reading {
+    /// Labels and views are Parquet files.
+    label_files: bool,
+    view_files: bool,
+    row_group_rows: usize,
+    strategy: PitStrategy,
+    chunk_rows: Option<usize>,
+    partitions: usize,
+    /// Rows of views in the order of key, time, created timestamp and sequence.
+    sorted: bool,
+}
+
+fn reading() -> impl Strategy<Value = Reading> {
+    let strategy = prop_oneof![Just(PitStrategy::Auto), Just(PitStrategy::Slots), Just(PitStrategy::Merge), Just(PitStrategy::Stream)];
+    let flags = (any::<bool>(), prop::bool::weighted(0.7), any::<bool>());
+    (flags, 1..50usize, strategy, weighted(0.3, 1..30usize), 1..9usize).prop_map(
+        |((label_files, view_files, sorted), row_group_rows, strategy, chunk_rows, partitions)| Reading {
+            label_files,
+            view_files,
+            row_group_rows,
+            strategy,
+            chunk_rows,
+            partitions,
+            sorted,
+        },
+    )
 }
 
 fn key() -> impl Strategy<Value = Option<u8>> {
@@ -156,18 +190,31 @@ fn case() -> impl Strategy<Value = Case> {
     let label = ([key(), key()], instant(), instant()).prop_map(|(keys, at, known_by)| RawLabel { keys, at, known_by });
     let types = (any::<[prop::sample::Index; 2]>(), any::<[prop::sample::Index; 2]>(), any::<usize>());
     let shape = (1..5usize, 1..40usize, 0..BATCH_SIZES.len(), prop::bool::weighted(0.1));
-    (vec(label, 0..60), vec(raw_view(80), 1..4), 0..3usize, types, shape).prop_map(
-        |(labels, views, key_count, (key_families, key_types, time_types), (label_partitions, label_batch_rows, session, optimize))| Case {
+    (vec(label, 0..60), vec(raw_view(80), 1..4), 0..3usize, types, shape, reading()).prop_map(
+        |(
             labels,
-            views,
+            mut views,
             key_count,
-            key_families,
-            key_types,
-            time_types,
-            label_partitions,
-            label_batch_rows,
-            session,
-            optimize,
+            (key_families, key_types, time_types),
+            (label_partitions, label_batch_rows, session, optimize),
+            reading,
+        )| {
+            if reading.sorted {
+                views.iter_mut().for_each(|v| v.rows.sort_by_key(|r| (r.keys, r.time, r.created, r.seq)));
+            }
+            Case {
+                labels,
+                views,
+                key_count,
+                key_families,
+                key_types,
+                time_types,
+                label_partitions,
+                label_batch_rows,
+                session,
+                optimize,
+                reading,
+            }
         },
     )
 }
@@ -238,8 +285,17 @@ impl Case {
         columns.push(("known", time_column(self.labels.iter().map(|l| l.known_by), &micros_type)));
         let all = batch(columns);
         let schema = all.schema();
-        let labels = scan("l", partitions(&all, self.label_partitions, self.label_batch_rows), schema);
+        let reading = self.reading;
+        let options = PitJoinOptions { strategy: reading.strategy, chunk_rows: reading.chunk_rows };
+        let state = &with_options(&SESSIONS[self.session], options, reading.partitions);
+        let folder = NEXT_CASE.fetch_add(1, Ordering::Relaxed).to_string();
+        let relation = |files: bool, name: &str, parts: Vec<Vec<RecordBatch>>, schema: Arc<Schema>| match files {
+            true => RUNTIME.block_on(parquet(state, name, &folder, parts, schema, reading.row_group_rows)),
+            false => scan(name, parts, schema),
+        };
+        let labels = relation(reading.label_files, "l", partitions(&all, self.label_partitions, self.label_batch_rows), schema);
 
+        let late = reading.view_files && reading.strategy != PitStrategy::Stream;
         let (mut views, mut items, mut expected) = (vec![], vec![], vec![]);
         for (v, view) in self.views.iter().enumerate() {
             let name = format!("f{v}");
@@ -255,7 +311,7 @@ impl Case {
             columns.push(("rid", int(0..view.rows.len() as i64)));
             let all = batch(columns);
             let schema = all.schema();
-            views.push(scan(&name, partitions(&all, view.partitions, view.batch_rows), schema));
+            views.push(relation(reading.view_files, &name, partitions(&all, view.partitions, view.batch_rows), schema));
 
             let column = |c: &str| col(format!("{name}.{c}"));
             let finer = (nanos(&at_type.0) * at_type.1).min(nanos(&time_type.0) * time_type.1);
@@ -294,6 +350,8 @@ impl Case {
                     time: r.time.map(time),
                     created: r.created.filter(|_| view.created).map(i128::from),
                     tie: match view.seq {
+                        // Rows that are fetched late are not compared by value.
+                        true if late => vec![Some(r.seq.into()), Some(i as i128)],
                         true => std::iter::once(Some(r.seq.into())).chain(values_in_order(r, i, &types)).collect(),
                         false => vec![Some(i as i128)],
                     },
@@ -307,7 +365,6 @@ impl Case {
         let expected = expected.iter().map(|e| kept.iter().map(|l| e[*l].map(|r| r as i64)).collect()).collect();
 
         let plan = join(labels, views, items).unwrap();
-        let state = &SESSIONS[self.session];
         let result = RUNTIME
             .block_on(async {
                 let physical = if self.optimize {

@@ -4,6 +4,7 @@
 
 use std::cmp::Ordering;
 use std::mem::size_of;
+use std::sync::Arc;
 
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch};
 use datafusion::arrow::datatypes::Int64Type;
@@ -12,6 +13,7 @@ use hashbrown::HashMap;
 
 use super::instant::{Instants, OnLine, Round};
 use super::key::NO_GROUP;
+use super::labels::{Index, LabelIndex};
 use super::winners::{Place, Winners};
 use crate::model::live::{RowOrder, is_ahead, is_known, is_live_on};
 use crate::plan::pit_join::MatchOp;
@@ -20,6 +22,8 @@ use crate::plan::pit_types::TimeLines;
 /// Key, time and tie-break columns of a feature batch.
 #[derive(Debug)]
 pub struct FeatureColumns {
+    /// Place of its first row.
+    pub origin: Place,
     pub groups: Vec<u32>,
     pub time: ArrayRef,
     pub created: Option<ArrayRef>,
@@ -28,18 +32,20 @@ pub struct FeatureColumns {
     pub position: i64,
 }
 
-/// Matches one view's rows to the labels. The seam for other strategies (merge of sorted inputs).
+/// Decides between rows that tie in event timestamp, created timestamp and sequence number.
+pub trait Ties {
+    /// Compares a row of `batch` with the row at `place`.
+    fn compare(&mut self, batch: &RecordBatch, row: usize, place: Place) -> Result<Ordering>;
+}
+
+/// Matches one view's rows to the labels.
 pub trait Matcher: Send {
-    /// Takes the instants of the next label rows. `groups`: one per row.
-    fn add_labels(&mut self, groups: &[u32], at: &ArrayRef, known_by: Option<&ArrayRef>) -> Result<()>;
-    /// Bytes that `build` will need at most, and that are held from then on.
+    /// Bytes held.
     fn size(&self) -> usize;
-    /// All labels are there: sorts them.
-    fn build(&mut self, groups: usize);
     /// Begins a feature batch.
     fn load(&mut self, columns: FeatureColumns) -> Result<()>;
     /// Works on the loaded batch for about `budget` steps; true when it is done.
-    fn probe(&mut self, batch: &RecordBatch, winners: &mut Winners, budget: usize) -> Result<bool>;
+    fn probe(&mut self, batch: &RecordBatch, ties: &mut dyn Ties, budget: usize) -> Result<bool>;
     /// Ends a batch: keeps its winners, and now and then throws out what has been beaten.
     fn keep(&mut self, batch: &RecordBatch, winners: &mut Winners) -> Result<()>;
     /// The winner of every label row.
@@ -60,16 +66,7 @@ pub struct Slots<T> {
     /// Kept rows beyond twice the live ones before they are compacted.
     slack: usize,
     chunk: usize,
-    /// Group and instants by label row; emptied by `build`.
-    pending: Vec<(u32, T, T)>,
-    labels: usize,
-    has_known_by: bool,
-    /// First slot of every group, and the end.
-    offsets: Vec<u32>,
-    /// Per slot: label row, instant, known-by (empty without).
-    rows: Vec<u32>,
-    at: Vec<T>,
-    known_by: Vec<T>,
+    index: Arc<LabelIndex<T>>,
     /// Per group: what a label knows, every later label knows too. Otherwise each label is asked.
     steady: Vec<bool>,
     best: Vec<Best<T>>,
@@ -85,6 +82,7 @@ struct Current<T> {
     created: Option<Instants<T>>,
     seq: Option<Int64Array>,
     position: i64,
+    origin: Place,
     next: usize,
 }
 
@@ -101,37 +99,45 @@ impl<T: OnLine> Current<T> {
     }
 }
 
-/// A matcher for these lines of time: 64 bits where they suffice. `chunk`: rows per batch.
-pub fn matcher(op: MatchOp, lines: TimeLines, chunk: usize) -> Box<dyn Matcher> {
-    if lines.wide { Box::new(Slots::<i128>::new(op, lines, chunk)) } else { Box::new(Slots::<i64>::new(op, lines, chunk)) }
+/// A matcher for the slots of `index`. `chunk`: rows per batch.
+pub fn matcher(op: MatchOp, lines: TimeLines, index: &Index, chunk: usize) -> Box<dyn Matcher> {
+    match index {
+        Index::Narrow(i) => Box::new(Slots::new(op, lines, Arc::clone(i), chunk)),
+        Index::Wide(i) => Box::new(Slots::new(op, lines, Arc::clone(i), chunk)),
+    }
 }
 
 impl<T: OnLine> Slots<T> {
-    fn new(op: MatchOp, lines: TimeLines, chunk: usize) -> Self {
+    fn new(op: MatchOp, lines: TimeLines, index: Arc<LabelIndex<T>>, chunk: usize) -> Self {
+        let known_by = &index.known_by;
+        let steady = index
+            .offsets
+            .windows(2)
+            .map(|w| known_by.is_empty() || (!op.looks_ahead() && known_by[w[0] as usize..w[1] as usize].is_sorted()))
+            .collect();
+        let nothing = Best { order: RowOrder { event_ts: T::MIN, created_ts: None, seq: i64::MIN }, place: Place::NONE };
         Slots {
             op,
             lines,
             ttl: lines.ttl.map(T::saturate),
             slack: 8 * chunk,
             chunk,
-            pending: vec![],
-            labels: 0,
-            has_known_by: false,
-            offsets: vec![],
-            rows: vec![],
-            at: vec![],
-            known_by: vec![],
-            steady: vec![],
-            best: vec![],
+            steady,
+            best: vec![nothing; index.slots()],
+            index,
             occupied: 0,
             touched: vec![],
             current: None,
         }
     }
 
+    fn has_known_by(&self) -> bool {
+        !self.index.known_by.is_empty()
+    }
+
     /// The slots of a group that a row of this time can serve, `ttl` and known-by aside.
     fn reach(&self, lo: usize, hi: usize, event: T) -> (usize, usize) {
-        let at = &self.at[lo..hi];
+        let at = &self.index.at[lo..hi];
         match self.op {
             MatchOp::AtOrBefore => (lo + at.partition_point(|a| *a < event), hi),
             MatchOp::Before => (lo + at.partition_point(|a| *a <= event), hi),
@@ -141,19 +147,23 @@ impl<T: OnLine> Slots<T> {
     }
 
     fn in_ttl(&self, event: T, slot: usize) -> bool {
-        if self.op.looks_ahead() { is_ahead(event, self.at[slot], self.ttl) } else { is_live_on(event, self.at[slot], self.ttl) }
+        if self.op.looks_ahead() {
+            is_ahead(event, self.index.at[slot], self.ttl)
+        } else {
+            is_live_on(event, self.index.at[slot], self.ttl)
+        }
     }
 
     /// Puts one row into the slots where it is the best so far; answers the steps it took.
-    fn place(&mut self, current: &Current<T>, row: usize, batch: &RecordBatch, winners: &mut Winners) -> Result<usize> {
+    fn place(&mut self, current: &Current<T>, row: usize, batch: &RecordBatch, ties: &mut dyn Ties) -> Result<usize> {
         let group = current.groups[row];
         if group == NO_GROUP {
             return Ok(1);
         }
         let Some(order) = current.order(row) else { return Ok(1) };
-        let (lo, hi) = (self.offsets[group as usize] as usize, self.offsets[group as usize + 1] as usize);
+        let (lo, hi) = self.index.range(group);
         let (mut start, end) = self.reach(lo, hi, order.event_ts);
-        if self.has_known_by && order.created_ts.is_none() {
+        if self.has_known_by() && order.created_ts.is_none() {
             return Ok(1);
         }
         if !self.steady[group as usize] {
@@ -164,8 +174,8 @@ impl<T: OnLine> Slots<T> {
                 if !slots.in_ttl(order.event_ts, slot) {
                     return Ok(false);
                 }
-                if is_known(order.created_ts, Some(slots.known_by[slot])) {
-                    slots.offer(slot, order, current, row, batch, winners)?;
+                if is_known(order.created_ts, Some(slots.index.known_by[slot])) {
+                    slots.offer(slot, order, current, row, batch, ties)?;
                 }
                 Ok(true)
             };
@@ -184,14 +194,14 @@ impl<T: OnLine> Slots<T> {
             }
             return Ok(steps);
         }
-        if let (true, Some(created)) = (self.has_known_by, order.created_ts) {
-            start = start.max(lo + self.known_by[lo..hi].partition_point(|k| !is_known(Some(created), Some(*k))));
+        if let (true, Some(created)) = (self.has_known_by(), order.created_ts) {
+            start = start.max(lo + self.index.known_by[lo..hi].partition_point(|k| !is_known(Some(created), Some(*k))));
         }
         if start < end {
             let nearest = if self.op.looks_ahead() { end - 1 } else { start };
             // Out of reach here, it is out of reach for all labels beyond.
             if self.in_ttl(order.event_ts, nearest) {
-                self.offer(nearest, order, current, row, batch, winners)?;
+                self.offer(nearest, order, current, row, batch, ties)?;
             }
         }
         Ok(1)
@@ -204,17 +214,17 @@ impl<T: OnLine> Slots<T> {
         current: &Current<T>,
         row: usize,
         batch: &RecordBatch,
-        winners: &mut Winners,
+        ties: &mut dyn Ties,
     ) -> Result<()> {
         let order = if self.op.looks_ahead() { order.ahead() } else { order };
         let best = &mut self.best[slot];
-        let place = Place { batch: winners.next_batch(), row: row as u32 };
+        let place = Place { batch: current.origin.batch, row: current.origin.row + row as u32 };
         if best.place.is_none() {
             self.occupied += 1;
         } else {
             let wins = match order.cmp(&best.order) {
                 // Two statements wrote at once: the rows' values decide.
-                Ordering::Equal if current.seq.is_some() => winners.compare(batch, row, best.place)?,
+                Ordering::Equal if current.seq.is_some() => ties.compare(batch, row, best.place)?,
                 o => o,
             };
             if wins != Ordering::Greater {
@@ -228,6 +238,7 @@ impl<T: OnLine> Slots<T> {
 
     /// Throws out kept rows that no slot refers to any more.
     fn compact(&mut self, winners: &mut Winners) -> Result<()> {
+        let shared = self.has_known_by();
         let mut moved: HashMap<Place, u32> = HashMap::new();
         let mut live = Vec::with_capacity(self.occupied);
         for best in self.best.iter_mut().filter(|b| !b.place.is_none()) {
@@ -236,7 +247,7 @@ impl<T: OnLine> Slots<T> {
                 live.len() as u32 - 1
             };
             // Only where labels are asked one by one may one row serve several slots.
-            let n = if self.has_known_by { *moved.entry(best.place).or_insert_with(keep) } else { keep() };
+            let n = if shared { *moved.entry(best.place).or_insert_with(keep) } else { keep() };
             best.place = Place { batch: n / self.chunk as u32, row: n % self.chunk as u32 };
         }
         winners.compact(&live, self.chunk)
@@ -244,50 +255,8 @@ impl<T: OnLine> Slots<T> {
 }
 
 impl<T: OnLine> Matcher for Slots<T> {
-    fn add_labels(&mut self, groups: &[u32], at: &ArrayRef, known_by: Option<&ArrayRef>) -> Result<()> {
-        let at = Instants::<T>::read(at, self.lines.event, Round::Down)?;
-        let known_by = known_by.map(|k| Instants::<T>::read(k, self.lines.created, Round::Down)).transpose()?;
-        self.has_known_by = known_by.is_some();
-        for (row, group) in groups.iter().enumerate() {
-            let known = known_by.as_ref().map_or(Some(T::MIN), |k| k.get(row));
-            self.pending.push(match (at.get(row), known) {
-                (Some(at), Some(known)) => (*group, at, known),
-                _ => (NO_GROUP, T::MIN, T::MIN),
-            });
-        }
-        self.labels = self.pending.len();
-        Ok(())
-    }
-
     fn size(&self) -> usize {
-        let slot = size_of::<u32>() + 2 * size_of::<T>() + size_of::<Best<T>>();
-        self.labels * (slot + size_of::<(u32, T, T)>()) + self.offsets.len() * 5 + self.touched.capacity() * 4
-    }
-
-    fn build(&mut self, groups: usize) {
-        let pending = std::mem::take(&mut self.pending);
-        let mut rows: Vec<u32> = (0..pending.len() as u32).filter(|r| pending[*r as usize].0 != NO_GROUP).collect();
-        rows.sort_unstable_by_key(|r| (pending[*r as usize], *r));
-        self.at = rows.iter().map(|r| pending[*r as usize].1).collect();
-        if self.has_known_by {
-            self.known_by = rows.iter().map(|r| pending[*r as usize].2).collect();
-        }
-        self.offsets = vec![0; groups + 1];
-        for r in &rows {
-            self.offsets[pending[*r as usize].0 as usize + 1] += 1;
-        }
-        for g in 0..groups {
-            self.offsets[g + 1] += self.offsets[g];
-        }
-        let (op, known_by) = (self.op, &self.known_by);
-        self.steady = self
-            .offsets
-            .windows(2)
-            .map(|w| known_by.is_empty() || (!op.looks_ahead() && known_by[w[0] as usize..w[1] as usize].is_sorted()))
-            .collect();
-        let nothing = Best { order: RowOrder { event_ts: T::MIN, created_ts: None, seq: i64::MIN }, place: Place::NONE };
-        self.best = vec![nothing; rows.len()];
-        self.rows = rows;
+        self.best.len() * size_of::<Best<T>>() + self.steady.len() + self.touched.capacity() * 4
     }
 
     fn load(&mut self, columns: FeatureColumns) -> Result<()> {
@@ -297,16 +266,17 @@ impl<T: OnLine> Matcher for Slots<T> {
             seq: columns.seq.map(|s| s.as_primitive::<Int64Type>().clone()),
             groups: columns.groups,
             position: columns.position,
+            origin: columns.origin,
             next: 0,
         });
         Ok(())
     }
 
-    fn probe(&mut self, batch: &RecordBatch, winners: &mut Winners, budget: usize) -> Result<bool> {
+    fn probe(&mut self, batch: &RecordBatch, ties: &mut dyn Ties, budget: usize) -> Result<bool> {
         let Some(mut current) = self.current.take() else { return Ok(true) };
         let mut steps = 0;
         while current.next < current.time.len() && steps < budget {
-            steps += self.place(&current, current.next, batch, winners)?;
+            steps += self.place(&current, current.next, batch, ties)?;
             current.next += 1;
         }
         let done = current.next == current.time.len();
@@ -345,14 +315,14 @@ impl<T: OnLine> Matcher for Slots<T> {
     }
 
     fn finish(self: Box<Self>) -> Vec<Place> {
-        let mut found = vec![Place::NONE; self.labels];
-        for (group, ends) in self.offsets.windows(2).enumerate() {
+        let mut found = vec![Place::NONE; self.index.labels];
+        for (group, ends) in self.index.offsets.windows(2).enumerate() {
             let (lo, hi) = (ends[0] as usize, ends[1] as usize);
             let mut carry: Option<Best<T>> = None;
             let mut visit = |slot: usize| {
                 let here = self.best[slot];
                 if !self.steady[group] {
-                    found[self.rows[slot] as usize] = here.place;
+                    found[self.index.rows[slot] as usize] = here.place;
                     return;
                 }
                 if !here.place.is_none() && carry.is_none_or(|c| here.order > c.order) {
@@ -361,7 +331,7 @@ impl<T: OnLine> Matcher for Slots<T> {
                 if let Some(best) = carry {
                     let event = if self.op.looks_ahead() { best.order.ahead().event_ts } else { best.order.event_ts };
                     if self.in_ttl(event, slot) {
-                        found[self.rows[slot] as usize] = best.place;
+                        found[self.index.rows[slot] as usize] = best.place;
                     }
                 }
             };

@@ -1,309 +1,262 @@
-//! Runs one point-in-time join: labels, then every view, then the output.
+//! Runs one point-in-time join: a chunk of labels, every view, the output; then the next chunk. All labels are one
+//! chunk where memory allows; else the views are read once per chunk.
 
 use std::sync::Arc;
 
-use datafusion::arrow::array::{ArrayRef, RecordBatch};
-use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::arrow::array::RecordBatch;
 use datafusion::common::{DataFusionError, Result};
-use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
-use datafusion::physical_expr::PhysicalExpr;
-use datafusion::physical_plan::metrics::{Count, ExecutionPlanMetricsSet, Gauge, MetricBuilder, Time};
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::metrics::ExecutionPlanMetricsSet;
 use datafusion::physical_plan::spill::get_record_batch_memory_size;
-use datafusion::physical_plan::stream::{RecordBatchReceiverStream, RecordBatchStreamAdapter};
-use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
-use futures::stream::{self, BoxStream, StreamExt, TryStreamExt};
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use futures::stream::{self, StreamExt, TryStreamExt};
 
 use super::exec::{PitExecItem, PitJoinExec};
+use super::input::LabelInput;
 use super::key::KeyIndex;
-use super::output::{Found, Output};
-use super::slots::{FeatureColumns, Matcher, matcher};
-use super::winners::{Place, Winners};
-
-/// Rows looked at before other tasks get their turn.
-const STEPS_PER_TURN: usize = 1 << 16;
-/// Input partitions are numbered in the upper bits of a row's position.
-const ROW_BITS: u32 = 40;
-
-#[derive(Debug, Clone)]
-struct Metrics {
-    label_rows: Count,
-    feature_rows: Count,
-    matched_rows: Count,
-    output_rows: Count,
-    index_time: Time,
-    probe_time: Time,
-    output_time: Time,
-    peak_memory: Gauge,
-}
-
-impl Metrics {
-    fn new(set: &ExecutionPlanMetricsSet) -> Self {
-        let counter = |name: &'static str| MetricBuilder::new(set).counter(name, 0);
-        let time = |name: &'static str| MetricBuilder::new(set).subset_time(name, 0);
-        Metrics {
-            label_rows: counter("label_rows"),
-            feature_rows: counter("feature_rows"),
-            matched_rows: counter("matched_rows"),
-            output_rows: MetricBuilder::new(set).output_rows(0),
-            index_time: time("index_time"),
-            probe_time: time("probe_time"),
-            output_time: time("output_time"),
-            peak_memory: MetricBuilder::new(set).gauge("peak_memory_bytes", 0),
-        }
-    }
-}
-
-/// The memory of one run, as parts that grow and shrink.
-struct Memory {
-    reservation: MemoryReservation,
-    name: String,
-    /// Label batches; label indexes and slots; winners of views done.
-    labels: usize,
-    index: usize,
-    winners: usize,
-    peak: Gauge,
-}
-
-impl Memory {
-    /// Sets the reservation to what is held, plus `more` of the step at hand.
-    fn hold(&self, more: usize) -> Result<()> {
-        let total = self.labels + self.index + self.winners + more;
-        self.reservation.try_resize(total).map_err(|e| {
-            DataFusionError::ResourcesExhausted(format!(
-                "the point-in-time join of {} needs {total} bytes for its labels and matches, more than the memory limit leaves: {}",
-                self.name,
-                e.strip_backtrace()
-            ))
-        })?;
-        self.peak.set_max(total);
-        Ok(())
-    }
-}
+use super::labels::Collected;
+use super::memory::{Memory, Part};
+use super::metrics::Metrics;
+use super::options::PitJoinOptions;
+use super::output::Output;
+use super::views::{Question, View, evaluate};
+use super::winners::Place;
 
 /// Starts the join. Nothing is read before the stream is polled, and dropping it stops everything.
 pub fn start(exec: &PitJoinExec, context: Arc<TaskContext>, metrics: &ExecutionPlanMetricsSet) -> SendableRecordBatchStream {
     let metrics = Metrics::new(metrics);
     let schema = exec.schema();
     let exec = exec.clone();
-    let batches = stream::once(async move {
-        let (output, reservation) = Run::new(&exec, &context, metrics.clone()).finish(&exec).await?;
-        Ok::<_, DataFusionError>(stream::try_unfold((output, reservation, metrics), |(mut output, reservation, metrics)| async move {
-            let timer = metrics.output_time.timer();
-            let batch = output.next_batch()?;
-            timer.done();
-            Ok(batch.map(|b| {
-                metrics.output_rows.add(b.num_rows());
-                (b, (output, reservation, metrics))
-            }))
-        }))
-    })
-    .try_flatten()
-    .boxed();
+    let batches = stream::once(async move { Run::open(exec, context, metrics).await })
+        .map_ok(|run| stream::try_unfold(run, |mut run| async move { Ok(run.next().await?.map(|batch| (batch, run))) }))
+        .try_flatten()
+        .boxed();
     let stream = RecordBatchStreamAdapter::new(schema, batches);
     Box::pin(datafusion::physical_plan::coop::cooperative(stream))
 }
 
 struct Run {
+    exec: PitJoinExec,
     context: Arc<TaskContext>,
     metrics: Metrics,
-    memory: Memory,
+    memory: Arc<Memory>,
+    input: LabelInput,
+    views: Vec<View>,
+    /// Which label times each item asks by; see `timelines`.
+    asked: Vec<usize>,
+    label_columns: Vec<usize>,
     batch_size: usize,
+    /// Label rows of the last chunk that fitted, once one did not.
+    chunk_limit: usize,
+    output: Option<Output>,
 }
 
-/// Everything known about the labels.
-struct Labels {
-    batches: Vec<RecordBatch>,
-    rows: usize,
-    /// One per distinct list of key expressions.
-    indexes: Vec<KeyIndex>,
-    /// One per item.
-    matchers: Vec<Box<dyn Matcher>>,
+/// Items whose labels have the same keys and instants share an index.
+fn timelines(items: &[PitExecItem]) -> (Vec<usize>, Vec<usize>) {
+    let same = |a: &PitExecItem, b: &PitExecItem| {
+        a.index == b.index
+            && a.at.eq(&b.at)
+            && a.known_by == b.known_by
+            && a.lines.event == b.lines.event
+            && a.lines.wide == b.lines.wide
+            && (a.known_by.is_none() || a.lines.created == b.lines.created)
+    };
+    let mut first: Vec<usize> = vec![];
+    let asked = items
+        .iter()
+        .enumerate()
+        .map(|(i, item)| match first.iter().position(|f| same(&items[*f], item)) {
+            Some(n) => n,
+            None => {
+                first.push(i);
+                first.len() - 1
+            }
+        })
+        .collect();
+    (asked, first)
 }
 
 impl Run {
-    fn new(exec: &PitJoinExec, context: &Arc<TaskContext>, metrics: Metrics) -> Self {
+    async fn open(exec: PitJoinExec, context: Arc<TaskContext>, metrics: Metrics) -> Result<Self> {
         let name = exec.items.iter().map(|i| i.description.as_str()).collect::<Vec<_>>().join(", ");
-        let reservation = MemoryConsumer::new("PitJoinExec").register(context.memory_pool());
-        let memory = Memory { reservation, name, labels: 0, index: 0, winners: 0, peak: metrics.peak_memory.clone() };
-        let batch_size = context.session_config().batch_size().max(1);
-        Run { context: Arc::clone(context), metrics, memory, batch_size }
+        let memory = Memory::new(context.memory_pool(), name, metrics.peak_memory.clone());
+        let mut columns = exec.output_columns();
+        let view_columns = columns.split_off(1);
+        let mut views = Vec::with_capacity(exec.views.len());
+        for ((plan, item), columns) in exec.views.iter().zip(&exec.items).zip(view_columns) {
+            views.push(View::open(plan, item, columns, &context, &metrics, &memory).await?);
+        }
+        Ok(Run {
+            input: LabelInput::new(&exec, &context),
+            views,
+            asked: timelines(&exec.items).0,
+            label_columns: columns.swap_remove(0),
+            batch_size: context.session_config().batch_size().max(1),
+            chunk_limit: PitJoinOptions::of(context.session_config()).chunk_rows.unwrap_or(usize::MAX),
+            output: None,
+            exec,
+            context,
+            metrics,
+            memory,
+        })
     }
 
-    async fn finish(mut self, exec: &PitJoinExec) -> Result<(Output, MemoryReservation)> {
-        let Labels { batches, rows, indexes, matchers } = self.read_labels(exec).await?;
-        let mut found = Vec::with_capacity(matchers.len());
-        for (i, matcher) in matchers.into_iter().enumerate() {
-            let (view, item) = (&exec.views[i], &exec.items[i]);
-            let held = matcher.size();
-            let schema = view.schema();
-            let mut winners = Winners::new(Arc::clone(&schema));
-            let places = if rows == 0 { vec![] } else { self.read_view(view, item, &indexes[item.index], matcher, &mut winners).await? };
-            self.metrics.matched_rows.add(places.iter().filter(|p| !p.is_none()).count());
-            self.memory.index = self.memory.index.saturating_sub(held) + places.len() * size_of::<Place>();
-            self.memory.winners += winners.bytes();
-            self.memory.hold(0)?;
-            found.push(Found { places, batches: winners.into_batches(), schema, inner: item.inner });
+    async fn next(&mut self) -> Result<Option<RecordBatch>> {
+        loop {
+            if let Some(output) = &mut self.output {
+                let timer = self.metrics.output_time.timer();
+                let batch = output.next_batch()?;
+                timer.done();
+                if let Some(batch) = batch {
+                    self.metrics.output_rows.add(batch.num_rows());
+                    return Ok(Some(batch));
+                }
+                self.output = None;
+            }
+            if self.input.ended {
+                return Ok(None);
+            }
+            let chunk = self.read_chunk().await?;
+            if chunk.is_empty() {
+                return Ok(None);
+            }
+            self.output = Some(self.join(chunk).await?);
         }
-        let output = Output {
-            schema: exec.schema(),
-            label_schema: exec.labels.schema(),
-            labels: batches,
+    }
+
+    /// As many labels as there is memory for, or all.
+    async fn read_chunk(&mut self) -> Result<Vec<RecordBatch>> {
+        let per_label: usize = self.views.iter().map(View::bytes_per_label).sum();
+        let mut expected = self.memory.part();
+        let (mut chunk, mut rows) = (vec![], 0);
+        while rows < self.chunk_limit.min(u32::MAX as usize - 1) {
+            let Some(batch) = self.input.next().await? else { break };
+            let bytes = get_record_batch_memory_size(&batch) + batch.num_rows() * per_label;
+            if expected.grow(bytes).is_err() && !chunk.is_empty() {
+                self.input.give_back(std::iter::once(batch));
+                break;
+            }
+            // Label rows are numbered in 32 bits.
+            let room = self.chunk_limit.min(u32::MAX as usize - 1) - rows;
+            if batch.num_rows() > room {
+                self.input.give_back(std::iter::once(batch.slice(room, batch.num_rows() - room)));
+            }
+            let batch = batch.slice(0, batch.num_rows().min(room));
+            rows += batch.num_rows();
+            chunk.push(batch);
+            tokio::task::consume_budget().await;
+        }
+        Ok(chunk)
+    }
+
+    /// Joins a chunk; where memory does not suffice, the first half of it, and gives the rest back.
+    async fn join(&mut self, mut chunk: Vec<RecordBatch>) -> Result<Output> {
+        loop {
+            let rows: usize = chunk.iter().map(RecordBatch::num_rows).sum();
+            match self.try_join(&chunk).await {
+                Ok(output) => {
+                    self.metrics.label_chunks.add(1);
+                    self.metrics.label_rows.add(rows);
+                    return Ok(output);
+                }
+                Err(e) if rows > 1 && matches!(e.find_root(), DataFusionError::ResourcesExhausted(_)) => {
+                    tracing::debug!(rows, error = %e, "too little memory for this many labels at once");
+                    let rest = split_off(&mut chunk, rows.div_ceil(2));
+                    self.chunk_limit = rows.div_ceil(2);
+                    self.input.give_back(rest.into_iter());
+                }
+                Err(e) => return Err(e),
+            }
+        }
+    }
+
+    async fn try_join(&mut self, chunk: &[RecordBatch]) -> Result<Output> {
+        let rows: usize = chunk.iter().map(RecordBatch::num_rows).sum();
+        let mut held = self.memory.part();
+        held.grow(chunk.iter().map(get_record_batch_memory_size).sum())?;
+        let mut index_memory = self.memory.part();
+        let questions = self.index(chunk, rows, &mut index_memory).await?;
+        let mut found = Vec::with_capacity(self.views.len());
+        for (view, asked) in self.views.iter_mut().zip(&self.asked) {
+            found.push(view.find(&questions[*asked]).await?);
+        }
+        drop(questions);
+        drop(index_memory);
+        let labels = chunk.iter().map(|b| Ok(b.project(&self.label_columns)?)).collect::<Result<Vec<_>>>()?;
+        Ok(Output {
+            schema: self.exec.schema(),
+            label_schema: Arc::new(self.exec.labels.schema().project(&self.label_columns)?),
+            labels,
             found,
             batch_size: self.batch_size,
             next: Place { batch: 0, row: 0 },
             row: 0,
-        };
-        Ok((output, self.memory.reservation))
+            _held: held,
+        })
     }
 
-    async fn read_labels(&mut self, exec: &PitJoinExec) -> Result<Labels> {
-        let mut labels = Labels {
-            batches: vec![],
-            rows: 0,
-            indexes: exec.indexes().map(|types| KeyIndex::new(&types?)).collect::<Result<_>>()?,
-            matchers: exec.items.iter().map(|i| matcher(i.op, i.lines, self.batch_size)).collect(),
-        };
-        let fetch = exec.label_fetch.unwrap_or(usize::MAX);
-        // One partition after the other: label order is partition order.
-        'all: for partition in 0..exec.labels.output_partitioning().partition_count() {
-            if labels.rows >= fetch {
-                break;
+    /// Indexes the labels once for all views that ask alike.
+    async fn index(&mut self, chunk: &[RecordBatch], rows: usize, held: &mut Part) -> Result<Vec<Question>> {
+        let items = &self.exec.items;
+        let (_, first) = timelines(items);
+        let schema = self.exec.labels.schema();
+        let mut keys = vec![];
+        for item in self.exec.first_items() {
+            let types = item.label_keys().map(|e| e.data_type(&schema)).collect::<Result<Vec<_>>>()?;
+            keys.push(KeyIndex::new(&types)?);
+        }
+        let mut collected: Vec<Collected> = first.iter().map(|f| Collected::new(items[*f].lines.wide)).collect();
+        for batch in chunk {
+            let timer = self.metrics.index_time.timer();
+            let mut groups = Vec::with_capacity(keys.len());
+            for (index, item) in keys.iter_mut().zip(self.exec.first_items()) {
+                let columns = item.label_keys().map(|e| evaluate(e, batch)).collect::<Result<Vec<_>>>()?;
+                groups.push(index.insert(&columns, batch.num_rows())?);
             }
-            let mut batches = exec.labels.execute(partition, Arc::clone(&self.context))?;
-            while let Some(batch) = batches.try_next().await? {
-                let batch = batch.slice(0, batch.num_rows().min(fetch - labels.rows));
-                self.add_labels(exec, &mut labels, batch)?;
-                if labels.rows >= fetch {
-                    break 'all;
-                }
-                tokio::task::consume_budget().await;
+            for (times, f) in collected.iter_mut().zip(&first) {
+                let item = &items[*f];
+                let at = evaluate(&item.at, batch)?;
+                let known_by = item.known_by.as_ref().map(|e| evaluate(e, batch)).transpose()?;
+                times.add(&groups[item.index], (&at, item.lines.event), known_by.as_ref().map(|k| (k, item.lines.created)))?;
             }
-        }
-        let timer = self.metrics.index_time.timer();
-        for (matcher, item) in labels.matchers.iter_mut().zip(&exec.items) {
-            matcher.build(labels.indexes[item.index].groups());
-        }
-        timer.done();
-        self.memory.index = labels.size();
-        self.memory.hold(0)?;
-        Ok(labels)
-    }
-
-    fn add_labels(&mut self, exec: &PitJoinExec, labels: &mut Labels, batch: RecordBatch) -> Result<()> {
-        let rows = batch.num_rows();
-        if rows == 0 {
-            return Ok(());
-        }
-        let _timer = self.metrics.index_time.timer();
-        self.metrics.label_rows.add(rows);
-        labels.rows += rows;
-        if labels.rows >= u32::MAX as usize {
-            return Err(DataFusionError::ResourcesExhausted(format!(
-                "the point-in-time join of {} has more than {} label rows: split the labels, for example by time",
-                self.memory.name,
-                u32::MAX
-            )));
-        }
-        self.memory.labels += get_record_batch_memory_size(&batch);
-        self.memory.hold(labels.size())?;
-        let mut groups = Vec::with_capacity(labels.indexes.len());
-        for (index, first) in labels.indexes.iter_mut().zip(exec.first_items()) {
-            let keys = evaluate_all(first.keys.iter().map(|k| &k.0), &batch)?;
-            groups.push(index.insert(&keys, rows)?);
-        }
-        for (matcher, item) in labels.matchers.iter_mut().zip(&exec.items) {
-            let known_by = item.known_by.as_ref().map(|e| evaluate(e, &batch)).transpose()?;
-            matcher.add_labels(&groups[item.index], &evaluate(&item.at, &batch)?, known_by.as_ref())?;
-        }
-        labels.batches.push(batch);
-        self.memory.hold(labels.size())
-    }
-
-    async fn read_view(
-        &mut self,
-        view: &Arc<dyn ExecutionPlan>,
-        item: &PitExecItem,
-        index: &KeyIndex,
-        mut matcher: Box<dyn Matcher>,
-        winners: &mut Winners,
-    ) -> Result<Vec<Place>> {
-        let partitions = view.output_partitioning().partition_count();
-        let mut read = vec![0i64; partitions];
-        let mut batches = read_partitions(view, &self.context)?;
-        while let Some((partition, batch)) = batches.try_next().await? {
-            let rows = batch.num_rows();
-            if rows == 0 {
-                continue;
-            }
-            self.metrics.feature_rows.add(rows);
-            let timer = self.metrics.probe_time.timer();
-            let keys = evaluate_all(item.keys.iter().map(|k| &k.1), &batch)?;
-            let position = ((partition as i64) << ROW_BITS).saturating_add(read[partition]);
-            read[partition] += rows as i64;
-            matcher.load(FeatureColumns {
-                groups: index.find(&keys, rows)?,
-                time: evaluate(&item.time, &batch)?,
-                created: item.created.as_ref().map(|e| evaluate(e, &batch)).transpose()?,
-                seq: item.seq.as_ref().map(|e| evaluate(e, &batch)).transpose()?,
-                position,
-            })?;
             timer.done();
-            loop {
-                let timer = self.metrics.probe_time.timer();
-                let done = matcher.probe(&batch, winners, STEPS_PER_TURN)?;
-                timer.done();
-                if done {
-                    break;
-                }
-                tokio::task::yield_now().await;
-            }
-            let timer = self.metrics.probe_time.timer();
-            self.memory.hold(winners.bytes() + get_record_batch_memory_size(&batch))?;
-            matcher.keep(&batch, winners)?;
-            self.memory.hold(winners.bytes())?;
-            timer.done();
+            let size = keys.iter().map(KeyIndex::size).sum::<usize>() + collected.iter().map(Collected::size).sum::<usize>();
+            held.resize(size)?;
             tokio::task::consume_budget().await;
         }
-        Ok(matcher.finish())
+        let keys: Vec<Arc<KeyIndex>> = keys.into_iter().map(Arc::new).collect();
+        let tasks = self.context.session_config().target_partitions().max(1);
+        let mut questions: Vec<Question> = vec![];
+        for (times, f) in collected.into_iter().zip(&first) {
+            let keys = Arc::clone(&keys[items[*f].index]);
+            let building = times.size_of_build(rows);
+            held.grow(building)?;
+            let timer = self.metrics.index_time.timer();
+            let index = times.build(keys.groups(), tasks).await?;
+            timer.done();
+            questions.push(Question { keys, index, label_rows: rows });
+        }
+        held.resize(keys.iter().map(|k| k.size()).sum::<usize>() + questions.iter().map(|q| q.index.size()).sum::<usize>())?;
+        Ok(questions)
     }
 }
 
-impl Labels {
-    fn size(&self) -> usize {
-        self.indexes.iter().map(KeyIndex::size).sum::<usize>() + self.matchers.iter().map(|m| m.size()).sum::<usize>()
-    }
-}
-
-fn evaluate(e: &Arc<dyn PhysicalExpr>, batch: &RecordBatch) -> Result<ArrayRef> {
-    e.evaluate(batch)?.into_array(batch.num_rows())
-}
-
-fn evaluate_all<'a>(exprs: impl Iterator<Item = &'a Arc<dyn PhysicalExpr>>, batch: &RecordBatch) -> Result<Vec<ArrayRef>> {
-    exprs.map(|e| evaluate(e, batch)).collect()
-}
-
-/// All partitions at once, each read by its own task; the tasks end when the stream is dropped.
-/// Rows come with the number of their partition, in order within it.
-fn read_partitions(view: &Arc<dyn ExecutionPlan>, context: &Arc<TaskContext>) -> Result<BoxStream<'static, Result<(usize, RecordBatch)>>> {
-    let partitions = view.output_partitioning().partition_count();
-    if partitions == 1 {
-        return Ok(view.execute(0, Arc::clone(context))?.map_ok(|b| (0, b)).boxed());
-    }
-    let schema: SchemaRef = view.schema();
-    let streams = (0..partitions).map(|p| {
-        let mut builder = RecordBatchReceiverStream::builder(Arc::clone(&schema), 2);
-        let (tx, view, context) = (builder.tx(), Arc::clone(view), Arc::clone(context));
-        builder.spawn(async move {
-            let mut batches = view.execute(p, context)?;
-            while let Some(batch) = batches.next().await {
-                if tx.send(batch).await.is_err() {
-                    break;
-                }
+/// Leaves the first `rows` rows in `batches` and answers the others.
+fn split_off(batches: &mut Vec<RecordBatch>, rows: usize) -> Vec<RecordBatch> {
+    let mut left = rows;
+    for i in 0..batches.len() {
+        let here = batches[i].num_rows();
+        if here > left {
+            let mut rest = batches.split_off(i + 1);
+            rest.insert(0, batches[i].slice(left, here - left));
+            batches[i] = batches[i].slice(0, left);
+            if left == 0 {
+                batches.pop();
             }
-            Ok(())
-        });
-        builder.build().map_ok(move |b| (p, b))
-    });
-    Ok(stream::select_all(streams).boxed())
+            return rest;
+        }
+        left -= here;
+    }
+    vec![]
 }

@@ -8,15 +8,21 @@ use datafusion::arrow::compute::{cast, concat_batches};
 use datafusion::arrow::datatypes::{DataType, Field, Schema, TimeUnit};
 use datafusion::catalog::Session;
 use datafusion::common::Result;
+use datafusion::datasource::file_format::parquet::ParquetFormat;
+use datafusion::datasource::listing::{ListingOptions, ListingTable, ListingTableConfig, ListingTableUrl};
 use datafusion::datasource::{MemTable, provider_as_source};
 use datafusion::execution::context::QueryPlanner;
 use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::execution::{SessionState, SessionStateBuilder};
 use datafusion::logical_expr::{Expr, Extension, LogicalPlan, LogicalPlanBuilder};
+use datafusion::parquet::arrow::ArrowWriter;
+use datafusion::parquet::file::properties::WriterProperties;
 use datafusion::physical_plan::{ExecutionPlan, collect, displayable};
 use datafusion::physical_planner::{DefaultPhysicalPlanner, PhysicalPlanner};
 use datafusion::prelude::{SessionConfig, col};
+use object_store::{ObjectStore, ObjectStoreExt};
 
+use super::options::PitJoinOptions;
 use super::order::KeepInputOrder;
 use super::planner::PitJoinPlanner;
 use crate::plan::pit_join::{MatchOp, PitItem, PitJoinNode};
@@ -60,6 +66,47 @@ pub fn partitions(batch: &RecordBatch, partitions: usize, batch_rows: usize) -> 
 pub fn scan(name: &str, parts: Vec<Vec<RecordBatch>>, schema: Arc<Schema>) -> LogicalPlan {
     let table = MemTable::try_new(schema, parts).unwrap();
     LogicalPlanBuilder::scan(name, provider_as_source(Arc::new(table)), None).unwrap().build().unwrap()
+}
+
+/// The batches as Parquet files, one to a part, in an object store of the session; `folder` is used once.
+pub async fn parquet(
+    state: &SessionState,
+    name: &str,
+    folder: &str,
+    parts: Vec<Vec<RecordBatch>>,
+    schema: Arc<Schema>,
+    row_group_rows: usize,
+) -> LogicalPlan {
+    let url = datafusion::execution::object_store::ObjectStoreUrl::parse("mem://tests/").unwrap();
+    let registry = state.runtime_env();
+    let store = match registry.object_store(&url) {
+        Ok(store) => store,
+        Err(_) => {
+            let store: Arc<dyn ObjectStore> = Arc::new(object_store::memory::InMemory::new());
+            registry.register_object_store(url.as_ref(), Arc::clone(&store));
+            store
+        }
+    };
+    for (i, batches) in parts.iter().enumerate() {
+        let properties = WriterProperties::builder().set_max_row_group_row_count(Some(row_group_rows)).build();
+        let mut bytes = vec![];
+        let mut writer = ArrowWriter::try_new(&mut bytes, Arc::clone(&schema), Some(properties)).unwrap();
+        batches.iter().for_each(|b| writer.write(b).unwrap());
+        writer.close().unwrap();
+        store.put(&format!("{folder}/{name}/{i:03}.parquet").into(), bytes.into()).await.unwrap();
+    }
+    let url = ListingTableUrl::parse(format!("mem://tests/{folder}/{name}/")).unwrap();
+    let options = ListingOptions::new(Arc::new(ParquetFormat::default())).with_file_extension(".parquet");
+    let config = ListingTableConfig::new(url).with_listing_options(options).with_schema(schema);
+    let table = ListingTable::try_new(config).unwrap();
+    LogicalPlanBuilder::scan(name, provider_as_source(Arc::new(table)), None).unwrap().build().unwrap()
+}
+
+/// The same session with other options of the join.
+pub fn with_options(state: &SessionState, options: PitJoinOptions, partitions: usize) -> SessionState {
+    let mut config = state.config().clone().with_target_partitions(partitions);
+    options.put_into(&mut config);
+    SessionStateBuilder::new_from_existing(state.clone()).with_config(config).build()
 }
 
 /// One partition, one batch.

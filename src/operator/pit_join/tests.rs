@@ -411,7 +411,7 @@ async fn the_plan_counts_and_measures() {
     assert_eq!((value("label_rows"), value("feature_rows"), metrics.output_rows()), (Some(20_000), Some(1_000), Some(20_000)));
     assert!(value("matched_rows") > Some(10_000) && value("peak_memory_bytes") > Some(20_000 * 24));
     let text = displayable(physical.as_ref()).one_line().to_string();
-    assert_eq!(text.trim(), "PitJoinExec: left f@v1 on (k@1 = k@0, at@2 >= ts@1)");
+    assert_eq!(text.trim(), "PitJoinExec: left f@v1 on (k@1 = k@0, at@2 >= ts@1); strategy=[f@v1: stream, keep winners]");
     // Another run of the same plan is another join.
     assert_eq!(collect(physical, state.task_ctx()).await.unwrap().iter().map(RecordBatch::num_rows).sum::<usize>(), 20_000);
 }

@@ -3,12 +3,15 @@
 use std::cmp::Ordering;
 use std::sync::Arc;
 
-use datafusion::arrow::array::{Array, ArrayRef, AsArray, RecordBatch, RecordBatchOptions, UInt32Array, new_null_array};
+use datafusion::arrow::array::{Array, ArrayRef, RecordBatch, RecordBatchOptions, UInt32Array, new_null_array};
 use datafusion::arrow::compute::{interleave, take_record_batch};
-use datafusion::arrow::datatypes::{DataType, SchemaRef};
+use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::arrow::row::{RowConverter, SortField};
 use datafusion::common::Result;
 use datafusion::physical_plan::spill::get_record_batch_memory_size;
+
+use super::fetch::compacted;
+use super::slots::Ties;
 
 /// A row of a list of batches, or none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -71,7 +74,7 @@ impl Winners {
     }
 
     fn push(&mut self, batch: RecordBatch) -> Result<()> {
-        let batch = without_garbage(batch)?;
+        let batch = compacted(batch)?;
         self.rows += batch.num_rows();
         self.bytes += get_record_batch_memory_size(&batch);
         self.batches.push(batch);
@@ -89,9 +92,11 @@ impl Winners {
         }
         Ok(())
     }
+}
 
+impl Ties for Winners {
     /// Compares a row of `current`, the batch that would be kept next, with the row at `place` by value.
-    pub fn compare(&mut self, current: &RecordBatch, row: usize, place: Place) -> Result<Ordering> {
+    fn compare(&mut self, current: &RecordBatch, row: usize, place: Place) -> Result<Ordering> {
         if self.by_value.is_none() {
             let (columns, fields): (Vec<usize>, Vec<SortField>) = self
                 .schema
@@ -112,23 +117,6 @@ impl Winners {
         let (a, b) = (encode(current, row)?, encode(other, place.row as usize)?);
         Ok(a.row(0).cmp(&b.row(0)))
     }
-}
-
-/// A view array keeps every buffer alive that its rows ever came from.
-fn without_garbage(batch: RecordBatch) -> Result<RecordBatch> {
-    if !batch.schema().fields().iter().any(|f| matches!(f.data_type(), DataType::Utf8View | DataType::BinaryView)) {
-        return Ok(batch);
-    }
-    let (schema, columns, rows) = batch.into_parts();
-    let columns = columns
-        .into_iter()
-        .map(|c| match c.data_type() {
-            DataType::Utf8View => Arc::new(c.as_string_view().gc()) as ArrayRef,
-            DataType::BinaryView => Arc::new(c.as_binary_view().gc()),
-            _ => c,
-        })
-        .collect();
-    Ok(RecordBatch::try_new_with_options(schema, columns, &RecordBatchOptions::new().with_row_count(Some(rows)))?)
 }
 
 /// The rows at `places` as new columns; no place gives NULLs.

@@ -84,8 +84,14 @@ impl OfflineStore {
             let version = base.version() + 1;
             let state = match prepared.await {
                 Ok(done) => done.await.map(|f| f.snapshot).ok(),
-                Err(_) if self.is_mine(base, version, &commit_id).await => None,
-                Err(e) => return Err(delta_error(e, &what)),
+                Err(e) => match self.is_mine(base, version, &commit_id).await {
+                    Some(true) => None,
+                    Some(false) => return Err(delta_error(e, &what)),
+                    None => {
+                        return Err(Error::unavailable(format!("{what}: it is not known whether version {version} was written: {e}"))
+                            .with_hint("look at the table before doing it again"));
+                    }
+                },
             };
             // From here on the commit has happened, whatever reading it back says.
             let snapshot = match state {
@@ -139,6 +145,14 @@ impl OfflineStore {
             if let Ok(path) = super::warehouse::table_path(&format!("{location}/{}", file.path)) {
                 let _ = self.files().delete(&path).await;
             }
+        }
+    }
+
+    /// Takes the files of a failed commit back where it certainly did not happen: after any error but a lost
+    /// race the commit may be in the log, and its files must stay.
+    pub async fn take_back(&self, location: &str, files: &[NewFile], error: &Error) {
+        if error.kind() == Kind::Conflict {
+            self.discard(location, files).await;
         }
     }
 
@@ -199,12 +213,10 @@ impl OfflineStore {
     }
 
     /// Whether version `version` is the very commit we tried to write: a store may have done it and
-    /// lost the answer.
-    async fn is_mine(&self, base: &Snapshot, version: u64, commit_id: &str) -> bool {
-        match base.log().read_commit_entry(version).await {
-            Ok(Some(bytes)) => bytes.windows(commit_id.len()).any(|w| w == commit_id.as_bytes()),
-            _ => false,
-        }
+    /// lost the answer. `None`: the log does not answer either.
+    async fn is_mine(&self, base: &Snapshot, version: u64, commit_id: &str) -> Option<bool> {
+        let entry = base.log().read_commit_entry(version).await.ok()?;
+        Some(entry.is_some_and(|bytes| bytes.windows(commit_id.len()).any(|w| w == commit_id.as_bytes())))
     }
 }
 

@@ -42,7 +42,7 @@ pub fn is_hidden(column: &str) -> bool {
     column == SEQ || column.starts_with("_remige")
 }
 
-/// "Written later": (Delta version loaded + 1) << 32 | row number in the statement.
+/// "Written later", unique in its table: [`Snapshot::next_sequence`] << 32 | row number in the statement.
 pub const SEQ: &str = "_seq";
 
 /// Key of a data file's order, in its Parquet footer and in its tags in the Delta log.

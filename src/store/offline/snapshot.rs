@@ -18,7 +18,7 @@ use object_store::path::Path;
 
 use super::stats::{ColumnRange, Ranges, from_json, tag};
 use super::warehouse::OfflineStore;
-use super::{ADDED_KEY, ENGINE, ORDER_KEY, delta_error};
+use super::{ADDED_KEY, ENGINE, ORDER_KEY, SEQ, delta_error};
 use crate::clock::{DAY, MILLISECOND, Micros};
 use crate::error::{Error, Kind, Result};
 
@@ -156,6 +156,15 @@ impl Snapshot {
             }
         }
         max.cloned()
+    }
+    /// High word of `_seq` for rows of the next commit: above that of every row in the table, and growing
+    /// with the versions also where the last rows are gone.
+    pub fn next_sequence(&self) -> u64 {
+        let last = self.files().iter().filter_map(|f| match f.max(SEQ) {
+            Some(ScalarValue::Int64(Some(s))) => u64::try_from(s >> 32).ok(),
+            _ => None,
+        });
+        (self.version() + 1).max(last.max().map_or(0, |high| high + 1))
     }
     /// Properties of the table.
     pub fn properties(&self) -> &HashMap<String, String> {

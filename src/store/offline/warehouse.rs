@@ -49,6 +49,7 @@ pub struct OfflineStore {
     /// The store below the warehouse.
     files: Arc<dyn ObjectStore>,
     newest: Mutex<HashMap<String, Snapshot>>,
+    turns: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
 }
 
 impl std::fmt::Debug for OfflineStore {
@@ -78,6 +79,7 @@ impl OfflineStore {
                 prefix: place.prefix,
                 files,
                 newest: Mutex::new(HashMap::new()),
+                turns: Mutex::new(HashMap::new()),
             }))
         })
     }
@@ -95,6 +97,13 @@ impl OfflineStore {
     /// The directory of a warehouse on a local disk.
     pub fn local_dir(&self) -> Option<&FsPath> {
         self.local.as_deref()
+    }
+
+    /// Held by whoever appends to a table in this process and does not want to race.
+    pub fn append_turn(&self, location: &str) -> Arc<tokio::sync::Mutex<()>> {
+        let mut all = self.turns.lock();
+        all.retain(|_, turn| Arc::strong_count(turn) > 1);
+        Arc::clone(all.entry(location.to_string()).or_default())
     }
 
     pub fn clock(&self) -> &Clock {

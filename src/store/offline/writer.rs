@@ -20,7 +20,7 @@ use object_store::buffered::BufWriter;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 
-use super::snapshot::{file_tags, order_text};
+use super::snapshot::{DataFile, file_tags, order_text};
 use super::stats::{Ranges, from_footer, to_json};
 use super::warehouse::{OfflineStore, table_path};
 use super::{ENGINE, ORDER_KEY};
@@ -68,6 +68,20 @@ impl NewFile {
     }
     pub(crate) fn tags(&self, version: u64, place: u32) -> HashMap<String, Option<String>> {
         file_tags(&self.order, (version, place))
+    }
+    /// As a file of a table, so that it can be read before a commit names it.
+    pub fn data_file(&self) -> DataFile {
+        DataFile {
+            path: self.path.clone(),
+            size: self.size,
+            rows: Some(self.rows),
+            order: self.order.clone(),
+            added: (0, 0),
+            modified_ms: 0,
+            ranges: self.ranges.clone(),
+            has_deletions: false,
+            is_partitioned: false,
+        }
     }
     pub fn range(&self, column: &str) -> Option<&super::ColumnRange> {
         self.ranges.get(column)

@@ -29,6 +29,8 @@ mod redis_keys;
 mod redis_read;
 mod rule;
 
+#[cfg(test)]
+pub(crate) use conformance::Place;
 pub use embedded::EmbeddedStore;
 #[cfg(feature = "redis")]
 pub use redis::RedisStore;

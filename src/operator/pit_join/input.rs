@@ -1,0 +1,112 @@
+//! The labels, batch by batch in their order, a chunk of them at a time.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use datafusion::arrow::array::RecordBatch;
+use datafusion::common::Result;
+use datafusion::execution::TaskContext;
+use datafusion::physical_plan::stream::RecordBatchReceiverStream;
+use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
+use futures::stream::{self, BoxStream, StreamExt, TryStreamExt};
+
+use super::exec::PitJoinExec;
+use super::files::ParquetFiles;
+
+/// Decoded bytes that may wait for their turn, per task.
+const READ_AHEAD_BYTES: usize = 16 << 20;
+
+/// Label batches that were read but not joined yet.
+pub struct LabelInput {
+    batches: BoxStream<'static, Result<RecordBatch>>,
+    /// Given back by a chunk that was too large.
+    returned: VecDeque<RecordBatch>,
+    /// Label rows still wanted.
+    fetch: usize,
+    pub ended: bool,
+}
+
+impl LabelInput {
+    pub fn new(exec: &PitJoinExec, context: &Arc<TaskContext>) -> Self {
+        let fetch = exec.label_fetch.unwrap_or(usize::MAX);
+        let (labels, context) = (Arc::clone(&exec.labels), Arc::clone(context));
+        let files = ParquetFiles::behind(&labels).filter(|_| exec.label_fetch.is_none());
+        let batches = stream::once(async move {
+            match files {
+                Some(files) => in_parallel(files, &labels, &context).await,
+                None => Ok(in_turn(labels, context)),
+            }
+        })
+        .try_flatten()
+        .boxed();
+        LabelInput { batches, returned: VecDeque::new(), fetch, ended: false }
+    }
+
+    /// The next batch that has rows; `None` at the end.
+    pub async fn next(&mut self) -> Result<Option<RecordBatch>> {
+        if let Some(batch) = self.returned.pop_front() {
+            return Ok(Some(batch));
+        }
+        while self.fetch > 0 {
+            let Some(batch) = self.batches.try_next().await? else { break };
+            let batch = batch.slice(0, batch.num_rows().min(self.fetch));
+            if batch.num_rows() > 0 {
+                self.fetch -= batch.num_rows();
+                return Ok(Some(batch));
+            }
+        }
+        self.ended = true;
+        Ok(None)
+    }
+
+    /// Puts batches back in front.
+    pub fn give_back(&mut self, batches: impl DoubleEndedIterator<Item = RecordBatch>) {
+        batches.rev().for_each(|b| self.returned.push_front(b));
+        self.ended = false;
+    }
+}
+
+/// One partition after the other: label order is partition order.
+fn in_turn(labels: Arc<dyn ExecutionPlan>, context: Arc<TaskContext>) -> BoxStream<'static, Result<RecordBatch>> {
+    let partitions = labels.output_partitioning().partition_count();
+    stream::iter(0..partitions).map(move |p| labels.execute(p, Arc::clone(&context))).try_flatten().boxed()
+}
+
+/// Several row groups at once, handed on in order.
+async fn in_parallel(
+    files: ParquetFiles,
+    labels: &Arc<dyn ExecutionPlan>,
+    context: &Arc<TaskContext>,
+) -> Result<BoxStream<'static, Result<RecordBatch>>> {
+    let schema = labels.schema();
+    let config = context.session_config();
+    let (tasks, batch_size) = (config.target_partitions().max(1), config.batch_size().max(1));
+    let files = files.open(context).await?;
+    let units = files.units(|_, _| true);
+    if units.is_empty() {
+        return Ok(stream::empty().boxed());
+    }
+    let bytes: usize = files.footers.iter().flat_map(|f| f.row_groups()).map(|g| usize::try_from(g.total_byte_size()).unwrap_or(0)).sum();
+    let bytes_per_batch = (bytes / files.rows().max(1) * batch_size).max(1);
+    let ahead = (READ_AHEAD_BYTES / bytes_per_batch).clamp(2, 128);
+    let columns: Vec<usize> = (0..schema.fields().len()).collect();
+    let scan = files.scan(&units.iter().map(|u| (u, None)).collect::<Vec<_>>(), &columns, batch_size)?;
+    let context = Arc::clone(context);
+    let read = move |unit: usize| {
+        let mut builder = RecordBatchReceiverStream::builder(Arc::clone(&schema), ahead);
+        let (tx, scan, context) = (builder.tx(), scan.clone(), Arc::clone(&context));
+        builder.spawn(async move {
+            let mut batches = scan.read(unit, &context)?;
+            while let Some(batch) = batches.next().await {
+                if tx.send(batch).await.is_err() {
+                    break;
+                }
+            }
+            Ok(())
+        });
+        builder.build()
+    };
+    // `buffered` starts the tasks; polling what it gives drains them one after the other.
+    let streams = stream::iter(0..units.len()).map(move |u| std::future::ready(Ok::<_, datafusion::common::DataFusionError>(read(u))));
+    Ok(streams.buffered(tasks).try_flatten().boxed())
+}

@@ -1,0 +1,348 @@
+//! The slots of `slots.rs` for the common case, filled by several tasks at once: instants of 64 bits, joins that
+//! look back, nothing asked about what was known. Feature rows are numbered; a slot holds the number of its best row.
+//!
+//! Slots are cut into shards of equal size. A task collects rows until there are enough of them for each shard, and
+//! then works shard by shard, so that the instants searched and the slots written stay in the processor's cache.
+//! A key with many labels is cut as well: a row goes to the shard that holds the first label that can see it.
+//! Where the rows of one key follow one another (tables sorted by key and time), a run is merged with the labels of
+//! its key instead: one lookup for the key, and only the last row before each label is looked at.
+
+use std::cmp::Ordering;
+use std::ops::Range;
+use std::sync::Arc;
+
+use datafusion::arrow::array::{Array, ArrayRef, AsArray, UInt32Array};
+use datafusion::arrow::compute::{partition, take};
+use datafusion::arrow::datatypes::Int64Type;
+use datafusion::common::Result;
+use parking_lot::{Mutex, MutexGuard};
+
+use super::instant::{Instants, Round};
+use super::key::{KeyIndex, NO_GROUP};
+use super::labels::LabelIndex;
+use crate::model::live::is_live_on;
+use crate::plan::pit_types::TimeLines;
+
+/// No row.
+pub const NO_ROW: u32 = u32::MAX;
+
+/// Slots per shard: 14 bits are 128 KiB of instants and as much again of slots.
+const SHARD_BITS: usize = 14;
+const SHARD_SLOTS: usize = 1 << SHARD_BITS;
+/// Rows that a task collects, at least and at most.
+const MIN_COLLECTED: usize = 1 << 16;
+const MAX_COLLECTED: usize = 1 << 21;
+/// Batches without runs after which a task stops looking for them.
+const BATCHES_WITHOUT_RUNS: usize = 4;
+/// Rows per run from which on a batch counts as sorted.
+const ROWS_PER_RUN: usize = 4;
+
+/// How feature rows are matched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Probing {
+    /// By runs where there are any, else row by row.
+    Auto,
+    /// Row by row.
+    Rows,
+    /// By runs, however short.
+    Runs,
+}
+
+/// Created timestamp (NULL: `i64::MIN`) and sequence number; zero where the view has none.
+type Tie = (i64, i64);
+
+#[derive(Debug, Default)]
+struct Shard {
+    /// Per slot: the best row and its event timestamp.
+    row: Vec<u32>,
+    ts: Vec<i64>,
+    /// Empty where there is neither a created timestamp nor a sequence number.
+    tie: Vec<Tie>,
+}
+
+/// Collected rows of one shard.
+#[derive(Debug, Default)]
+struct Pile {
+    rows: Vec<(u32, u32, i64)>,
+    ties: Vec<Tie>,
+}
+
+#[derive(Debug)]
+pub struct Shards {
+    index: Arc<LabelIndex<i64>>,
+    lines: TimeLines,
+    ttl: Option<i64>,
+    /// `at > time` instead of `at >= time`.
+    strict: bool,
+    has_ties: bool,
+    probing: Probing,
+    shards: Vec<Mutex<Shard>>,
+}
+
+/// Columns of a feature batch.
+#[derive(Debug)]
+pub struct FeatureBatch {
+    pub keys: Vec<ArrayRef>,
+    pub time: ArrayRef,
+    pub created: Option<ArrayRef>,
+    pub seq: Option<ArrayRef>,
+    /// Number of the first row.
+    pub first: u32,
+}
+
+/// What one task has collected.
+#[derive(Debug)]
+pub struct Collector {
+    piles: Vec<Pile>,
+    collected: usize,
+    limit: usize,
+    without_runs: usize,
+    /// Rows that came in runs.
+    pub merged_rows: usize,
+}
+
+impl Shards {
+    pub fn new(index: Arc<LabelIndex<i64>>, lines: TimeLines, strict: bool, has_ties: bool, probing: Probing) -> Self {
+        let slots = index.slots();
+        let shard = |first: usize| {
+            let n = SHARD_SLOTS.min(slots - first);
+            Mutex::new(Shard { row: vec![NO_ROW; n], ts: vec![0; n], tie: vec![(0, 0); if has_ties { n } else { 0 }] })
+        };
+        let shards = (0..slots).step_by(SHARD_SLOTS).map(shard).collect();
+        let ttl = lines.ttl.map(|t| t.clamp(0, i64::MAX.into()) as i64);
+        Shards { index, lines, ttl, strict, has_ties, probing, shards }
+    }
+
+    /// Bytes that the slots of so many labels take.
+    pub fn size_for(slots: usize, has_ties: bool) -> usize {
+        slots * (size_of::<u32>() + size_of::<i64>() + if has_ties { size_of::<Tie>() } else { 0 })
+    }
+
+    pub fn collector(&self) -> Collector {
+        let limit = (self.index.slots() / 2).clamp(MIN_COLLECTED, MAX_COLLECTED);
+        let piles = self.shards.iter().map(|_| Pile::default()).collect();
+        Collector { piles, collected: 0, limit, without_runs: 0, merged_rows: 0 }
+    }
+
+    /// First slot of `lo..hi` whose label can see a row of this time, or `hi`.
+    fn first_slot(&self, lo: usize, hi: usize, event: i64) -> usize {
+        let at = &self.index.at[lo..hi];
+        lo + if self.strict { at.partition_point(|a| *a <= event) } else { at.partition_point(|a| *a < event) }
+    }
+
+    fn sees(&self, slot: usize, event: i64) -> bool {
+        if self.strict { self.index.at[slot] > event } else { self.index.at[slot] >= event }
+    }
+
+    /// The shard of the first slot in `lo..hi` that can see `event`; the last one if none can.
+    fn shard_of(&self, lo: usize, hi: usize, event: i64) -> usize {
+        let (first, last) = (lo >> SHARD_BITS, (hi - 1) >> SHARD_BITS);
+        let (mut from, mut to) = (first, last);
+        while from < to {
+            let middle = (from + to) / 2;
+            if self.sees(((middle + 1) << SHARD_BITS) - 1, event) { to = middle } else { from = middle + 1 }
+        }
+        from
+    }
+
+    /// Takes a batch of feature rows.
+    pub fn add(&self, collector: &mut Collector, index: &KeyIndex, batch: &FeatureBatch) -> Result<()> {
+        let rows = batch.time.len();
+        let time = Instants::<i64>::read(&batch.time, self.lines.event, Round::Up)?;
+        let created = batch.created.as_ref().map(|c| Instants::<i64>::read(c, self.lines.created, Round::Up)).transpose()?;
+        let seq = batch.seq.as_ref().map(|s| s.as_primitive::<Int64Type>());
+        // A NULL loses to every created timestamp; the earliest of all counts as one microsecond later.
+        let tie = |row: usize| -> Tie {
+            let created = created.as_ref().and_then(|c| c.get(row)).map_or(i64::MIN, |c| c.max(i64::MIN + 1));
+            (created, seq.map_or(0, |s| if s.is_null(row) { i64::MIN } else { s.value(row) }))
+        };
+        let look_for_runs = match self.probing {
+            Probing::Rows => false,
+            Probing::Runs => true,
+            Probing::Auto => collector.without_runs < BATCHES_WITHOUT_RUNS,
+        };
+        if look_for_runs && !batch.keys.is_empty() && rows > 0 && !time.has_nulls() {
+            let runs = partition(&batch.keys)?;
+            if self.probing == Probing::Runs || runs.len() * ROWS_PER_RUN <= rows {
+                collector.without_runs = 0;
+                collector.merged_rows += rows;
+                let runs = runs.ranges();
+                let starts = UInt32Array::from_iter_values(runs.iter().map(|r| r.start as u32));
+                let keys = batch.keys.iter().map(|k| take(k, &starts, None)).collect::<std::result::Result<Vec<_>, _>>()?;
+                let groups = index.find(&keys, runs.len())?;
+                let mut merge = Merge { shards: self, held: None };
+                for (run, group) in runs.into_iter().zip(groups).filter(|(_, g)| *g != NO_GROUP) {
+                    merge.run(group, run, time.values(), batch.first, &tie);
+                }
+                return Ok(());
+            }
+            collector.without_runs += 1;
+        }
+        let groups = index.find(&batch.keys, rows)?;
+        for (row, group) in groups.into_iter().enumerate().filter(|(_, g)| *g != NO_GROUP) {
+            let Some(event) = time.get(row) else { continue };
+            let (lo, hi) = self.index.range(group);
+            if lo == hi {
+                continue;
+            }
+            let pile = &mut collector.piles[self.shard_of(lo, hi, event)];
+            pile.rows.push((group, batch.first + row as u32, event));
+            if self.has_ties {
+                pile.ties.push(tie(row));
+            }
+            collector.collected += 1;
+        }
+        if collector.collected >= collector.limit {
+            self.flush(collector);
+        }
+        Ok(())
+    }
+
+    /// Puts all that was collected into the slots.
+    pub fn flush(&self, collector: &mut Collector) {
+        collector.collected = 0;
+        let mut busy = vec![];
+        for (number, pile) in collector.piles.iter_mut().enumerate().filter(|(_, p)| !p.rows.is_empty()) {
+            match self.shards[number].try_lock() {
+                Some(mut shard) => self.place(number, &mut shard, pile),
+                None => busy.push(number),
+            }
+        }
+        for number in busy {
+            self.place(number, &mut self.shards[number].lock(), &mut collector.piles[number]);
+        }
+    }
+
+    fn place(&self, number: usize, shard: &mut Shard, pile: &mut Pile) {
+        let start = number << SHARD_BITS;
+        let end = start + shard.row.len();
+        for (i, (group, row, event)) in pile.rows.drain(..).enumerate() {
+            let (lo, hi) = self.index.range(group);
+            let hi = hi.min(end);
+            let slot = self.first_slot(lo.max(start), hi, event);
+            if slot < hi && is_live_on(event, self.index.at[slot], self.ttl) {
+                shard.offer(slot - start, event, row, pile.ties.get(i).copied());
+            }
+        }
+        pile.ties.clear();
+    }
+
+    /// The best row of every label row. Within a key, later labels see what earlier ones saw.
+    pub fn finish(self) -> Vec<u32> {
+        let mut found = vec![NO_ROW; self.index.labels];
+        let mut starts = self.index.offsets.iter().skip_while(|o| **o == 0).copied().peekable();
+        let mut carry = (NO_ROW, 0i64);
+        let mut slot = 0usize;
+        for shard in self.shards.into_iter().map(Mutex::into_inner) {
+            for (row, ts) in shard.row.into_iter().zip(shard.ts) {
+                while starts.peek().is_some_and(|s| *s as usize == slot) {
+                    starts.next();
+                    carry = (NO_ROW, 0);
+                }
+                if row != NO_ROW {
+                    carry = (row, ts);
+                }
+                if carry.0 != NO_ROW && is_live_on(carry.1, self.index.at[slot], self.ttl) {
+                    found[self.index.rows[slot] as usize] = carry.0;
+                }
+                slot += 1;
+            }
+        }
+        found
+    }
+}
+
+impl Shard {
+    fn offer(&mut self, slot: usize, event: i64, row: u32, tie: Option<Tie>) {
+        if self.row[slot] != NO_ROW {
+            let ties = || tie.unwrap_or_default().cmp(&self.tie.get(slot).copied().unwrap_or_default());
+            let order = event.cmp(&self.ts[slot]).then_with(ties).then_with(|| row.cmp(&self.row[slot]));
+            if order != Ordering::Greater {
+                return;
+            }
+        }
+        self.row[slot] = row;
+        self.ts[slot] = event;
+        if let (Some(tie), Some(best)) = (tie, self.tie.get_mut(slot)) {
+            *best = tie;
+        }
+    }
+}
+
+/// Merges runs of one key with the labels of that key. Keeps the last shard locked.
+struct Merge<'a> {
+    shards: &'a Shards,
+    held: Option<(usize, MutexGuard<'a, Shard>)>,
+}
+
+impl Merge<'_> {
+    fn run(&mut self, group: u32, run: Range<usize>, time: &[i64], first: u32, tie: &impl Fn(usize) -> Tie) {
+        let (lo, hi) = self.shards.index.range(group);
+        if lo == hi {
+            return;
+        }
+        let times = &time[run.clone()];
+        if !times.is_sorted() {
+            for (i, event) in times.iter().enumerate() {
+                let slot = self.shards.first_slot(lo, hi, *event);
+                if slot < hi {
+                    self.offer(slot, *event, run.start + i, first, tie);
+                }
+            }
+            return;
+        }
+        let mut next = 0;
+        let mut slot = self.shards.first_slot(lo, hi, times[0]);
+        while slot < hi && next < times.len() {
+            let at = self.shards.index.at[slot];
+            let seen = next + gallop(&times[next..], |t| if self.shards.strict { t < at } else { t <= at });
+            // The last row that this label sees and the one before did not, and what it ties with.
+            if let Some(last) = seen.checked_sub(1).filter(|l| *l >= next) {
+                for i in (next..seen).rev().take_while(|i| times[*i] == times[last]) {
+                    self.offer(slot, times[i], run.start + i, first, tie);
+                }
+            }
+            next = seen;
+            slot += 1;
+            if next < times.len() {
+                let from = &self.shards.index.at[slot..hi];
+                let event = times[next];
+                slot += gallop(from, |a| if self.shards.strict { a <= event } else { a < event });
+            }
+        }
+    }
+
+    fn offer(&mut self, slot: usize, event: i64, row: usize, first: u32, tie: &impl Fn(usize) -> Tie) {
+        if !is_live_on(event, self.shards.index.at[slot], self.shards.ttl) {
+            return;
+        }
+        let number = slot >> SHARD_BITS;
+        if self.held.as_ref().is_none_or(|(n, _)| *n != number) {
+            // One at a time: two tasks that wait for each other's would wait forever.
+            self.held = None;
+            self.held = Some((number, self.shards.shards[number].lock()));
+        }
+        if let Some((_, shard)) = &mut self.held {
+            let tie = self.shards.has_ties.then(|| tie(row));
+            shard.offer(slot & (SHARD_SLOTS - 1), event, first + row as u32, tie);
+        }
+    }
+}
+
+/// How many values at the front satisfy `before`, where all that do come first.
+fn gallop(values: &[i64], before: impl Fn(i64) -> bool) -> usize {
+    let mut step = 1;
+    while step <= values.len() && before(values[step - 1]) {
+        step *= 2;
+    }
+    let known = step / 2;
+    known + values[known..values.len().min(step)].partition_point(|v| before(*v))
+}
+
+impl Collector {
+    /// Bytes held at most.
+    pub fn size(&self) -> usize {
+        let pile = |p: &Pile| p.rows.capacity() * size_of::<(u32, u32, i64)>() + p.ties.capacity() * size_of::<Tie>();
+        self.piles.iter().map(pile).sum()
+    }
+}
