@@ -8,7 +8,7 @@ mod value;
 use std::fmt;
 use std::path::PathBuf;
 
-use crate::clock::{DAY, MILLISECOND, MINUTE, Micros, SECOND};
+use crate::clock::{DAY, HOUR, MILLISECOND, MINUTE, Micros, SECOND};
 
 pub use load::{FILE_NAME, Flag, Loaded, load, load_text, read_file};
 pub use settings::{SETTINGS, Setting, example_file};
@@ -38,6 +38,7 @@ pub struct Config {
     /// Rows per row group of a data file.
     pub row_group_rows: usize,
     pub online_settings: OnlineSettings,
+    pub maintenance: MaintenanceSettings,
     pub server: ServerSettings,
 }
 
@@ -61,6 +62,19 @@ pub struct OnlineSettings {
     pub generation_grace: Micros,
     /// How long a tombstone is kept.
     pub tombstone_retention: Micros,
+}
+
+/// What keeps tables fit. A server does it in the background.
+#[derive(Debug, Clone)]
+pub struct MaintenanceSettings {
+    /// A server looks at the files of every feature view this often; 0: it never does OPTIMIZE.
+    pub optimize_every: Micros,
+    /// It does OPTIMIZE where at least so many files want it.
+    pub optimize_files: usize,
+    /// A server does VACUUM of every feature view this often; 0: never.
+    pub vacuum_every: Micros,
+    /// Versions that were the newest within this time stay readable after a VACUUM that does not say how many.
+    pub retain: Micros,
 }
 
 #[derive(Debug, Clone)]
@@ -99,6 +113,12 @@ impl Default for OnlineSettings {
     }
 }
 
+impl Default for MaintenanceSettings {
+    fn default() -> Self {
+        MaintenanceSettings { optimize_every: 10 * MINUTE, optimize_files: 16, vacuum_every: DAY, retain: 30 * DAY }
+    }
+}
+
 impl Default for ServerSettings {
     fn default() -> Self {
         ServerSettings {
@@ -132,6 +152,7 @@ impl Default for Config {
             target_file_rows: 4_000_000,
             row_group_rows: 262_144,
             online_settings: OnlineSettings::default(),
+            maintenance: MaintenanceSettings::default(),
             server: ServerSettings::default(),
         }
     }
@@ -160,6 +181,7 @@ impl fmt::Debug for Config {
             target_file_rows,
             row_group_rows,
             online_settings,
+            maintenance,
             server,
         } = self;
         f.debug_struct("Config")
@@ -174,6 +196,7 @@ impl fmt::Debug for Config {
             .field("target_file_rows", target_file_rows)
             .field("row_group_rows", row_group_rows)
             .field("online_settings", online_settings)
+            .field("maintenance", maintenance)
             .field("server", server)
             .finish()
     }
@@ -190,6 +213,9 @@ pub fn without_credentials(url: &str) -> String {
         None => url.to_string(),
     }
 }
+
+/// The shortest time for which versions stay readable: longer than statements run.
+pub const MIN_RETAIN: Micros = HOUR;
 
 /// The shortest time that a setting may give a store to answer.
 pub const MIN_TIMEOUT: Micros = 10 * MILLISECOND;

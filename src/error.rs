@@ -4,6 +4,7 @@
 use std::fmt;
 
 use datafusion::common::{DataFusionError, Span as DfSpan};
+use datafusion::parquet::errors::ParquetError;
 
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -252,6 +253,10 @@ fn from_datafusion(e: DataFusionError) -> Error {
 
 fn convert(e: DataFusionError) -> Error {
     use datafusion::common::SchemaError;
+    if let Some(path) = missing_file(&e) {
+        return Error::not_found(format!("the file {path:?} is gone"))
+            .with_hint("VACUUM removes files of old versions; a newer version can be read");
+    }
     match e {
         DataFusionError::External(inner) => match inner.downcast::<Error>() {
             Ok(ours) => *ours,
@@ -298,6 +303,28 @@ fn convert(e: DataFusionError) -> Error {
             Error::new(kind, strip_prefix(&other.strip_backtrace()))
         }
     }
+}
+
+/// The file that a scan wanted to read and that is not there.
+fn missing_file(e: &DataFusionError) -> Option<&str> {
+    let mut next: Option<&(dyn std::error::Error + 'static)> = Some(e);
+    while let Some(e) = next {
+        let found = e.downcast_ref::<object_store::Error>().or_else(|| e.downcast_ref::<Box<object_store::Error>>().map(|b| &**b));
+        if let Some(object_store::Error::NotFound { path, .. }) = found {
+            return Some(path);
+        }
+        // DataFusion keeps only the text of an error at the file's footer
+        if let Some(ParquetError::General(text)) = e.downcast_ref::<ParquetError>()
+            && let Some((path, why)) =
+                text.strip_prefix("Failed to fetch metadata for file ").and_then(|t| t.split_once(": Object Store error: "))
+            && why.starts_with("Object at location ")
+            && why.contains(" not found")
+        {
+            return Some(path);
+        }
+        next = e.source();
+    }
+    None
 }
 
 fn classify(e: &DataFusionError) -> Kind {

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::value::{parse_bytes, parse_duration, show_bytes, show_duration};
-use super::{Config, MIN_TIMEOUT};
+use super::{Config, MIN_RETAIN, MIN_TIMEOUT};
 use crate::clock::{DAY, HOUR, Micros, SECOND};
 
 /// One setting by its name in `remige.toml`: `memory_limit`, `server.listen`.
@@ -106,6 +106,26 @@ pub const SETTINGS: &[Setting] = &[
         "online_settings.tombstone_retention",
         |c| Slot::Time(&mut c.online_settings.tombstone_retention, SECOND, 10 * YEAR),
         "How long the mark of a deleted key is kept."
+    ),
+    setting!(
+        "maintenance.optimize_every",
+        |c| Slot::Time(&mut c.maintenance.optimize_every, 0, YEAR),
+        "How often a server looks whether feature views want OPTIMIZE; 0s: never."
+    ),
+    setting!(
+        "maintenance.optimize_files",
+        |c| Slot::Count(&mut c.maintenance.optimize_files, 1, 1 << 20),
+        "A server does OPTIMIZE where at least so many files want it."
+    ),
+    setting!(
+        "maintenance.vacuum_every",
+        |c| Slot::Time(&mut c.maintenance.vacuum_every, 0, YEAR),
+        "How often a server does VACUUM of each feature view; 0s: never."
+    ),
+    setting!(
+        "maintenance.retain",
+        |c| Slot::Time(&mut c.maintenance.retain, MIN_RETAIN, 100 * YEAR),
+        "How long old versions stay readable where VACUUM does not say."
     ),
     setting!("server.listen", |c| Slot::Address(&mut c.server.listen), "Address of the Flight SQL endpoint; port 0 picks a free one."),
     setting!(

@@ -18,7 +18,7 @@ use datafusion::physical_planner::{ExtensionPlanner, PhysicalPlanner};
 
 use super::resolve::Resolver;
 use super::write::stream_of;
-use super::{boxed, materialize, refresh, table, training};
+use super::{boxed, materialize, optimize, refresh, table, training, vacuum};
 use crate::catalog::{CatalogChange, CatalogSnapshot, PutMode, Run, Runs};
 use crate::clock::new_id;
 use crate::error::{Error, Result};
@@ -194,6 +194,8 @@ async fn run(
         Command::CreateTrainingSet(spec) => count(boxed(training::create(resolver, spec, input()?)).await?),
         Command::Rebuild { name } => boxed(training::rebuild(resolver, name, cx)).await,
         Command::Refresh { views, range, at } => runs_batch(boxed(refresh::run(resolver, views, *range, *at, cx)).await?),
+        Command::Optimize { view } => optimize::run(resolver, view, cx).await,
+        Command::Vacuum { view, retain, dry_run } => vacuum::run(resolver, view, *retain, *dry_run).await,
         Command::Materialize { views, full, .. } => runs_batch(boxed(materialize::run(resolver, views, *full, cx)).await?),
     }
 }

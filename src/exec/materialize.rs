@@ -18,7 +18,8 @@ use futures::future::BoxFuture;
 use parking_lot::Mutex;
 
 use self::changes::Touched;
-use self::newest::{Expiry, Newest, Picked, scan};
+use self::newest::{Expiry, Newest, Picked};
+use super::read::scan;
 use super::refresh::{recorded, takes_over};
 use super::resolve::Resolver;
 use super::{Services, boxed};

@@ -5,9 +5,12 @@ pub mod command;
 pub mod external;
 mod functions;
 pub mod ingest;
+pub mod maintenance;
 pub mod materialize;
+pub mod optimize;
 pub mod planner;
 pub mod push;
+pub mod read;
 pub mod refresh;
 pub mod replace;
 pub mod resolve;
@@ -16,6 +19,7 @@ pub mod services;
 pub mod system;
 pub mod table;
 pub mod training;
+pub mod vacuum;
 pub mod write;
 
 #[cfg(test)]

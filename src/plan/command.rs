@@ -82,6 +82,15 @@ pub enum Command {
         full: bool,
         in_place: bool,
     },
+    Optimize {
+        view: Arc<FeatureView>,
+    },
+    Vacuum {
+        view: Arc<FeatureView>,
+        /// `None`: as long as the settings say.
+        retain: Option<Micros>,
+        dry_run: bool,
+    },
     DropFeatureView {
         views: Vec<Arc<FeatureView>>,
         build: Build,
@@ -125,6 +134,11 @@ impl Command {
                     if *in_place { " IN PLACE" } else { "" }
                 )
             }
+            Command::Optimize { view } => format!("OPTIMIZE FEATURE VIEW {}", view.versioned_name()),
+            Command::Vacuum { view, retain, dry_run } => {
+                let retain = retain.map_or(String::new(), |r| format!(" RETAIN {}", crate::sql::cursor::format_interval(r)));
+                format!("VACUUM FEATURE VIEW {}{retain}{}", view.versioned_name(), if *dry_run { " DRY RUN" } else { "" })
+            }
             Command::Use { schema } => format!("USE {schema}"),
             Command::Set { variable, value } => format!("SET {variable} = {value}"),
             Command::Reset { variable } => format!("RESET {variable}"),
@@ -140,6 +154,25 @@ impl Command {
                 Field::new("rows", DataType::Int64, false),
                 Field::new("content_hash", DataType::Utf8, false),
                 Field::new("identical", DataType::Boolean, false),
+            ]))),
+            Command::Optimize { .. } => Some(Arc::new(Schema::new(vec![
+                Field::new("feature_view", DataType::Utf8, false),
+                Field::new("files_before", DataType::Int64, false),
+                Field::new("files_after", DataType::Int64, false),
+                Field::new("bytes_before", DataType::Int64, false),
+                Field::new("bytes_after", DataType::Int64, false),
+                Field::new("files_rewritten", DataType::Int64, false),
+                Field::new("rows_rewritten", DataType::Int64, false),
+                Field::new("delta_version", DataType::Int64, false),
+                Field::new("run_id", DataType::Utf8, false),
+            ]))),
+            Command::Vacuum { .. } => Some(Arc::new(Schema::new(vec![
+                Field::new("feature_view", DataType::Utf8, false),
+                Field::new("files_removed", DataType::Int64, false),
+                Field::new("bytes_removed", DataType::Int64, false),
+                Field::new("readable_from", DataType::Int64, false),
+                Field::new("dry_run", DataType::Boolean, false),
+                Field::new("run_id", DataType::Utf8, true),
             ]))),
             _ => None,
         }

@@ -40,6 +40,7 @@ mod status;
 mod tests;
 mod tls;
 mod type_info;
+mod upkeep;
 
 pub use direct::{DIRECT_QUERY, DirectQuery};
 pub use tls::{check_listener, choose_crypto};
@@ -136,6 +137,7 @@ pub async fn serve(engine: Arc<Engine>, listener: TcpListener, shutdown: impl Fu
     if let Some(tls) = tls {
         server = server.tls_config(tls).map_err(|e| Error::invalid(format!("server.tls_cert, server.tls_key: {}", causes(&e))))?;
     }
+    let upkeep = upkeep::Upkeep::start(Arc::clone(&shared.engine));
     let begun = CancellationToken::new();
     let signal = begun.clone();
     let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
@@ -149,14 +151,17 @@ pub async fn serve(engine: Arc<Engine>, listener: TcpListener, shutdown: impl Fu
     shared.draining.store(true, Ordering::SeqCst);
     begun.cancel();
     let grace = Duration::from_micros(settings.shutdown_grace.max(0) as u64);
-    let drained = match tokio::time::timeout(grace, &mut serving).await {
-        Ok(ended) => ended,
-        Err(_) => {
-            tracing::warn!("the grace time is over: stopping the statements that still run");
-            shared.stop.cancel();
-            tokio::time::timeout(LAST_WORDS, &mut serving).await.unwrap_or(Ok(()))
+    let drain = async {
+        match tokio::time::timeout(grace, &mut serving).await {
+            Ok(ended) => ended,
+            Err(_) => {
+                tracing::warn!("the grace time is over: stopping the statements that still run");
+                shared.stop.cancel();
+                tokio::time::timeout(LAST_WORDS, &mut serving).await.unwrap_or(Ok(()))
+            }
         }
     };
+    let (drained, ()) = tokio::join!(drain, upkeep.end(grace));
     drained.map_err(|e| Error::unavailable(format!("the server stopped: {}", causes(&e))))
 }
 

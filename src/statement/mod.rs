@@ -10,6 +10,7 @@ mod create_service;
 mod describe;
 mod drop;
 pub use drop::unread;
+mod maintain;
 mod refresh;
 mod schema;
 mod settings;
@@ -97,6 +98,8 @@ pub enum Statement {
     AlterFeatureView(alter::AlterFeatureView),
     Refresh(refresh::Refresh),
     Materialize(refresh::Materialize),
+    Optimize(NameRef),
+    Vacuum(maintain::Vacuum),
     Use(String),
     Set { variable: String, value: String },
     Reset(String),
@@ -140,15 +143,9 @@ pub fn parse(text: &str) -> Result<Statement> {
     if c.is_end() {
         return Err(Error::syntax("there is no statement"));
     }
-    for (words, name) in [
-        ("OPTIMIZE FEATURE VIEW", "OPTIMIZE FEATURE VIEW"),
-        ("VACUUM FEATURE VIEW", "VACUUM FEATURE VIEW"),
-        ("VERIFY", "VERIFY"),
-        ("VALIDATE", "VALIDATE"),
-        ("SHOW LINEAGE", "SHOW LINEAGE"),
-    ] {
+    for words in ["VERIFY", "VALIDATE", "SHOW LINEAGE"] {
         if c.is(words) {
-            return Err(Error::not_built(name).with_span(c.here()));
+            return Err(Error::not_built(words).with_span(c.here()));
         }
     }
     if c.is("EXPLAIN") {
@@ -165,6 +162,9 @@ pub fn parse(text: &str) -> Result<Statement> {
     }
     if c.is("REFRESH") || c.is("MATERIALIZE") {
         return refresh::parse(c);
+    }
+    if c.is("OPTIMIZE") || c.is("VACUUM") {
+        return maintain::parse(c);
     }
     if c.eat("REBUILD") {
         c.want("TRAINING SET")?;
@@ -308,6 +308,8 @@ impl Statement {
             Statement::AlterFeatureView(s) => s.plan(p),
             Statement::Refresh(s) => s.plan(p).await,
             Statement::Materialize(s) => s.plan(p),
+            Statement::Optimize(n) => maintain::optimize(p, &n),
+            Statement::Vacuum(s) => s.plan(p),
             Statement::Use(s) => settings::plan_use(p, s),
             Statement::Set { variable, value } => Planned::command("SET", Command::Set { variable, value }, vec![]),
             Statement::Reset(variable) => Planned::command("RESET", Command::Reset { variable }, vec![]),

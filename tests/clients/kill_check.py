@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
-"""kill -9 during REFRESH and during MATERIALIZE, then the same statement again: nothing lost, nothing
-doubled, nothing mixed.
+"""kill -9 during REFRESH, MATERIALIZE and OPTIMIZE, then the same statement again: nothing lost, nothing
+doubled, nothing mixed. What killed writers leave, VACUUM removes.
 
     kill_check.py REMIGE [ROUNDS [SEED]]
 """
+import glob
 import json
 import os
 import random
@@ -69,6 +70,7 @@ def main():
         assert not [r for r in runs if r["status"] == "running"], runs
         print(f"ok   {hits} of {2 * rounds} statements were killed while they ran; runs: {runs}")
         assert hits > 0
+        optimized(remige, w, rng, 2 * rounds)
         print("kill_check: passed")
 
 
@@ -78,6 +80,53 @@ def online(remige, w):
     first = ROWS - KEYS
     total = sum(range(first, ROWS))
     assert got == [{"n": KEYS, "d": KEYS, "total": total, "s": KEYS}], (got, total)
+
+
+def optimized(remige, w, rng, rounds):
+    """Killed OPTIMIZEs, then three of them and two INSERTs at once, each in a process of its own."""
+    sql(remige, w, "CREATE FEATURE VIEW p (v BIGINT) ENTITY e EVENT TIMESTAMP ts")
+    rows = 0
+
+    def insert():
+        nonlocal rows
+        first, rows = rows, rows + 50_000
+        return (f"INSERT INTO p SELECT value % {KEYS}, to_timestamp_seconds(1767225600 + value), value"
+                f" FROM generate_series({first}, {rows - 1})")
+
+    def whole():
+        got = sql(remige, w, "SELECT count(*) AS n, count(DISTINCT v) AS d, sum(v) AS total FROM p")
+        assert got == [{"n": rows, "d": rows, "total": rows * (rows - 1) // 2}], (got, rows)
+
+    sql(remige, w, insert())
+    sql(remige, w, insert())
+    start = time.monotonic()
+    sql(remige, w, "OPTIMIZE FEATURE VIEW p")
+    duration = time.monotonic() - start
+    hits = 0
+    for _ in range(rounds):
+        sql(remige, w, insert())
+        hits += killed(remige, w, "OPTIMIZE FEATURE VIEW p", rng.uniform(0.1, 1.2 * duration))
+        whole()
+        # the lease of a dead process holds nobody up
+        assert sql(remige, w, "OPTIMIZE FEATURE VIEW p")[0]["files_after"] == 1
+        whole()
+    texts = ["OPTIMIZE FEATURE VIEW p"] * 3 + [insert(), insert()]
+    rng.shuffle(texts)
+    at_once = [subprocess.Popen([remige, "sql", "-w", w, "-c", t], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) for t in texts]
+    for p, text in zip(at_once, texts):
+        said = p.communicate()[1]
+        assert p.returncode == 0 or "is being maintained already" in said, f"{text}\n{said}"
+    whole()
+    long_ago = time.time() - 3 * 86400
+    folder = glob.glob(os.path.join(w, "features/public/p/*/"))[0]
+    for f in glob.glob(folder + "*.parquet*"):
+        os.utime(f, (long_ago, long_ago))
+    left = sql(remige, w, "VACUUM FEATURE VIEW p RETAIN INTERVAL '1 day'")[0]
+    whole()
+    assert sql(remige, w, "SELECT count(*) AS n FROM p VERSION AS OF 1") == [{"n": 50_000}], "within the retention"
+    assert sql(remige, w, "VACUUM FEATURE VIEW p RETAIN INTERVAL '1 day'")[0]["files_removed"] == 0
+    print(f"ok   {hits} of {rounds} OPTIMIZEs were killed while they ran; VACUUM removed {left['files_removed']} file(s)")
+    assert hits > 0
 
 
 if __name__ == "__main__":

@@ -13,9 +13,10 @@ use datafusion::scalar::ScalarValue;
 use futures::StreamExt;
 use futures::future::BoxFuture;
 
-use super::newest::{Layout, scan};
+use super::newest::Layout;
 use crate::error::Result;
 use crate::exec::Services;
+use crate::exec::read::scan;
 use crate::model::FeatureView;
 use crate::model::codec::EncodedKey;
 use crate::store::offline::{Changes, DataFile, Snapshot};
@@ -47,7 +48,7 @@ impl Hasher {
 
 /// The effect of a range of commits.
 pub struct Touched {
-    /// Files of the range that are still in the table.
+    /// Files with the new rows of the range.
     pub new: Vec<Arc<DataFile>>,
     /// Keys to evaluate again.
     pub again: HashSet<EncodedKey>,
@@ -72,9 +73,13 @@ impl Touched {
             let current: HashSet<&str> = snapshot.files().iter().map(|f| f.path.as_str()).collect();
             let added: HashSet<String> = changes.added.iter().map(|f| f.path.clone()).collect();
             let before: Vec<_> = changes.removed.into_iter().filter(|f| !added.contains(&f.path)).collect();
-            // A file that came and went in the range may have been served by a writer that did not get to the
-            // end of it, so its rows are no news, yet their keys have lost something.
-            let (new, passing): (Vec<_>, Vec<_>) = changes.added.into_iter().partition(|f| current.contains(f.path.as_str()));
+            let (stayed, left): (Vec<_>, Vec<_>) = changes.added.into_iter().partition(|f| current.contains(f.path.as_str()));
+            // The rows of a file that OPTIMIZE has rewritten are new all the same. Where they were removed later,
+            // the file that they went on in is one of `before`.
+            // Any other file that came and went in the range may have been served by a writer that did not get to
+            // the end of it, so its rows are no news, yet their keys have lost something.
+            let (moved, passing): (Vec<_>, Vec<_>) = left.into_iter().partition(|f| changes.rewritten.contains(&f.path));
+            let new = stayed.iter().cloned().chain(moved).collect();
             let memory = MemoryConsumer::new("MATERIALIZE: changed rows").register(&services.runtime.memory_pool);
             let mut touched = Touched { new, again: HashSet::new(), bounds: None, before: HashMap::new(), hasher: None, _memory: memory };
             if before.is_empty() && passing.is_empty() {
@@ -98,7 +103,7 @@ impl Touched {
                     }
                 }
             }
-            let mut rows = scan(services, view, snapshot, Some(touched.new.clone()), None, false, cx).await?;
+            let mut rows = scan(services, view, snapshot, Some(stayed), None, false, cx).await?;
             while let Some(batch) = rows.next().await {
                 for h in hasher.hashes(&layout, &batch?)? {
                     take_one(&mut gone, &h);

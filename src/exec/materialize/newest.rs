@@ -3,68 +3,15 @@
 use std::sync::Arc;
 
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, TimestampMicrosecondArray, UInt64Array};
-use datafusion::arrow::compute::{SortOptions, cast, concat_batches, take_record_batch};
+use datafusion::arrow::compute::{cast, concat_batches, take_record_batch};
 use datafusion::arrow::datatypes::{DataType, Int64Type, Schema, TimestampMicrosecondType};
-use datafusion::catalog::TableProvider;
-use datafusion::execution::{SendableRecordBatchStream, TaskContext};
-use datafusion::logical_expr::Expr;
-use datafusion::physical_expr::expressions::Column;
-use datafusion::physical_expr::{LexOrdering, PhysicalSortExpr};
-use datafusion::physical_plan::sorts::sort::SortExec;
-use datafusion::physical_plan::sorts::sort_preserving_merge::SortPreservingMergeExec;
-use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties, execute_stream};
-use futures::future::BoxFuture;
 
 use crate::clock::{DAY, Micros};
 use crate::error::{Error, Result};
-use crate::exec::Services;
-use crate::exec::write::order;
 use crate::model::codec::{EncodedKey, RowEncoder, encode_keys, row_schema};
 use crate::model::{Column as ModelColumn, FeatureView};
 use crate::plan::feature_table::SEQ;
-use crate::store::offline::{DataFile, Ordering, ScanOptions, Snapshot};
 use crate::store::online::{PutKind, PutRow};
-
-/// Rows of a table with `_seq`: of `files` instead of the snapshot's where given; `sorted`: in the order of
-/// keys and time, on one partition. `filter` may only prune.
-pub fn scan<'a>(
-    services: &'a Services,
-    view: &'a FeatureView,
-    snapshot: &'a Snapshot,
-    files: Option<Vec<Arc<DataFile>>>,
-    filter: Option<Expr>,
-    sorted: bool,
-    cx: &'a Arc<TaskContext>,
-) -> BoxFuture<'a, Result<SendableRecordBatchStream>> {
-    Box::pin(async move {
-        let ordering = if sorted { Ordering::Auto } else { Ordering::Never };
-        let provider: Arc<dyn TableProvider> = services.store.scan_provider(snapshot, ScanOptions { hidden: true, files, ordering })?;
-        let filters: Vec<Expr> = filter.into_iter().collect();
-        let plan = provider.scan(services.session.as_ref(), None, &filters, None).await?;
-        let plan = if sorted { in_order(plan, view)? } else { plan };
-        Ok(execute_stream(plan, Arc::clone(cx))?)
-    })
-}
-
-/// Merges sorted partitions; sorts, and spills, only where the files do not carry the order.
-fn in_order(plan: Arc<dyn ExecutionPlan>, view: &FeatureView) -> Result<Arc<dyn ExecutionPlan>> {
-    let schema = plan.schema();
-    let options = SortOptions { descending: false, nulls_first: true };
-    let by = order(view)
-        .iter()
-        .map(|c| Ok(PhysicalSortExpr { expr: Arc::new(Column::new_with_schema(c, &schema)?), options }))
-        .collect::<Result<Vec<_>>>()?;
-    let by = LexOrdering::new(by).ok_or_else(|| Error::internal("a feature table has no sort columns"))?;
-    let partitions = plan.output_partitioning().partition_count();
-    let plan = match plan.equivalence_properties().ordering_satisfy(by.clone())? {
-        true => plan,
-        false => Arc::new(SortExec::new(by.clone(), plan).with_preserve_partitioning(true)),
-    };
-    Ok(match partitions {
-        0 | 1 => plan,
-        _ => Arc::new(SortPreservingMergeExec::new(by, plan)),
-    })
-}
 
 /// Where the columns of a feature table lie in its batches.
 #[derive(Debug)]

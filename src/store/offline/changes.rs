@@ -1,6 +1,6 @@
 //! What commits did: history, and the files that changed between two versions.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
@@ -47,6 +47,8 @@ pub enum Changed {
 pub struct Changes {
     pub added: Vec<Arc<DataFile>>,
     pub removed: Vec<Arc<DataFile>>,
+    /// Paths that commits without a change of data removed: their rows went on in other files.
+    pub rewritten: HashSet<String>,
     /// The table's columns or properties changed in between.
     pub schema_changed: bool,
 }
@@ -88,7 +90,7 @@ impl OfflineStore {
         })
     }
 
-    async fn read_commits(&self, location: &str, versions: RangeInclusive<u64>) -> Result<Vec<Option<Vec<Action>>>> {
+    pub(super) async fn read_commits(&self, location: &str, versions: RangeInclusive<u64>) -> Result<Vec<Option<Vec<Action>>>> {
         futures::future::try_join_all(versions.map(|v| self.read_commit(location, v))).await
     }
 
@@ -115,6 +117,9 @@ impl Changes {
             Action::Remove(remove) if remove.data_change => {
                 self.removed.push(known.get(&remove.path).cloned().unwrap_or_else(|| Arc::new(removed_file(&remove))));
             }
+            Action::Remove(remove) => {
+                self.rewritten.insert(remove.path);
+            }
             Action::Metadata(_) => self.schema_changed = true,
             _ => {}
         }
@@ -122,7 +127,7 @@ impl Changes {
 }
 
 /// Both ends inclusive, cut into pieces that are read at once.
-fn ranges(from: u64, to: u64) -> impl Iterator<Item = RangeInclusive<u64>> {
+pub(super) fn ranges(from: u64, to: u64) -> impl Iterator<Item = RangeInclusive<u64>> {
     let step = READ_AHEAD as u64;
     (from..=to).step_by(READ_AHEAD).map(move |a| a..=to.min(a + step - 1))
 }

@@ -39,11 +39,23 @@ impl OfflineStore {
     /// Takes the lease, or answers `None` where somebody else holds it. The holder renews it once per
     /// `interval` (microseconds).
     pub async fn acquire_lease(self: &Arc<Self>, name: &str, holder: &str, interval: Micros) -> Result<Option<Lease>> {
+        self.acquire_or_inherit_lease(name, holder, interval, |_| false).await
+    }
+
+    /// As `acquire_lease`; the lease of a holder that `is_dead` is over at once.
+    pub async fn acquire_or_inherit_lease(
+        self: &Arc<Self>,
+        name: &str,
+        holder: &str,
+        interval: Micros,
+        is_dead: impl Fn(&str) -> bool,
+    ) -> Result<Option<Lease>> {
         let last = self.last_claim(name).await?;
         let now = self.clock().now();
         if let Some((_, claim)) = &last
             && !claim.released
             && now < claim.renewed_at.saturating_add(claim.interval.saturating_mul(INTERVALS))
+            && !is_dead(&claim.holder)
         {
             return Ok(None);
         }

@@ -6,12 +6,14 @@
 
 mod changes;
 mod commit;
+mod fit;
 mod foreign;
 pub mod lease;
 mod log_table;
 mod scan;
 mod snapshot;
 mod stats;
+mod vacuum;
 mod warehouse;
 mod writer;
 
@@ -20,11 +22,13 @@ mod tests;
 
 pub use changes::{Changed, Changes, CommitRecord};
 pub use commit::{Commit, Operation};
+pub use fit::unfit;
 pub use foreign::{ForeignTable, open_foreign_delta};
 pub use lease::Lease;
 pub use scan::{Ordering, ScanOptions};
 pub use snapshot::{DataFile, Snapshot, TableOptions};
 pub use stats::ColumnRange;
+pub use vacuum::{Garbage, Keep};
 pub use warehouse::OfflineStore;
 pub use writer::{FileWriter, NewFile, WriteSpec};
 

@@ -40,6 +40,9 @@ pub struct OfflineStore {
     local: Option<PathBuf>,
     warehouse_id: String,
     clock: Clock,
+    /// What a test lets happen between a writer's work and its next commit to a feature table.
+    #[cfg(test)]
+    pub(crate) meanwhile: Mutex<Option<futures::future::BoxFuture<'static, ()>>>,
     /// The store without prefix; paths in it are what scans name.
     root: Arc<dyn ObjectStore>,
     prefix: Path,
@@ -70,6 +73,8 @@ impl OfflineStore {
                 local: place.local,
                 warehouse_id,
                 clock,
+                #[cfg(test)]
+                meanwhile: Mutex::new(None),
                 root: place.root,
                 prefix: place.prefix,
                 files,

@@ -1,0 +1,66 @@
+//! `OPTIMIZE FEATURE VIEW v[@vN]`, `VACUUM FEATURE VIEW v[@vN] [RETAIN INTERVAL …] [DRY RUN]`
+
+use super::{Planned, Planning, Statement};
+use crate::clock::Micros;
+use crate::config::MIN_RETAIN;
+use crate::error::{Error, Result, Span};
+use crate::plan::command::Command;
+use crate::sql::Cursor;
+use crate::sql::cursor::{NameRef, format_interval};
+
+#[derive(Debug, Clone)]
+pub struct Vacuum {
+    view: NameRef,
+    retain: Option<(Micros, Span)>,
+    dry_run: bool,
+}
+
+pub fn parse(mut c: Cursor<'_>) -> Result<Statement> {
+    let optimize = c.eat("OPTIMIZE");
+    if !optimize {
+        c.want("VACUUM")?;
+    }
+    if !c.eat("FEATURE VIEW") {
+        return Err(c.expected("FEATURE VIEW name"));
+    }
+    let view = c.name("the name of a feature view")?;
+    if optimize {
+        c.end(&[])?;
+        return Ok(Statement::Optimize(view));
+    }
+    let (mut retain, mut dry_run) = (None, false);
+    loop {
+        if retain.is_none() && c.eat("RETAIN") {
+            let here = c.here();
+            retain = Some((c.interval("RETAIN")?, here));
+        } else if !dry_run && c.eat("DRY RUN") {
+            dry_run = true;
+        } else {
+            break;
+        }
+    }
+    c.end(&["RETAIN INTERVAL '…'", "DRY RUN"])?;
+    Ok(Statement::Vacuum(Vacuum { view, retain, dry_run }))
+}
+
+pub fn optimize(p: &dyn Planning, view: &NameRef) -> Result<Planned> {
+    Planned::command("OPTIMIZE", Command::Optimize { view: p.names().feature_view(view)? }, vec![])
+}
+
+impl Vacuum {
+    pub fn plan(self, p: &dyn Planning) -> Result<Planned> {
+        let view = p.names().feature_view(&self.view)?;
+        if let Some((retain, span)) = self.retain
+            && retain < MIN_RETAIN
+        {
+            return Err(Error::invalid(format!(
+                "RETAIN {} is too short: statements that run now, here or in another process, may still read the versions before",
+                format_interval(retain)
+            ))
+            .with_hint(format!("keep at least {}", format_interval(MIN_RETAIN)))
+            .with_span(span));
+        }
+        let retain = self.retain.map(|(r, _)| r);
+        Planned::command("VACUUM", Command::Vacuum { view, retain, dry_run: self.dry_run }, vec![])
+    }
+}
