@@ -61,7 +61,11 @@ impl Part {
 
     /// Holds exactly so much.
     pub fn resize(&mut self, bytes: usize) -> Result<()> {
-        if bytes > self.bytes { self.grow(bytes - self.bytes) } else { Ok(self.shrink(self.bytes - bytes)) }
+        if bytes > self.bytes {
+            return self.grow(bytes - self.bytes);
+        }
+        self.shrink(self.bytes - bytes);
+        Ok(())
     }
 
     /// Takes over another part's bytes.
