@@ -137,7 +137,13 @@ impl Runs {
             for files in table.files().chunks(READ_AHEAD) {
                 let batches = store.read_small_files(&table, files).await.map_err(|e| e.context("runs"))?;
                 for run in batches.iter().flatten().map(from_batch).collect::<Result<Vec<_>>>()?.into_iter().flatten() {
-                    let rank = |r: &Run| (r.status != RunStatus::Running, r.finished_at);
+                    // Who settles a run may have looked just before its process ended well: success is not overruled.
+                    let ending = |r: &Run| match r.status {
+                        RunStatus::Running => 0,
+                        RunStatus::Failed | RunStatus::Cancelled => 1,
+                        RunStatus::Succeeded => 2,
+                    };
+                    let rank = |r: &Run| (ending(r), r.finished_at);
                     match folded.get(&run.run_id) {
                         Some(known) if rank(known) >= rank(&run) => {}
                         _ => {

@@ -18,7 +18,7 @@ use datafusion::physical_planner::{ExtensionPlanner, PhysicalPlanner};
 
 use super::resolve::Resolver;
 use super::write::stream_of;
-use super::{boxed, materialize, optimize, refresh, table, training, vacuum};
+use super::{boxed, is_undone, materialize, optimize, refresh, table, training, vacuum};
 use crate::catalog::{CatalogChange, CatalogSnapshot, PutMode, Run, Runs};
 use crate::clock::new_id;
 use crate::error::{Error, Result};
@@ -154,7 +154,8 @@ async fn run(
                 })
                 .await;
             // no change: somebody else made the object first, and IF NOT EXISTS is content with it
-            if done.is_err() || !needed.into_inner() {
+            let unused = done.as_ref().map_or_else(is_undone, |_| !needed.into_inner());
+            if unused {
                 for t in tables {
                     if let Err(second) = services.store.delete_table(&t.location).await {
                         tracing::warn!(location = t.location, error = %second, "a table that was not needed could not be removed");
@@ -243,9 +244,14 @@ async fn create_table(
             Ok(vec![CatalogChange::PutTable(table.clone(), mode)])
         })
         .await;
-    if done.is_err() || !needed.into_inner() {
+    if let Err(e) = done {
+        if is_undone(&e) {
+            services.store.delete_table(&table.location).await?;
+        }
+        return Err(e);
+    }
+    if !needed.into_inner() {
         services.store.delete_table(&table.location).await?;
-        done?;
         resolver_notice(resolver, format!("table {} exists already; nothing was changed", table.name));
         return count(0);
     }

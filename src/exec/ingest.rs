@@ -10,8 +10,8 @@ use futures::StreamExt;
 use super::push::PushSink;
 use super::resolve::Resolver;
 use super::table::{append, create_filled, stored_schema_of};
-use super::training;
 use super::write::stream_of;
+use super::{is_undone, training};
 use crate::catalog::{CatalogChange, PutMode, Relation, SYSTEM_SCHEMA};
 use crate::clock::new_id;
 use crate::error::{Error, Result};
@@ -99,7 +99,9 @@ async fn create(resolver: &Arc<Resolver>, name: &Name, rows: SendableRecordBatch
     let mode = if old.is_some() { PutMode::Replace } else { PutMode::Create };
     let done = services.registry.commit(None, |c| c.schema(&name.schema).map(|_| vec![CatalogChange::PutTable(table.clone(), mode)])).await;
     if let Err(e) = done {
-        services.store.delete_table(&table.location).await?;
+        if is_undone(&e) {
+            services.store.delete_table(&table.location).await?;
+        }
         return Err(e);
     }
     if let Some(location) = old {

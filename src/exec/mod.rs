@@ -32,3 +32,10 @@ pub use services::Services;
 pub fn boxed<'a, T>(f: impl Future<Output = T> + Send + 'a) -> futures::future::BoxFuture<'a, T> {
     Box::pin(f)
 }
+
+/// True where a failed catalog commit certainly did not happen, so that what it would have named may go. After any
+/// other error (the log cannot be reached or read back) the catalog may name it.
+fn is_undone(e: &crate::error::Error) -> bool {
+    use crate::error::Kind::*;
+    matches!(e.kind(), Syntax | NotFound | AlreadyExists | Invalid | Conflict | NotBuilt)
+}

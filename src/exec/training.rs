@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 
 use super::resolve::{Resolver, Scope};
 use super::write::stream_of;
-use super::{external, planner, table};
+use super::{external, is_undone, planner, table};
 use crate::catalog::{CatalogChange, CatalogSnapshot, PutMode, Relation};
 use crate::clock::new_id;
 use crate::error::{Error, Result};
@@ -131,7 +131,9 @@ pub fn create<'a>(resolver: &'a Arc<Resolver>, spec: &'a TrainingSetSpec, rows: 
                 Ok(0)
             }
             Err(e) => {
-                remove(resolver, &location).await;
+                if is_undone(&e) {
+                    remove(resolver, &location).await;
+                }
                 Err(e)
             }
         }

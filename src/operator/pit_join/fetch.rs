@@ -3,10 +3,12 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use datafusion::arrow::array::{Array, ArrayRef, AsArray, RecordBatch, RecordBatchOptions, UInt32Array, new_null_array};
+use datafusion::arrow::array::{
+    Array, ArrayRef, AsArray, GenericByteViewArray, RecordBatch, RecordBatchOptions, UInt32Array, new_null_array,
+};
 use datafusion::arrow::buffer::{BooleanBuffer, Buffer, NullBuffer};
-use datafusion::arrow::compute::{concat, interleave, take};
-use datafusion::arrow::datatypes::{DataType, SchemaRef};
+use datafusion::arrow::compute::{concat, interleave, take, take_record_batch};
+use datafusion::arrow::datatypes::{ByteViewType, DataType, SchemaRef};
 use datafusion::common::Result;
 use datafusion::execution::TaskContext;
 use datafusion::parquet::arrow::arrow_reader::RowSelection;
@@ -95,7 +97,9 @@ pub async fn fetch(
     let mut read: Vec<Vec<RecordBatch>> = vec![];
     if !selections.is_empty() && !columns.is_empty() {
         let wanted: Vec<(&Unit, Option<RowSelection>)> = selections.iter().map(|(u, s)| (u, Some(s.clone()))).collect();
-        let scan = files.scan(&wanted, columns, BATCH_ROWS)?;
+        // The reader makes room for whole batches.
+        let most = selections.iter().map(|(_, s)| s.row_count()).max().unwrap_or(0);
+        let scan = files.scan(&wanted, columns, most.clamp(1, BATCH_ROWS))?;
         drop(wanted);
         let units = selections.len();
         drop(selections);
@@ -182,7 +186,7 @@ impl Payload {
                 let rows = ranks.iter().map(|r| if *r == NONE { 0 } else { *r }).collect::<Vec<u32>>();
                 let rows = UInt32Array::new(rows.into(), Some(valid).filter(|v| v.null_count() > 0));
                 for column in piece.columns() {
-                    columns.push(compacted_array(take(column, &rows, None)?)?);
+                    columns.push(without_most(take(column, &rows, None)?)?);
                 }
             }
             pieces => {
@@ -197,7 +201,7 @@ impl Payload {
                 for (c, field) in self.schema.fields().iter().enumerate() {
                     let null = new_null_array(field.data_type(), 1);
                     let arrays: Vec<&dyn Array> = pieces.iter().map(|p| p.column(c).as_ref()).chain([null.as_ref()]).collect();
-                    columns.push(compacted_array(interleave(&arrays, &places)?)?);
+                    columns.push(without_most(interleave(&arrays, &places)?)?);
                 }
             }
         }
@@ -236,8 +240,32 @@ pub fn compacted_array(array: ArrayRef) -> Result<ArrayRef> {
     })
 }
 
+/// Takes a view array off its buffers where its rows need less than these hold. Rows that share a long value keep sharing it.
+fn without_most(array: ArrayRef) -> Result<ArrayRef> {
+    let (held, used) = match array.data_type() {
+        DataType::Utf8View => buffers_of(array.as_string_view()),
+        DataType::BinaryView => buffers_of(array.as_binary_view()),
+        _ => return Ok(array),
+    };
+    if used < held { compacted_array(array) } else { Ok(array) }
+}
+
+/// Bytes of the buffers, and bytes that the rows refer to.
+fn buffers_of<T: ByteViewType + ?Sized>(array: &GenericByteViewArray<T>) -> (usize, usize) {
+    (array.data_buffers().iter().map(Buffer::len).sum(), array.total_buffer_bytes_used())
+}
+
 /// A batch that holds no more memory than its rows need.
 pub fn compacted(batch: RecordBatch) -> Result<RecordBatch> {
+    let rows = batch.num_rows();
+    if rows * 4 < BATCH_ROWS && rows * 512 < get_record_batch_memory_size(&batch) {
+        let all = UInt32Array::from_iter_values(0..rows as u32);
+        return without_garbage(take_record_batch(&batch, &all)?);
+    }
+    without_garbage(batch)
+}
+
+fn without_garbage(batch: RecordBatch) -> Result<RecordBatch> {
     if !batch.schema().fields().iter().any(|f| matches!(f.data_type(), DataType::Utf8View | DataType::BinaryView)) {
         return Ok(batch);
     }

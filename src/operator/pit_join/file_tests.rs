@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use datafusion::arrow::array::RecordBatch;
+use datafusion::arrow::array::{Array, RecordBatch, StringViewArray};
+use datafusion::arrow::datatypes::TimeUnit;
+use datafusion::common::JoinType;
 use datafusion::execution::SessionState;
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder};
@@ -13,6 +15,7 @@ use futures::StreamExt;
 use super::options::{PitJoinOptions, PitStrategy};
 use super::testing::*;
 use crate::error::{Error, Kind};
+use crate::plan::pit_join::PitItem;
 
 const LABELS: i64 = 30_000;
 const ROWS: i64 = 60_000;
@@ -158,4 +161,56 @@ async fn dropping_the_stream_frees_its_memory() {
     assert!(runtime.memory_pool.reserved() > 0);
     drop(stream);
     assert_eq!(runtime.memory_pool.reserved(), 0);
+}
+
+/// A hash join with a dynamic filter waits until all of its partitions were started.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn labels_may_come_out_of_a_hash_join() {
+    let state = with_options(&session(1_000, Arc::default()), PitJoinOptions::default(), 4);
+    let (labels, view) = labels_and_view(&state, false).await;
+    let few = batch(vec![("key", int(0..500))]);
+    let schema = few.schema();
+    let keys = parquet(&state, "d", "x", partitions(&few, 2, 100), schema, 100).await;
+    let labels = LogicalPlanBuilder::from(labels).join(keys, JoinType::Inner, (vec!["l.k"], vec!["d.key"]), None).unwrap().build().unwrap();
+    let joined = join(labels, vec![view], vec![on("f", &[("k", "k")])]).unwrap();
+    let physical = state.create_physical_plan(&joined).await.unwrap();
+    // Only to end a test that hangs.
+    let all = tokio::time::timeout(std::time::Duration::from_secs(120), collect(physical, state.task_ctx())).await;
+    let expected = (0..LABELS).filter(|r| (r * 31) % (KEYS + 5) < 500).count();
+    assert_eq!(all.expect("the join hangs").unwrap().iter().map(RecordBatch::num_rows).sum::<usize>(), expected);
+}
+
+/// Bounds are the file's; the rows are the table's, after a cast that rounds.
+#[tokio::test]
+async fn files_of_another_type_are_not_pruned_by_it() {
+    let state = session(8192, Arc::default());
+    let file = batch(vec![("k", int([1])), ("ts", stamp([1_000_000_500], TimeUnit::Nanosecond, None)), ("v", int([7]))]);
+    let written = file.schema();
+    let declared = batch(vec![("k", int([1])), ("ts", stamp([1_000], TimeUnit::Millisecond, None)), ("v", int([7]))]).schema();
+    parquet(&state, "f", "typed", vec![vec![file]], written, 10).await;
+    let view = parquet(&state, "f", "typed", vec![], declared, 10).await;
+    let one = batch(vec![("id", int([1])), ("k", int([1])), ("at", stamp([1_000], TimeUnit::Millisecond, None))]);
+    let schema = one.schema();
+    let item = PitItem { round_to_micros: false, ..on("f", &[("k", "k")]) };
+    let joined = join(scan("l", vec![vec![one]], schema), vec![view], vec![item]).unwrap();
+    assert_eq!(ints(&run_in(&state, &joined).await.unwrap(), "v"), [Some(7)]);
+}
+
+/// One long value for all labels is there once.
+#[tokio::test]
+async fn labels_share_a_long_value() {
+    let runtime = limited(24 << 20);
+    let state = session(1_000, Arc::clone(&runtime));
+    let long = "x".repeat(1 << 20);
+    let view = batch(vec![("k", int([1])), ("ts", us([0])), ("s", Arc::new(StringViewArray::from(vec![long.as_str()])) as _)]);
+    let labels = batch(vec![("id", int(0..5_000)), ("k", int((0..5_000).map(|_| 1))), ("at", us(1..5_001))]);
+    let (ls, vs) = (labels.schema(), view.schema());
+    let view = parquet(&state, "f", "long", vec![vec![view]], vs, 10).await;
+    let joined = join(scan("l", partitions(&labels, 1, 1_000), ls), vec![view], vec![on("f", &[("k", "k")])]).unwrap();
+    let physical = state.create_physical_plan(&joined).await.unwrap();
+    let mut stream = physical.execute(0, state.task_ctx()).unwrap();
+    while let Some(batch) = stream.next().await {
+        let batch = batch.unwrap();
+        assert!(batch.column_by_name("s").unwrap().get_buffer_memory_size() < 2 << 20);
+    }
 }

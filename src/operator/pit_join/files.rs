@@ -118,12 +118,14 @@ impl OpenFiles {
         self.footers.iter().map(|f| usize::try_from(f.file_metadata().num_rows()).unwrap_or(0)).sum()
     }
 
-    /// The name that a column of the scan's output has in the table, if it is one.
+    /// The name that a column of the scan's output has in the files, if it is one of theirs.
     pub fn column_name(&self, plan: &Arc<dyn ExecutionPlan>, column: usize) -> Option<String> {
-        match self.scan.file_source().projection() {
-            Some(p) => Some(p.as_ref().get(column)?.expr.downcast_ref::<Column>()?.name().to_string()),
-            None => Some(plan.schema().fields().get(column)?.name().clone()),
-        }
+        let name = match self.scan.file_source().projection() {
+            Some(p) => p.as_ref().get(column)?.expr.downcast_ref::<Column>()?.name().to_string(),
+            None => plan.schema().fields().get(column)?.name().clone(),
+        };
+        // A file may hold a column that its path overrules.
+        (!self.scan.table_partition_cols().iter().any(|f| *f.name() == name)).then_some(name)
     }
 
     /// A scan of these units, one to a partition, of some columns of the plan's output; where a selection is

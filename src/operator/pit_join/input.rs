@@ -34,7 +34,7 @@ impl LabelInput {
         let batches = stream::once(async move {
             match files {
                 Some(files) => in_parallel(files, &labels, &context).await,
-                None => Ok(in_turn(labels, context)),
+                None => in_turn(labels, context),
             }
         })
         .try_flatten()
@@ -67,10 +67,31 @@ impl LabelInput {
     }
 }
 
-/// One partition after the other: label order is partition order.
-fn in_turn(labels: Arc<dyn ExecutionPlan>, context: Arc<TaskContext>) -> BoxStream<'static, Result<RecordBatch>> {
+/// Label order is partition order. All partitions are started, because some plans (a hash join with a dynamic filter)
+/// give nothing before each of them was; they are drained one after the other.
+fn in_turn(labels: Arc<dyn ExecutionPlan>, context: Arc<TaskContext>) -> Result<BoxStream<'static, Result<RecordBatch>>> {
     let partitions = labels.output_partitioning().partition_count();
-    stream::iter(0..partitions).map(move |p| labels.execute(p, Arc::clone(&context))).try_flatten().boxed()
+    if partitions == 1 {
+        return Ok(labels.execute(0, context)?.boxed());
+    }
+    let schema = labels.schema();
+    let started: Vec<_> = (0..partitions)
+        .map(|partition| {
+            let mut builder = RecordBatchReceiverStream::builder(Arc::clone(&schema), 2);
+            let (tx, labels, context) = (builder.tx(), Arc::clone(&labels), Arc::clone(&context));
+            builder.spawn(async move {
+                let mut batches = labels.execute(partition, context)?;
+                while let Some(batch) = batches.next().await {
+                    if tx.send(batch).await.is_err() {
+                        break;
+                    }
+                }
+                Ok(())
+            });
+            builder.build()
+        })
+        .collect();
+    Ok(stream::iter(started).flatten().boxed())
 }
 
 /// Several row groups at once, handed on in order.

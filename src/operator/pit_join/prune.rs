@@ -38,6 +38,7 @@ pub fn row_groups(files: &OpenFiles, plan: &Arc<dyn ExecutionPlan>, item: &PitEx
         files.column_name(plan, column.index())
     };
     let time = name(&item.time);
+    let time_type = item.time.data_type(&plan.schema())?;
     let keys: Vec<(String, ArrayRef, ArrayRef)> = question
         .keys
         .bounds()?
@@ -54,7 +55,9 @@ pub fn row_groups(files: &OpenFiles, plan: &Arc<dyn ExecutionPlan>, item: &PitEx
         let schema = footer.file_metadata().schema_descr();
         let arrow = parquet_to_arrow_schema(schema, footer.file_metadata().key_value_metadata())?;
         let mut keep = vec![true; groups.len()];
-        if let Some((min, max)) = time.as_ref().and_then(|t| bounds_of(t, &arrow, footer)) {
+        // A file of another type than the table's is read through a cast, which may change the order or round.
+        let bounds = time.as_ref().and_then(|t| bounds_of(t, &arrow, footer));
+        if let Some((min, max)) = bounds.filter(|(min, max)| *min.data_type() == time_type && *max.data_type() == time_type) {
             match &question.index {
                 Index::Narrow(i) => out_of_time(i, item, &min, &max, &mut keep)?,
                 Index::Wide(i) => out_of_time(i, item, &min, &max, &mut keep)?,
@@ -86,11 +89,7 @@ fn out_of_time<T: OnLine>(index: &LabelIndex<T>, item: &PitExecItem, min: &Array
         keep.fill(false);
         return Ok(());
     };
-    // A file of another type than the table's is read through a cast: its bounds are left alone.
-    let (Ok(min), Ok(max)) = (Instants::<T>::read(min, item.lines.event, Round::Up), Instants::<T>::read(max, item.lines.event, Round::Up))
-    else {
-        return Ok(());
-    };
+    let (min, max) = (Instants::<T>::read(min, item.lines.event, Round::Up)?, Instants::<T>::read(max, item.lines.event, Round::Up)?);
     let ttl = item.lines.ttl.map(T::saturate);
     for (group, keep) in keep.iter_mut().enumerate() {
         let (min, max) = (min.get(group), max.get(group));

@@ -20,7 +20,7 @@ use parking_lot::{Mutex, MutexGuard};
 use super::instant::{Instants, Round};
 use super::key::{KeyIndex, NO_GROUP};
 use super::labels::LabelIndex;
-use crate::model::live::is_live_on;
+use crate::model::live::{RowOrder, is_live_on};
 use crate::plan::pit_types::TimeLines;
 
 /// No row.
@@ -265,8 +265,8 @@ impl Shard {
     fn offer(&mut self, slot: usize, event: i64, row: u32, tie: Option<Tie>) {
         let best = &mut self.best[slot];
         if best.row != NO_ROW {
-            let ties = || tie.unwrap_or_default().cmp(&self.tie.get(slot).copied().unwrap_or_default());
-            let order = event.cmp(&best.ts).then_with(ties).then_with(|| row.cmp(&best.row));
+            let known = self.tie.get(slot).copied().unwrap_or_default();
+            let order = rank(event, tie.unwrap_or_default()).cmp(&rank(best.ts, known)).then_with(|| row.cmp(&best.row));
             if order != Ordering::Greater {
                 return;
             }
@@ -276,6 +276,11 @@ impl Shard {
             *best = tie;
         }
     }
+}
+
+#[inline]
+fn rank(event_ts: i64, (created, seq): Tie) -> RowOrder<i64> {
+    RowOrder { event_ts, created_ts: (created != i64::MIN).then_some(created), seq }
 }
 
 /// Merges runs of one key with the labels of that key. Keeps the last shard locked.
