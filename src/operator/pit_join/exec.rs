@@ -44,6 +44,20 @@ pub struct PitExecItem {
     pub(super) index: usize,
 }
 
+/// What decides between feature rows of one key, per row.
+#[derive(Debug)]
+pub struct FeatureTimes {
+    pub time: ArrayRef,
+    pub created: Option<ArrayRef>,
+    /// Int64.
+    pub seq: Option<ArrayRef>,
+}
+
+/// A value per row.
+pub fn evaluate(e: &Arc<dyn PhysicalExpr>, batch: &RecordBatch) -> Result<ArrayRef> {
+    e.evaluate(batch)?.into_array(batch.num_rows())
+}
+
 impl PitExecItem {
     fn expressions(&self) -> impl Iterator<Item = &Arc<dyn PhysicalExpr>> {
         let keys = self.keys.iter().flat_map(|(l, r)| [l, r]);
@@ -71,7 +85,16 @@ impl PitExecItem {
 
     /// Key columns of a feature batch.
     pub(super) fn feature_keys(&self, batch: &RecordBatch) -> Result<Vec<ArrayRef>> {
-        self.keys.iter().map(|k| k.1.evaluate(batch)?.into_array(batch.num_rows())).collect()
+        self.keys.iter().map(|k| evaluate(&k.1, batch)).collect()
+    }
+
+    /// Instants of a feature batch.
+    pub(super) fn feature_times(&self, batch: &RecordBatch) -> Result<FeatureTimes> {
+        Ok(FeatureTimes {
+            time: evaluate(&self.time, batch)?,
+            created: self.created.as_ref().map(|e| evaluate(e, batch)).transpose()?,
+            seq: self.seq.as_ref().map(|e| evaluate(e, batch)).transpose()?,
+        })
     }
 
     pub(super) fn label_keys(&self) -> impl Iterator<Item = &Arc<dyn PhysicalExpr>> {

@@ -1,275 +1,141 @@
 //! Reads the rows that won, and nothing else, once it is known which they are.
+//!
+//! A unit's columns are read some at a time: what is decompressed and waits is small, and a view of few row groups
+//! still occupies every task.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use datafusion::arrow::array::{
-    Array, ArrayRef, AsArray, GenericByteViewArray, RecordBatch, RecordBatchOptions, UInt32Array, new_null_array,
-};
-use datafusion::arrow::buffer::{BooleanBuffer, Buffer, NullBuffer};
-use datafusion::arrow::compute::{concat, interleave, take, take_record_batch};
-use datafusion::arrow::datatypes::{ByteViewType, DataType, SchemaRef};
-use datafusion::common::Result;
+use datafusion::arrow::array::ArrayRef;
+use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::common::{DataFusionError, Result};
 use datafusion::execution::TaskContext;
 use datafusion::parquet::arrow::arrow_reader::RowSelection;
 use datafusion::physical_plan::spill::get_record_batch_memory_size;
 use futures::TryStreamExt;
+use parking_lot::Mutex;
 
-use super::files::{OpenFiles, Unit};
+use super::compact::compacted;
+use super::files::{OpenFiles, Unit, UnitScan};
 use super::memory::{Memory, Part};
+use super::payload::{Column, Payload};
+use super::rows::RowSet;
 use super::tasks::Tasks;
-
-/// No row.
-pub const NONE: u32 = u32::MAX;
 
 /// Rows per batch while reading.
 const BATCH_ROWS: usize = 16_384;
-/// Columns with 32-bit offsets cannot hold more than 2 GiB: pieces stay far below it.
-const PIECE_BYTES: usize = 1 << 30;
+/// Bytes of a unit's columns, as they stand in the file, that are read at a time.
+const BYTES_AT_ONCE: usize = 8 << 20;
 
-/// The numbers of the rows that won, as bits, with the rank of each among them.
-#[derive(Debug)]
-pub struct Winners {
-    words: Vec<u64>,
-    /// Rows that won before each word.
-    before: Vec<u32>,
+/// Some columns of all units.
+struct Slab {
+    scan: UnitScan,
+    progress: Mutex<Progress>,
 }
 
-impl Winners {
-    /// `rows`: how many there are; `won`: numbers below that, each any number of times.
-    pub fn new(rows: usize, won: impl Iterator<Item = usize>) -> Self {
-        let mut words = vec![0u64; rows.div_ceil(64)];
-        for row in won {
-            words[row / 64] |= 1 << (row % 64);
-        }
-        let mut count = 0;
-        let before = words
-            .iter()
-            .map(|w| {
-                let before = count;
-                count += w.count_ones();
-                before
-            })
-            .collect();
-        Winners { words, before }
-    }
-
-    /// How many winners come before this one.
-    pub fn rank(&self, row: usize) -> u32 {
-        let below = self.words[row / 64] & ((1 << (row % 64)) - 1);
-        self.before[row / 64] + below.count_ones()
-    }
-
-    pub fn size_for(rows: usize) -> usize {
-        rows.div_ceil(64) * 12
-    }
-
-    /// The winners of every unit that has any. All bits are shared.
-    fn selections(mut self, units: &[Unit]) -> Vec<(Unit, RowSelection)> {
-        let bits = Buffer::from_vec(std::mem::take(&mut self.words));
-        let selected = units.iter().map(|u| (u.clone(), BooleanBuffer::new(bits.clone(), u.base, u.rows)));
-        selected.filter(|(_, b)| b.has_true()).map(|(u, b)| (u, RowSelection::from_boolean_buffer(b))).collect()
-    }
+struct Progress {
+    /// Per unit and column what was read.
+    read: Vec<Vec<Vec<ArrayRef>>>,
+    units_left: usize,
+    held: Part,
+    done: Vec<Column>,
 }
 
-/// Rows by rank, in as few pieces as their size allows.
-#[derive(Debug)]
-pub struct Payload {
-    schema: SchemaRef,
-    pieces: Vec<RecordBatch>,
-    /// First rank of each piece.
-    starts: Vec<u32>,
-    held: Option<Part>,
-}
-
-/// Reads some columns of the winners, several row groups at a time.
+/// Reads some columns of the winners, several tasks at a time.
 pub async fn fetch(
     files: Arc<OpenFiles>,
     units: &[Unit],
-    winners: Winners,
+    winners: RowSet,
     columns: &[usize],
     schema: SchemaRef,
     context: &Arc<TaskContext>,
     memory: &Arc<Memory>,
 ) -> Result<Payload> {
     let selections = winners.selections(units);
-    let mut held = memory.part();
-    let mut read: Vec<Vec<RecordBatch>> = vec![];
-    if !selections.is_empty() && !columns.is_empty() {
-        let wanted: Vec<(&Unit, Option<RowSelection>)> = selections.iter().map(|(u, s)| (u, Some(s.clone()))).collect();
-        // The reader makes room for whole batches.
-        let most = selections.iter().map(|(_, s)| s.row_count()).max().unwrap_or(0);
-        let scan = files.scan(&wanted, columns, most.clamp(1, BATCH_ROWS))?;
-        drop(wanted);
-        let units = selections.len();
-        drop(selections);
-        let next = Arc::new(AtomicUsize::new(0));
-        let mut tasks = Tasks::new();
-        for _ in 0..context.session_config().target_partitions().clamp(1, units) {
-            let (scan, next, context, memory) = (scan.clone(), Arc::clone(&next), Arc::clone(context), Arc::clone(memory));
-            tasks.spawn(async move {
-                let mut held = memory.part();
-                let mut mine = vec![];
-                loop {
-                    let unit = next.fetch_add(1, Ordering::Relaxed);
-                    if unit >= units {
-                        return Ok((mine, held));
-                    }
-                    let mut batches = scan.read(unit, &context)?;
-                    let mut kept = vec![];
-                    while let Some(batch) = batches.try_next().await? {
-                        let batch = compacted(batch)?;
-                        held.grow(get_record_batch_memory_size(&batch))?;
-                        kept.push(batch);
-                        tokio::task::consume_budget().await;
-                    }
-                    mine.push((unit, kept));
-                }
-            });
-        }
-        read.resize_with(units, Vec::new);
-        while let Some((mine, part)) = tasks.next().await? {
-            held.take(part);
-            for (unit, batches) in mine {
-                read[unit] = batches;
-            }
-        }
+    if selections.is_empty() || columns.is_empty() {
+        return Ok(Payload::empty(schema));
     }
-    let mut payload = Payload::new(schema, read.into_iter().flatten().collect(), &mut held)?;
-    payload.held = Some(held);
-    Ok(payload)
+    let tasks = context.session_config().target_partitions().max(1);
+    let wanted: Vec<(&Unit, Option<RowSelection>)> = selections.iter().map(|(u, s)| (u, Some(s.clone()))).collect();
+    // The reader makes room for whole batches.
+    let most = selections.iter().map(|(_, s)| s.row_count()).max().unwrap_or(0);
+    let mut slabs = vec![];
+    for columns in columns.chunks(columns_at_once(&files, &selections, columns.len(), tasks)) {
+        let progress = Progress { read: vec![vec![]; selections.len()], units_left: selections.len(), held: memory.part(), done: vec![] };
+        let scan = files.scan(&wanted, columns, most.clamp(1, BATCH_ROWS))?;
+        slabs.push(Slab { scan, progress: Mutex::new(progress) });
+    }
+    drop(wanted);
+    let units = selections.len();
+    drop(selections);
+    let slabs: Arc<Vec<Slab>> = Arc::new(slabs);
+    let next = Arc::new(AtomicUsize::new(0));
+    let mut running = Tasks::new();
+    for _ in 0..tasks.min(units * slabs.len()) {
+        let (slabs, next, context, memory) = (Arc::clone(&slabs), Arc::clone(&next), Arc::clone(context), Arc::clone(memory));
+        running.spawn(async move {
+            loop {
+                // One slab after the other, so that few are half-read.
+                let step = next.fetch_add(1, Ordering::Relaxed);
+                let Some(slab) = slabs.get(step / units) else { return Ok(()) };
+                slab.read(step % units, &context, &memory).await?;
+            }
+        });
+    }
+    while running.next().await?.is_some() {}
+    let slabs = Arc::try_unwrap(slabs).map_err(|_| DataFusionError::Internal("a task of the join still runs".into()))?;
+    let (mut columns, mut held) = (vec![], vec![]);
+    for progress in slabs.into_iter().map(|s| s.progress.into_inner()) {
+        columns.extend(progress.done);
+        held.push(progress.held);
+    }
+    Ok(Payload::new(schema, columns, held))
 }
 
-impl Payload {
-    /// No columns, or no rows.
-    pub fn empty(schema: SchemaRef) -> Self {
-        Payload { schema, pieces: vec![], starts: vec![], held: None }
-    }
+fn columns_at_once(files: &OpenFiles, selections: &[(Unit, RowSelection)], columns: usize, tasks: usize) -> usize {
+    let per_column = |unit: &Unit| {
+        let group = files.footers[unit.file].row_group(unit.row_group);
+        usize::try_from(group.compressed_size()).unwrap_or(0) / group.num_columns().max(1)
+    };
+    let largest = selections.iter().map(|(u, _)| per_column(u)).max().unwrap_or(0);
+    let fair = columns.div_ceil(tasks.div_ceil(selections.len()));
+    (BYTES_AT_ONCE / largest.max(1)).clamp(1, fair)
+}
 
-    fn new(schema: SchemaRef, batches: Vec<RecordBatch>, held: &mut Part) -> Result<Self> {
-        let mut payload = Payload::empty(Arc::clone(&schema));
-        let mut batches = batches.into_iter().peekable();
-        let mut rank = 0u32;
-        while batches.peek().is_some() {
-            let (mut group, mut bytes) = (vec![], 0);
-            while let Some(batch) = batches.next_if(|b| bytes == 0 || bytes + b.get_array_memory_size() <= PIECE_BYTES) {
-                bytes += batch.get_array_memory_size();
-                group.push(batch);
+impl Slab {
+    async fn read(&self, unit: usize, context: &Arc<TaskContext>, memory: &Arc<Memory>) -> Result<()> {
+        let mut held = memory.part();
+        let mut columns: Vec<Vec<ArrayRef>> = vec![];
+        let mut batches = self.scan.read(unit, context)?;
+        columns.resize_with(batches.schema().fields().len(), Vec::new);
+        while let Some(batch) = batches.try_next().await? {
+            let batch = compacted(batch)?;
+            held.grow(get_record_batch_memory_size(&batch))?;
+            for (column, array) in columns.iter_mut().zip(batch.columns()) {
+                column.push(Arc::clone(array));
             }
-            payload.starts.push(rank);
-            let piece = joined(&schema, group, held)?;
-            rank += piece.num_rows() as u32;
-            payload.pieces.push(piece);
+            tokio::task::consume_budget().await;
         }
-        Ok(payload)
+        let mut progress = self.progress.lock();
+        progress.read[unit] = columns;
+        progress.held.take(held);
+        progress.units_left -= 1;
+        if progress.units_left == 0 { progress.finish() } else { Ok(()) }
     }
+}
 
-    /// Keeps more memory for as long as it lives.
-    pub fn hold_too(&mut self, part: Part) {
-        match &mut self.held {
-            Some(held) => held.take(part),
-            None => self.held = Some(part),
-        }
-    }
-
-    /// The rows of these ranks; `NONE` gives NULLs.
-    pub fn gather(&self, ranks: &[u32], columns: &mut Vec<ArrayRef>) -> Result<()> {
-        let nulls = || self.schema.fields().iter().map(|f| new_null_array(f.data_type(), ranks.len()));
-        match self.pieces.as_slice() {
-            [] => columns.extend(nulls()),
-            [piece] => {
-                let valid = NullBuffer::from_iter(ranks.iter().map(|r| *r != NONE));
-                if valid.null_count() == ranks.len() {
-                    columns.extend(nulls());
-                    return Ok(());
-                }
-                let rows = ranks.iter().map(|r| if *r == NONE { 0 } else { *r }).collect::<Vec<u32>>();
-                let rows = UInt32Array::new(rows.into(), Some(valid).filter(|v| v.null_count() > 0));
-                for column in piece.columns() {
-                    columns.push(without_most(take(column, &rows, None)?)?);
-                }
-            }
-            pieces => {
-                let place = |rank: &u32| {
-                    if *rank == NONE {
-                        return (pieces.len(), 0);
-                    }
-                    let piece = self.starts.partition_point(|s| s <= rank) - 1;
-                    (piece, (*rank - self.starts[piece]) as usize)
-                };
-                let places: Vec<(usize, usize)> = ranks.iter().map(place).collect();
-                for (c, field) in self.schema.fields().iter().enumerate() {
-                    let null = new_null_array(field.data_type(), 1);
-                    let arrays: Vec<&dyn Array> = pieces.iter().map(|p| p.column(c).as_ref()).chain([null.as_ref()]).collect();
-                    columns.push(without_most(interleave(&arrays, &places)?)?);
-                }
+impl Progress {
+    /// Joins every column, one by one, so that only one is there twice.
+    fn finish(&mut self) -> Result<()> {
+        let units = std::mem::take(&mut self.read);
+        let mut columns: Vec<Vec<ArrayRef>> = vec![];
+        for unit in units {
+            columns.resize_with(unit.len(), Vec::new);
+            for (column, arrays) in columns.iter_mut().zip(unit) {
+                column.extend(arrays);
             }
         }
+        self.done = columns.into_iter().map(|arrays| Column::new(arrays, &mut self.held)).collect::<Result<_>>()?;
         Ok(())
     }
-}
-
-/// One batch out of several, column by column, so that only one column is there twice.
-fn joined(schema: &SchemaRef, group: Vec<RecordBatch>, held: &mut Part) -> Result<RecordBatch> {
-    let rows = group.iter().map(RecordBatch::num_rows).sum();
-    let mut columns: Vec<Vec<ArrayRef>> = schema.fields().iter().map(|_| Vec::with_capacity(group.len())).collect();
-    for batch in group {
-        for (list, column) in columns.iter_mut().zip(batch.columns()) {
-            list.push(Arc::clone(column));
-        }
-    }
-    let mut out = Vec::with_capacity(columns.len());
-    for list in columns {
-        let bytes: usize = list.iter().map(|a| a.get_buffer_memory_size()).sum();
-        held.grow(bytes)?;
-        let whole = concat(&list.iter().map(|a| a.as_ref()).collect::<Vec<_>>())?;
-        drop(list);
-        held.shrink(bytes);
-        // What was read is dropped, what was joined stays: as many bytes as before.
-        out.push(compacted_array(whole)?);
-    }
-    Ok(RecordBatch::try_new_with_options(Arc::clone(schema), out, &RecordBatchOptions::new().with_row_count(Some(rows)))?)
-}
-
-/// A view array keeps every buffer alive that its rows ever came from.
-pub fn compacted_array(array: ArrayRef) -> Result<ArrayRef> {
-    Ok(match array.data_type() {
-        DataType::Utf8View => Arc::new(array.as_string_view().gc()) as ArrayRef,
-        DataType::BinaryView => Arc::new(array.as_binary_view().gc()),
-        _ => array,
-    })
-}
-
-/// Takes a view array off its buffers where its rows need less than these hold. Rows that share a long value keep sharing it.
-fn without_most(array: ArrayRef) -> Result<ArrayRef> {
-    let (held, used) = match array.data_type() {
-        DataType::Utf8View => buffers_of(array.as_string_view()),
-        DataType::BinaryView => buffers_of(array.as_binary_view()),
-        _ => return Ok(array),
-    };
-    if used < held { compacted_array(array) } else { Ok(array) }
-}
-
-/// Bytes of the buffers, and bytes that the rows refer to.
-fn buffers_of<T: ByteViewType + ?Sized>(array: &GenericByteViewArray<T>) -> (usize, usize) {
-    (array.data_buffers().iter().map(Buffer::len).sum(), array.total_buffer_bytes_used())
-}
-
-/// A batch that holds no more memory than its rows need.
-pub fn compacted(batch: RecordBatch) -> Result<RecordBatch> {
-    let rows = batch.num_rows();
-    if rows * 4 < BATCH_ROWS && rows * 512 < get_record_batch_memory_size(&batch) {
-        let all = UInt32Array::from_iter_values(0..rows as u32);
-        return without_garbage(take_record_batch(&batch, &all)?);
-    }
-    without_garbage(batch)
-}
-
-fn without_garbage(batch: RecordBatch) -> Result<RecordBatch> {
-    if !batch.schema().fields().iter().any(|f| matches!(f.data_type(), DataType::Utf8View | DataType::BinaryView)) {
-        return Ok(batch);
-    }
-    let (schema, columns, rows) = batch.into_parts();
-    let columns = columns.into_iter().map(compacted_array).collect::<Result<_>>()?;
-    Ok(RecordBatch::try_new_with_options(schema, columns, &RecordBatchOptions::new().with_row_count(Some(rows)))?)
 }

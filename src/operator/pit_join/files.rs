@@ -20,6 +20,7 @@ use datafusion::physical_plan::{ExecutionPlan, SendableRecordBatchStream};
 use futures::stream::{self, StreamExt, TryStreamExt};
 
 use super::order::under_still;
+use super::tasks::spawned;
 
 /// Footers read at a time.
 const OPEN_AT_ONCE: usize = 16;
@@ -173,5 +174,10 @@ pub struct UnitScan {
 impl UnitScan {
     pub fn read(&self, unit: usize, context: &Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
         self.plan.execute(unit, Arc::clone(context))
+    }
+
+    /// Read by a task of its own, at most `ahead` batches before they are asked for.
+    pub fn read_ahead(&self, unit: usize, context: &Arc<TaskContext>, ahead: usize) -> SendableRecordBatchStream {
+        spawned(&self.plan, unit, context, ahead)
     }
 }

@@ -4,14 +4,14 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use datafusion::arrow::array::RecordBatch;
-use datafusion::common::Result;
+use datafusion::common::{DataFusionError, Result};
 use datafusion::execution::TaskContext;
-use datafusion::physical_plan::stream::RecordBatchReceiverStream;
 use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
 use futures::stream::{self, BoxStream, StreamExt, TryStreamExt};
 
 use super::exec::PitJoinExec;
 use super::files::ParquetFiles;
+use super::tasks::spawned;
 
 /// Decoded bytes that may wait for their turn, per task.
 const READ_AHEAD_BYTES: usize = 16 << 20;
@@ -74,23 +74,7 @@ fn in_turn(labels: Arc<dyn ExecutionPlan>, context: Arc<TaskContext>) -> Result<
     if partitions == 1 {
         return Ok(labels.execute(0, context)?.boxed());
     }
-    let schema = labels.schema();
-    let started: Vec<_> = (0..partitions)
-        .map(|partition| {
-            let mut builder = RecordBatchReceiverStream::builder(Arc::clone(&schema), 2);
-            let (tx, labels, context) = (builder.tx(), Arc::clone(&labels), Arc::clone(&context));
-            builder.spawn(async move {
-                let mut batches = labels.execute(partition, context)?;
-                while let Some(batch) = batches.next().await {
-                    if tx.send(batch).await.is_err() {
-                        break;
-                    }
-                }
-                Ok(())
-            });
-            builder.build()
-        })
-        .collect();
+    let started: Vec<_> = (0..partitions).map(|partition| spawned(&labels, partition, &context, 2)).collect();
     Ok(stream::iter(started).flatten().boxed())
 }
 
@@ -100,7 +84,6 @@ async fn in_parallel(
     labels: &Arc<dyn ExecutionPlan>,
     context: &Arc<TaskContext>,
 ) -> Result<BoxStream<'static, Result<RecordBatch>>> {
-    let schema = labels.schema();
     let config = context.session_config();
     let (tasks, batch_size) = (config.target_partitions().max(1), config.batch_size().max(1));
     let files = files.open(context).await?;
@@ -111,24 +94,11 @@ async fn in_parallel(
     let bytes: usize = files.footers.iter().flat_map(|f| f.row_groups()).map(|g| usize::try_from(g.total_byte_size()).unwrap_or(0)).sum();
     let bytes_per_batch = (bytes / files.rows().max(1) * batch_size).max(1);
     let ahead = (READ_AHEAD_BYTES / bytes_per_batch).clamp(2, 128);
-    let columns: Vec<usize> = (0..schema.fields().len()).collect();
+    let columns: Vec<usize> = (0..labels.schema().fields().len()).collect();
     let scan = files.scan(&units.iter().map(|u| (u, None)).collect::<Vec<_>>(), &columns, batch_size)?;
     let context = Arc::clone(context);
-    let read = move |unit: usize| {
-        let mut builder = RecordBatchReceiverStream::builder(Arc::clone(&schema), ahead);
-        let (tx, scan, context) = (builder.tx(), scan.clone(), Arc::clone(&context));
-        builder.spawn(async move {
-            let mut batches = scan.read(unit, &context)?;
-            while let Some(batch) = batches.next().await {
-                if tx.send(batch).await.is_err() {
-                    break;
-                }
-            }
-            Ok(())
-        });
-        builder.build()
-    };
     // `buffered` starts the tasks; polling what it gives drains them one after the other.
-    let streams = stream::iter(0..units.len()).map(move |u| std::future::ready(Ok::<_, datafusion::common::DataFusionError>(read(u))));
+    let streams =
+        stream::iter(0..units.len()).map(move |u| std::future::ready(Ok::<_, DataFusionError>(scan.read_ahead(u, &context, ahead))));
     Ok(streams.buffered(tasks).try_flatten().boxed())
 }

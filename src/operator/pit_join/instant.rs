@@ -1,7 +1,7 @@
 //! Columns of instants as plain numbers on one line of time.
 
-use datafusion::arrow::array::{Array, ArrayRef, AsArray};
-use datafusion::arrow::buffer::NullBuffer;
+use datafusion::arrow::array::{Array, ArrayRef, AsArray, PrimitiveArray};
+use datafusion::arrow::buffer::{NullBuffer, ScalarBuffer};
 use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::*;
 use datafusion::common::{DataFusionError, Result};
@@ -19,13 +19,18 @@ pub enum Round {
 }
 
 /// A number on the line, saturated to what the type holds.
-pub trait OnLine: Instant {
+pub trait OnLine: Instant + ArrowNativeType {
     const MIN: Self;
     fn saturate(v: i128) -> Self;
+    /// The same numbers, where they need no copy.
+    fn shared(values: &ScalarBuffer<i64>) -> Option<ScalarBuffer<Self>>;
 }
 
 impl OnLine for i64 {
     const MIN: i64 = i64::MIN;
+    fn shared(values: &ScalarBuffer<i64>) -> Option<ScalarBuffer<i64>> {
+        Some(values.clone())
+    }
     fn saturate(v: i128) -> i64 {
         v.clamp(i64::MIN.into(), i64::MAX.into()) as i64
     }
@@ -33,6 +38,9 @@ impl OnLine for i64 {
 
 impl OnLine for i128 {
     const MIN: i128 = i128::MIN;
+    fn shared(_: &ScalarBuffer<i64>) -> Option<ScalarBuffer<i128>> {
+        None
+    }
     fn saturate(v: i128) -> i128 {
         v
     }
@@ -40,8 +48,8 @@ impl OnLine for i128 {
 
 /// Values with their validity; a NULL's value means nothing.
 #[derive(Debug)]
-pub struct Instants<T> {
-    values: Vec<T>,
+pub struct Instants<T: OnLine> {
+    values: ScalarBuffer<T>,
     nulls: Option<NullBuffer>,
 }
 
@@ -71,13 +79,13 @@ impl<T: OnLine> Instants<T> {
         let plain = value_type(array.data_type());
         let array = if plain == array.data_type() { ArrayRef::clone(array) } else { cast(array, plain)? };
         if *array.data_type() == DataType::Null {
-            return Ok(Instants { values: vec![T::MIN; array.len()], nulls: Some(NullBuffer::new_null(array.len())) });
+            return Ok(Instants { values: vec![T::MIN; array.len()].into(), nulls: Some(NullBuffer::new_null(array.len())) });
         }
         let values = match line {
             TimeLine::Ticks(unit) => ticks(&array, unit, round)?,
             TimeLine::Integer => match array.data_type() {
                 DataType::UInt64 => map(array.as_primitive::<UInt64Type>(), |v| T::saturate(v.into())),
-                _ => map(cast(&array, &DataType::Int64)?.as_primitive::<Int64Type>(), |v| T::saturate(v.into())),
+                _ => as_they_are(cast(&array, &DataType::Int64)?.as_primitive::<Int64Type>()),
             },
             TimeLine::Float => return floats(&array),
             TimeLine::Decimal(_) => match array.data_type() {
@@ -95,11 +103,15 @@ fn unexpected(t: &DataType) -> DataFusionError {
     DataFusionError::Internal(format!("a point-in-time join cannot read instants of type {t}"))
 }
 
-fn map<A: ArrowPrimitiveType, T>(array: &datafusion::arrow::array::PrimitiveArray<A>, f: impl Fn(A::Native) -> T) -> Vec<T> {
+fn map<A: ArrowPrimitiveType, T: OnLine>(array: &PrimitiveArray<A>, f: impl Fn(A::Native) -> T) -> ScalarBuffer<T> {
     array.values().iter().map(|v| f(*v)).collect()
 }
 
-fn ticks<T: OnLine>(array: &ArrayRef, unit: TimeUnit, round: Round) -> Result<Vec<T>> {
+fn as_they_are<A: ArrowPrimitiveType<Native = i64>, T: OnLine>(array: &PrimitiveArray<A>) -> ScalarBuffer<T> {
+    T::shared(array.values()).unwrap_or_else(|| map(array, |v| T::saturate(v.into())))
+}
+
+fn ticks<T: OnLine>(array: &ArrayRef, unit: TimeUnit, round: Round) -> Result<ScalarBuffer<T>> {
     let line = per_second(unit);
     // A value is `mul` / `div` ticks; one of the two is 1.
     let scale = |from: i128| if line >= from { (line / from, 1) } else { (1, from / line) };
@@ -115,6 +127,9 @@ fn ticks<T: OnLine>(array: &ArrayRef, unit: TimeUnit, round: Round) -> Result<Ve
         DataType::Timestamp(u, _) => {
             let s = scale(per_second(*u));
             match u {
+                TimeUnit::Millisecond if s == (1, 1) => as_they_are(array.as_primitive::<TimestampMillisecondType>()),
+                TimeUnit::Microsecond if s == (1, 1) => as_they_are(array.as_primitive::<TimestampMicrosecondType>()),
+                TimeUnit::Nanosecond if s == (1, 1) => as_they_are(array.as_primitive::<TimestampNanosecondType>()),
                 TimeUnit::Second => map(array.as_primitive::<TimestampSecondType>(), |v| put(v.into(), s)),
                 TimeUnit::Millisecond => map(array.as_primitive::<TimestampMillisecondType>(), |v| put(v.into(), s)),
                 TimeUnit::Microsecond => map(array.as_primitive::<TimestampMicrosecondType>(), |v| put(v.into(), s)),

@@ -10,6 +10,8 @@ use datafusion::arrow::row::{RowConverter, Rows, SortField};
 use datafusion::common::{DataFusionError, Result};
 use hashbrown::{DefaultHashBuilder, HashTable};
 
+use super::integer_keys::IntegerKeys;
+
 /// A row that belongs to no group: NULL in its key, or a key that no label has.
 pub const NO_GROUP: u32 = u32::MAX;
 
@@ -27,7 +29,7 @@ enum Kind {
     /// No key columns: all rows are one group.
     Everything,
     /// One column whose values are 64-bit integers.
-    Integer(HashTable<(i64, u32)>),
+    Integer(IntegerKeys),
     /// One column of text or bytes; the table holds group numbers, `seen` the keys one after the other.
     Bytes { seen: Vec<u8>, ends: Vec<usize>, table: HashTable<u32> },
     /// One column of any other type.
@@ -42,7 +44,7 @@ impl KeyIndex {
     pub fn new(types: &[DataType]) -> Result<Self> {
         let kind = match types {
             [] => Kind::Everything,
-            [t] if is_integer(t) => Kind::Integer(HashTable::new()),
+            [t] if is_integer(t) => Kind::Integer(IntegerKeys::default()),
             [t] if is_bytes(t) => Kind::Bytes { seen: vec![], ends: vec![], table: HashTable::new() },
             [t] => {
                 let converter = RowConverter::new(vec![SortField::new(t.clone())])?;
@@ -65,10 +67,8 @@ impl KeyIndex {
     pub fn bounds(&self) -> Result<Vec<Option<(ArrayRef, ArrayRef)>>> {
         let as_key = |a: &dyn Array| Ok::<_, DataFusionError>(cast(a, &self.types[0])?);
         match &self.kind {
-            Kind::Integer(table) => {
-                let (Some(least), Some(greatest)) = (table.iter().map(|k| k.0).min(), table.iter().map(|k| k.0).max()) else {
-                    return Ok(vec![None]);
-                };
+            Kind::Integer(keys) => {
+                let (Some(least), Some(greatest)) = (keys.iter().min(), keys.iter().max()) else { return Ok(vec![None]) };
                 let one = |v: i64| as_key(&Int64Array::from(vec![v]));
                 Ok(vec![Some((one(least)?, one(greatest)?))])
             }
@@ -87,7 +87,7 @@ impl KeyIndex {
     pub fn size(&self) -> usize {
         match &self.kind {
             Kind::Everything => 0,
-            Kind::Integer(t) => t.allocation_size(),
+            Kind::Integer(keys) => keys.size(),
             Kind::Bytes { seen, ends, table } => seen.capacity() + ends.capacity() * size_of::<usize>() + table.allocation_size(),
             Kind::Encoded { converter, seen, table } => converter.size() + seen.size() + table.allocation_size(),
             Kind::Several { columns, tables } => {
@@ -108,13 +108,12 @@ impl KeyIndex {
                 *groups = 1;
                 out.fill(0);
             }
-            Kind::Integer(table) => {
+            Kind::Integer(index) => {
                 let keys = integers(&columns[0])?;
                 let keys = keys.as_primitive::<Int64Type>().values();
+                index.expect((0..rows).filter(|r| valid(*r)).map(|r| keys[r]));
                 for row in (0..rows).filter(|r| valid(*r)) {
-                    let key = keys[row];
-                    let entry = table.entry(hasher.hash_one(key), |e| e.0 == key, |e| hasher.hash_one(e.0));
-                    out[row] = entry.or_insert_with(|| (key, next(groups))).get().1;
+                    out[row] = index.insert(keys[row], || next(groups));
                 }
             }
             Kind::Bytes { seen, ends, table } => each_bytes(&columns[0], &mut |row, key| {
@@ -185,12 +184,11 @@ impl KeyIndex {
         match &self.kind {
             Kind::Everything if self.groups == 0 => {}
             Kind::Everything => out.fill(0),
-            Kind::Integer(table) => {
+            Kind::Integer(index) => {
                 let keys = integers(&columns[0])?;
                 let keys = keys.as_primitive::<Int64Type>().values();
                 for row in (0..rows).filter(|r| valid(*r)) {
-                    let key = keys[row];
-                    out[row] = table.find(hasher.hash_one(key), |e| e.0 == key).map_or(NO_GROUP, |e| e.1);
+                    out[row] = index.find(keys[row]);
                 }
             }
             Kind::Bytes { seen, ends, table } => each_bytes(&columns[0], &mut |row, key| {

@@ -8,11 +8,14 @@
 //!                  after the last row: fill forward, then labels + winners, in label order
 //! ```
 
+mod compact;
 mod exec;
 mod fetch;
 mod files;
+mod gather;
 mod input;
 mod instant;
+mod integer_keys;
 mod key;
 mod labels;
 mod memory;
@@ -20,8 +23,10 @@ mod metrics;
 mod options;
 mod order;
 mod output;
+mod payload;
 mod planner;
 mod prune;
+mod rows;
 mod shards;
 mod slots;
 mod stream;

@@ -17,14 +17,13 @@ use datafusion::arrow::datatypes::Int64Type;
 use datafusion::common::Result;
 use parking_lot::{Mutex, MutexGuard};
 
+use super::exec::FeatureTimes;
 use super::instant::{Instants, Round};
 use super::key::{KeyIndex, NO_GROUP};
 use super::labels::LabelIndex;
+use super::rows::NO_ROW;
 use crate::model::live::{RowOrder, is_live_on};
 use crate::plan::pit_types::TimeLines;
-
-/// No row.
-pub const NO_ROW: u32 = u32::MAX;
 
 /// Slots per shard: 14 bits are 128 KiB of instants and as much again of slots.
 const SHARD_BITS: usize = 14;
@@ -32,6 +31,8 @@ const SHARD_SLOTS: usize = 1 << SHARD_BITS;
 /// Rows that a task collects, at least and at most.
 const MIN_COLLECTED: usize = 1 << 16;
 const MAX_COLLECTED: usize = 1 << 21;
+/// Rows whose slots are searched side by side.
+const LANES: usize = 16;
 /// Batches without runs after which a task stops looking for them.
 const BATCHES_WITHOUT_RUNS: usize = 4;
 /// Rows per run from which on a batch counts as sorted.
@@ -84,17 +85,6 @@ pub struct Shards {
     has_ties: bool,
     probing: Probing,
     shards: Vec<Mutex<Shard>>,
-}
-
-/// Columns of a feature batch.
-#[derive(Debug)]
-pub struct FeatureBatch {
-    pub keys: Vec<ArrayRef>,
-    pub time: ArrayRef,
-    pub created: Option<ArrayRef>,
-    pub seq: Option<ArrayRef>,
-    /// Number of the first row.
-    pub first: u32,
 }
 
 /// What one task has collected.
@@ -153,12 +143,12 @@ impl Shards {
         from
     }
 
-    /// Takes a batch of feature rows.
-    pub fn add(&self, collector: &mut Collector, index: &KeyIndex, batch: &FeatureBatch) -> Result<()> {
-        let rows = batch.time.len();
-        let time = Instants::<i64>::read(&batch.time, self.lines.event, Round::Up)?;
-        let created = batch.created.as_ref().map(|c| Instants::<i64>::read(c, self.lines.created, Round::Up)).transpose()?;
-        let seq = batch.seq.as_ref().map(|s| s.as_primitive::<Int64Type>());
+    /// Takes a batch of feature rows. `first`: number of its first row.
+    pub fn add(&self, collector: &mut Collector, index: &KeyIndex, keys: &[ArrayRef], times: &FeatureTimes, first: u32) -> Result<()> {
+        let rows = times.time.len();
+        let time = Instants::<i64>::read(&times.time, self.lines.event, Round::Up)?;
+        let created = times.created.as_ref().map(|c| Instants::<i64>::read(c, self.lines.created, Round::Up)).transpose()?;
+        let seq = times.seq.as_ref().map(|s| s.as_primitive::<Int64Type>());
         // A NULL loses to every created timestamp; the earliest of all counts as one microsecond later.
         let tie = |row: usize| -> Tie {
             let created = created.as_ref().and_then(|c| c.get(row)).map_or(i64::MIN, |c| c.max(i64::MIN + 1));
@@ -169,24 +159,24 @@ impl Shards {
             Probing::Runs => true,
             Probing::Auto => collector.without_runs < BATCHES_WITHOUT_RUNS,
         };
-        if look_for_runs && !batch.keys.is_empty() && rows > 0 && !time.has_nulls() {
-            let runs = partition(&batch.keys)?;
+        if look_for_runs && !keys.is_empty() && rows > 0 && !time.has_nulls() {
+            let runs = partition(keys)?;
             if self.probing == Probing::Runs || runs.len() * ROWS_PER_RUN <= rows {
                 collector.without_runs = 0;
                 collector.merged_rows += rows;
                 let runs = runs.ranges();
                 let starts = UInt32Array::from_iter_values(runs.iter().map(|r| r.start as u32));
-                let keys = batch.keys.iter().map(|k| take(k, &starts, None)).collect::<std::result::Result<Vec<_>, _>>()?;
+                let keys = keys.iter().map(|k| take(k, &starts, None)).collect::<std::result::Result<Vec<_>, _>>()?;
                 let groups = index.find(&keys, runs.len())?;
                 let mut merge = Merge { shards: self, held: None };
                 for (run, group) in runs.into_iter().zip(groups).filter(|(_, g)| *g != NO_GROUP) {
-                    merge.run(group, run, time.values(), batch.first, &tie);
+                    merge.run(group, run, time.values(), first, &tie);
                 }
                 return Ok(());
             }
             collector.without_runs += 1;
         }
-        let groups = index.find(&batch.keys, rows)?;
+        let groups = index.find(keys, rows)?;
         for (row, group) in groups.into_iter().enumerate().filter(|(_, g)| *g != NO_GROUP) {
             let Some(event) = time.get(row) else { continue };
             let (lo, hi) = self.index.range(group);
@@ -194,7 +184,7 @@ impl Shards {
                 continue;
             }
             let pile = &mut collector.piles[self.shard_of(lo, hi, event)];
-            pile.rows.push((group, batch.first + row as u32, event));
+            pile.rows.push((group, first + row as u32, event));
             if self.has_ties {
                 pile.ties.push(tie(row));
             }
@@ -224,15 +214,48 @@ impl Shards {
     fn place(&self, number: usize, shard: &mut Shard, pile: &mut Pile) {
         let start = number << SHARD_BITS;
         let end = start + shard.best.len();
-        for (i, (group, row, event)) in pile.rows.drain(..).enumerate() {
-            let (lo, hi) = self.index.range(group);
-            let hi = hi.min(end);
-            let slot = self.first_slot(lo.max(start), hi, event);
-            if slot < hi && is_live_on(event, self.index.at[slot], self.ttl) {
-                shard.offer(slot - start, event, row, pile.ties.get(i).copied());
+        let mut ties = pile.ties.drain(..);
+        for rows in pile.rows.chunks(LANES) {
+            let (slots, ends) = self.first_slots(rows, start, end);
+            for ((_, row, event), (slot, end)) in rows.iter().zip(slots.into_iter().zip(ends)) {
+                let tie = ties.next();
+                if slot < end && is_live_on(*event, self.index.at[slot], self.ttl) {
+                    shard.offer(slot - start, *event, *row, tie);
+                }
             }
         }
-        pile.ties.clear();
+        drop(ties);
+        pile.rows.clear();
+    }
+
+    /// Of every row the first slot of its group within `start..end` whose label can see it, and the group's end there.
+    /// The searches go on side by side, so that the processor waits for several reads at a time.
+    #[inline]
+    fn first_slots(&self, rows: &[(u32, u32, i64)], start: usize, end: usize) -> ([usize; LANES], [usize; LANES]) {
+        let (mut slots, mut ends, mut left) = ([0; LANES], [0; LANES], [0; LANES]);
+        for (lane, (group, _, _)) in rows.iter().enumerate().take(LANES) {
+            let (lo, hi) = self.index.range(*group);
+            (slots[lane], ends[lane]) = (lo.max(start), hi.min(end));
+            left[lane] = ends[lane].saturating_sub(slots[lane]);
+        }
+        let mut searching = true;
+        while searching {
+            searching = false;
+            for (lane, (_, _, event)) in rows.iter().enumerate().take(LANES) {
+                if left[lane] > 1 {
+                    let half = left[lane] / 2;
+                    slots[lane] += if self.sees(slots[lane] + half - 1, *event) { 0 } else { half };
+                    left[lane] -= half;
+                    searching = true;
+                }
+            }
+        }
+        for (lane, (_, _, event)) in rows.iter().enumerate().take(LANES) {
+            if left[lane] == 1 && !self.sees(slots[lane], *event) {
+                slots[lane] += 1;
+            }
+        }
+        (slots, ends)
     }
 
     /// The best row of every label row. Within a key, later labels see what earlier ones saw.

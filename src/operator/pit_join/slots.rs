@@ -6,11 +6,12 @@ use std::cmp::Ordering;
 use std::mem::size_of;
 use std::sync::Arc;
 
-use datafusion::arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch};
+use datafusion::arrow::array::{Array, AsArray, Int64Array, RecordBatch};
 use datafusion::arrow::datatypes::Int64Type;
 use datafusion::common::Result;
 use hashbrown::HashMap;
 
+use super::exec::FeatureTimes;
 use super::instant::{Instants, OnLine, Round};
 use super::key::NO_GROUP;
 use super::labels::{Index, LabelIndex};
@@ -25,9 +26,7 @@ pub struct FeatureColumns {
     /// Place of its first row.
     pub origin: Place,
     pub groups: Vec<u32>,
-    pub time: ArrayRef,
-    pub created: Option<ArrayRef>,
-    pub seq: Option<ArrayRef>,
+    pub times: FeatureTimes,
     /// Where the batch stands in the input: the order of its first row.
     pub position: i64,
 }
@@ -59,7 +58,7 @@ struct Best<T> {
 }
 
 #[derive(Debug)]
-pub struct Slots<T> {
+pub struct Slots<T: OnLine> {
     op: MatchOp,
     lines: TimeLines,
     ttl: Option<T>,
@@ -76,7 +75,7 @@ pub struct Slots<T> {
 }
 
 #[derive(Debug)]
-struct Current<T> {
+struct Current<T: OnLine> {
     groups: Vec<u32>,
     time: Instants<T>,
     created: Option<Instants<T>>,
@@ -261,9 +260,9 @@ impl<T: OnLine> Matcher for Slots<T> {
 
     fn load(&mut self, columns: FeatureColumns) -> Result<()> {
         self.current = Some(Current {
-            time: Instants::read(&columns.time, self.lines.event, Round::Up)?,
-            created: columns.created.map(|c| Instants::read(&c, self.lines.created, Round::Up)).transpose()?,
-            seq: columns.seq.map(|s| s.as_primitive::<Int64Type>().clone()),
+            time: Instants::read(&columns.times.time, self.lines.event, Round::Up)?,
+            created: columns.times.created.map(|c| Instants::read(&c, self.lines.created, Round::Up)).transpose()?,
+            seq: columns.times.seq.map(|s| s.as_primitive::<Int64Type>().clone()),
             groups: columns.groups,
             position: columns.position,
             origin: columns.origin,

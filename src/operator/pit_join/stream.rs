@@ -12,7 +12,7 @@ use datafusion::physical_plan::spill::get_record_batch_memory_size;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use futures::stream::{self, StreamExt, TryStreamExt};
 
-use super::exec::{PitExecItem, PitJoinExec};
+use super::exec::{PitExecItem, PitJoinExec, evaluate};
 use super::input::LabelInput;
 use super::key::KeyIndex;
 use super::labels::Collected;
@@ -20,11 +20,13 @@ use super::memory::{Memory, Part};
 use super::metrics::Metrics;
 use super::options::PitJoinOptions;
 use super::output::Output;
-use super::views::{Question, View, evaluate};
+use super::views::{Question, View};
 use super::winners::Place;
 
 /// Labels that must fit at once: smaller chunks would read the views too often to come to an end.
 const MIN_CHUNK_ROWS: usize = 4096;
+/// Label rows are numbered in 32 bits.
+const MAX_CHUNK_ROWS: usize = u32::MAX as usize - 1;
 
 /// Starts the join. Nothing is read before the stream is polled, and dropping it stops everything.
 pub fn start(exec: &PitJoinExec, context: Arc<TaskContext>, metrics: &ExecutionPlanMetricsSet) -> SendableRecordBatchStream {
@@ -46,8 +48,7 @@ struct Run {
     memory: Arc<Memory>,
     input: LabelInput,
     views: Vec<View>,
-    /// Which label times each item asks by; see `timelines`.
-    asked: Vec<usize>,
+    timelines: Timelines,
     label_columns: Vec<usize>,
     batch_size: usize,
     /// Label rows of the last chunk that fitted, once one did not.
@@ -56,7 +57,14 @@ struct Run {
 }
 
 /// Items whose labels have the same keys and instants share an index.
-fn timelines(items: &[PitExecItem]) -> (Vec<usize>, Vec<usize>) {
+struct Timelines {
+    /// Per item the index that it asks.
+    asked: Vec<usize>,
+    /// Per index the first item that asks it.
+    first: Vec<usize>,
+}
+
+fn timelines(items: &[PitExecItem]) -> Timelines {
     let same = |a: &PitExecItem, b: &PitExecItem| {
         a.index == b.index
             && a.at.eq(&b.at)
@@ -77,7 +85,7 @@ fn timelines(items: &[PitExecItem]) -> (Vec<usize>, Vec<usize>) {
             }
         })
         .collect();
-    (asked, first)
+    Timelines { asked, first }
 }
 
 impl Run {
@@ -93,10 +101,10 @@ impl Run {
         Ok(Run {
             input: LabelInput::new(&exec, &context),
             views,
-            asked: timelines(&exec.items).0,
+            timelines: timelines(&exec.items),
             label_columns: columns.swap_remove(0),
             batch_size: context.session_config().batch_size().max(1),
-            chunk_limit: PitJoinOptions::of(context.session_config()).chunk_rows.unwrap_or(usize::MAX),
+            chunk_limit: PitJoinOptions::of(context.session_config()).chunk_rows.unwrap_or(usize::MAX).min(MAX_CHUNK_ROWS),
             output: None,
             exec,
             context,
@@ -133,15 +141,14 @@ impl Run {
         let per_label: usize = self.views.iter().map(View::bytes_per_label).sum();
         let mut expected = self.memory.part();
         let (mut chunk, mut rows) = (vec![], 0);
-        while rows < self.chunk_limit.min(u32::MAX as usize - 1) {
+        while rows < self.chunk_limit {
             let Some(batch) = self.input.next().await? else { break };
             let bytes = get_record_batch_memory_size(&batch) + batch.num_rows() * per_label;
             if expected.grow(bytes).is_err() && !chunk.is_empty() {
                 self.input.give_back(std::iter::once(batch));
                 break;
             }
-            // Label rows are numbered in 32 bits.
-            let room = self.chunk_limit.min(u32::MAX as usize - 1) - rows;
+            let room = self.chunk_limit - rows;
             if batch.num_rows() > room {
                 self.input.give_back(std::iter::once(batch.slice(room, batch.num_rows() - room)));
             }
@@ -181,7 +188,7 @@ impl Run {
         let mut index_memory = self.memory.part();
         let questions = self.index(chunk, rows, &mut index_memory).await?;
         let mut found = Vec::with_capacity(self.views.len());
-        for (view, asked) in self.views.iter_mut().zip(&self.asked) {
+        for (view, asked) in self.views.iter_mut().zip(&self.timelines.asked) {
             found.push(view.find(&questions[*asked]).await?);
         }
         drop(questions);
@@ -202,7 +209,7 @@ impl Run {
     /// Indexes the labels once for all views that ask alike.
     async fn index(&mut self, chunk: &[RecordBatch], rows: usize, held: &mut Part) -> Result<Vec<Question>> {
         let items = &self.exec.items;
-        let (_, first) = timelines(items);
+        let first = &self.timelines.first;
         let schema = self.exec.labels.schema();
         let mut keys = vec![];
         for item in self.exec.first_items() {
@@ -217,7 +224,7 @@ impl Run {
                 let columns = item.label_keys().map(|e| evaluate(e, batch)).collect::<Result<Vec<_>>>()?;
                 groups.push(index.insert(&columns, batch.num_rows())?);
             }
-            for (times, f) in collected.iter_mut().zip(&first) {
+            for (times, f) in collected.iter_mut().zip(first) {
                 let item = &items[*f];
                 let at = evaluate(&item.at, batch)?;
                 let known_by = item.known_by.as_ref().map(|e| evaluate(e, batch)).transpose()?;
@@ -231,7 +238,7 @@ impl Run {
         let keys: Vec<Arc<KeyIndex>> = keys.into_iter().map(Arc::new).collect();
         let tasks = self.context.session_config().target_partitions().max(1);
         let mut questions: Vec<Question> = vec![];
-        for (times, f) in collected.into_iter().zip(&first) {
+        for (times, f) in collected.into_iter().zip(first) {
             let keys = Arc::clone(&keys[items[*f].index]);
             let building = times.size_of_build(rows);
             held.grow(building)?;

@@ -1,10 +1,16 @@
-//! Tasks whose results are awaited in any order; dropping them ends them.
+//! Work beside the task that asked for it. Dropping what waits for it ends it.
 
 use std::future::Future;
+use std::sync::Arc;
 
 use datafusion::common::{DataFusionError, Result};
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::stream::RecordBatchReceiverStream;
+use futures::StreamExt;
 use tokio::task::JoinSet;
 
+/// Tasks whose results are awaited in any order.
 #[derive(Debug)]
 pub struct Tasks<T>(JoinSet<Result<T>>);
 
@@ -30,4 +36,20 @@ impl<T: Send + 'static> Tasks<T> {
             Some(Err(e)) => Err(DataFusionError::ExecutionJoin(Box::new(e))),
         }
     }
+}
+
+/// A partition executed by a task of its own, at most `ahead` batches before they are asked for.
+pub fn spawned(plan: &Arc<dyn ExecutionPlan>, partition: usize, context: &Arc<TaskContext>, ahead: usize) -> SendableRecordBatchStream {
+    let mut builder = RecordBatchReceiverStream::builder(plan.schema(), ahead);
+    let (tx, plan, context) = (builder.tx(), Arc::clone(plan), Arc::clone(context));
+    builder.spawn(async move {
+        let mut batches = plan.execute(partition, context)?;
+        while let Some(batch) = batches.next().await {
+            if tx.send(batch).await.is_err() {
+                break;
+            }
+        }
+        Ok(())
+    });
+    builder.build()
 }

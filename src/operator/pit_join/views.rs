@@ -8,7 +8,7 @@ use std::cmp::Ordering;
 use std::sync::Arc;
 use std::sync::atomic::{self, AtomicUsize};
 
-use datafusion::arrow::array::{ArrayRef, RecordBatch};
+use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
 use datafusion::common::{DataFusionError, Result};
@@ -18,23 +18,24 @@ use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_expr::utils::collect_columns;
 use datafusion::physical_plan::execution_plan::reset_plan_states;
 use datafusion::physical_plan::spill::get_record_batch_memory_size;
-use datafusion::physical_plan::stream::RecordBatchReceiverStream;
 use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
 use futures::stream::{self, BoxStream, StreamExt, TryStreamExt};
 
 use super::exec::PitExecItem;
-use super::fetch::{self, NONE, Payload, fetch};
-use super::files::{OpenFiles, ParquetFiles, Unit};
+use super::fetch::fetch;
+use super::files::{OpenFiles, ParquetFiles, Unit, UnitScan};
 use super::key::KeyIndex;
-use super::labels::Index;
+use super::labels::{Index, LabelIndex};
 use super::memory::{Memory, Part};
 use super::metrics::Metrics;
 use super::options::{PitJoinOptions, PitStrategy};
 use super::output::Found;
+use super::payload::Payload;
 use super::prune;
-use super::shards::{FeatureBatch, NO_ROW, Probing, Shards};
+use super::rows::{NO_ROW, RowSet};
+use super::shards::{Probing, Shards};
 use super::slots::{FeatureColumns, Ties, matcher};
-use super::tasks::Tasks;
+use super::tasks::{Tasks, spawned};
 use super::winners::{Place, Winners};
 
 /// Rows looked at before other tasks get their turn.
@@ -158,67 +159,13 @@ impl View {
         let narrow = item.map_feature_side(&|e| on_columns(e, &needed))?;
         let scan = files.scan(&units.iter().map(|u| (u, None)).collect::<Vec<_>>(), &needed, KEY_BATCH_ROWS)?;
 
-        let ranked = match &question.index {
+        let (ranks, winners, held) = match &question.index {
             Index::Narrow(index) if is_plain(item) && rows < NO_ROW as usize => {
-                let has_ties = item.created.is_some() || item.seq.is_some();
-                let mut held = self.memory.part();
-                held.grow(Shards::size_for(index.slots(), has_ties))?;
-                let shards = Arc::new(Shards::new(Arc::clone(index), item.lines, item.op.is_strict(), has_ties, self.probing));
-                let next = Arc::new(AtomicUsize::new(0));
-                let mut tasks = Tasks::new();
-                for _ in 0..self.context.session_config().target_partitions().clamp(1, units.len().max(1)) {
-                    let (scan, next, shards, units) = (scan.clone(), Arc::clone(&next), Arc::clone(&shards), Arc::clone(&units));
-                    let (item, keys, context) = (narrow.clone(), Arc::clone(&question.keys), Arc::clone(&self.context));
-                    let (metrics, mut held) = (self.metrics.clone(), self.memory.part());
-                    tasks.spawn(async move {
-                        let mut collector = shards.collector();
-                        loop {
-                            let unit = next.fetch_add(1, atomic::Ordering::Relaxed);
-                            let Some(meta) = units.get(unit) else { break };
-                            let mut first = meta.base;
-                            let mut batches = scan.read(unit, &context)?;
-                            while let Some(batch) = batches.try_next().await? {
-                                let timer = metrics.probe_time.timer();
-                                metrics.feature_rows.add(batch.num_rows());
-                                let rows = FeatureBatch {
-                                    keys: item.feature_keys(&batch)?,
-                                    time: evaluate(&item.time, &batch)?,
-                                    created: item.created.as_ref().map(|e| evaluate(e, &batch)).transpose()?,
-                                    seq: item.seq.as_ref().map(|e| evaluate(e, &batch)).transpose()?,
-                                    first: first as u32,
-                                };
-                                shards.add(&mut collector, &keys, &rows)?;
-                                first += batch.num_rows();
-                                held.resize(collector.size())?;
-                                timer.done();
-                                tokio::task::consume_budget().await;
-                            }
-                        }
-                        let timer = metrics.probe_time.timer();
-                        shards.flush(&mut collector);
-                        timer.done();
-                        metrics.merged_rows.add(collector.merged_rows);
-                        Ok(())
-                    });
-                }
-                while tasks.next().await?.is_some() {}
-                let shards = Arc::try_unwrap(shards).map_err(|_| DataFusionError::Internal("a task of the join still runs".into()))?;
-                let timer = self.metrics.probe_time.timer();
-                let mut found = self.memory.part();
-                found.grow(question.label_rows * size_of::<u32>() + fetch::Winners::size_for(rows))?;
-                let mut numbers = shards.finish();
-                drop(held);
-                let winners = fetch::Winners::new(rows, numbers.iter().filter(|n| **n != NO_ROW).map(|n| *n as usize));
-                for number in numbers.iter_mut().filter(|n| **n != NO_ROW) {
-                    *number = winners.rank(*number as usize);
-                }
-                timer.done();
-                (numbers, winners, found)
+                self.find_in_shards(index, &units, scan, &narrow, question, rows).await?
             }
             _ => self.find_in_slots(&units, &scan, &narrow, question, rows).await?,
         };
-        let (ranks, winners, held) = ranked;
-        self.metrics.matched_rows.add(ranks.iter().filter(|r| **r != NONE).count());
+        self.metrics.matched_rows.add(ranks.iter().filter(|r| **r != NO_ROW).count());
         let timer = self.metrics.fetch_time.timer();
         let schema = Arc::clone(&self.schema);
         let mut payload = fetch(files, &units, winners, &self.columns, schema, &self.context, &self.memory).await?;
@@ -227,18 +174,77 @@ impl View {
         Ok(Found::Fetched { ranks, payload, inner: item.inner })
     }
 
+    /// Several tasks, a row group each at a time.
+    async fn find_in_shards(
+        &self,
+        index: &Arc<LabelIndex<i64>>,
+        units: &Arc<Vec<Unit>>,
+        scan: UnitScan,
+        item: &PitExecItem,
+        question: &Question,
+        rows: usize,
+    ) -> Result<(Vec<u32>, RowSet, Part)> {
+        let has_ties = item.created.is_some() || item.seq.is_some();
+        let mut held = self.memory.part();
+        held.grow(Shards::size_for(index.slots(), has_ties))?;
+        let shards = Arc::new(Shards::new(Arc::clone(index), item.lines, item.op.is_strict(), has_ties, self.probing));
+        let next = Arc::new(AtomicUsize::new(0));
+        let mut tasks = Tasks::new();
+        for _ in 0..self.context.session_config().target_partitions().clamp(1, units.len().max(1)) {
+            let (scan, next, shards, units) = (scan.clone(), Arc::clone(&next), Arc::clone(&shards), Arc::clone(units));
+            let (item, keys, context) = (item.clone(), Arc::clone(&question.keys), Arc::clone(&self.context));
+            let (metrics, mut held) = (self.metrics.clone(), self.memory.part());
+            tasks.spawn(async move {
+                let mut collector = shards.collector();
+                loop {
+                    let unit = next.fetch_add(1, atomic::Ordering::Relaxed);
+                    let Some(meta) = units.get(unit) else { break };
+                    let mut first = meta.base;
+                    let mut batches = scan.read(unit, &context)?;
+                    while let Some(batch) = batches.try_next().await? {
+                        let timer = metrics.probe_time.timer();
+                        metrics.feature_rows.add(batch.num_rows());
+                        shards.add(&mut collector, &keys, &item.feature_keys(&batch)?, &item.feature_times(&batch)?, first as u32)?;
+                        first += batch.num_rows();
+                        held.resize(collector.size())?;
+                        timer.done();
+                        tokio::task::consume_budget().await;
+                    }
+                }
+                let timer = metrics.probe_time.timer();
+                shards.flush(&mut collector);
+                timer.done();
+                metrics.merged_rows.add(collector.merged_rows);
+                Ok(())
+            });
+        }
+        while tasks.next().await?.is_some() {}
+        let shards = Arc::try_unwrap(shards).map_err(|_| DataFusionError::Internal("a task of the join still runs".into()))?;
+        let timer = self.metrics.probe_time.timer();
+        let mut found = self.memory.part();
+        found.grow(question.label_rows * size_of::<u32>() + RowSet::size_for(rows))?;
+        let mut numbers = shards.finish();
+        drop(held);
+        let winners = RowSet::new(rows, numbers.iter().filter(|n| **n != NO_ROW).map(|n| *n as usize));
+        for number in numbers.iter_mut().filter(|n| **n != NO_ROW) {
+            *number = winners.rank(*number as usize);
+        }
+        timer.done();
+        Ok((numbers, winners, found))
+    }
+
     /// The general matcher over the key columns of files, one row group after the other.
     async fn find_in_slots(
         &self,
         units: &[Unit],
-        scan: &super::files::UnitScan,
+        scan: &UnitScan,
         item: &PitExecItem,
         question: &Question,
         rows: usize,
-    ) -> Result<(Vec<u32>, fetch::Winners, Part)> {
+    ) -> Result<(Vec<u32>, RowSet, Part)> {
         let mut matcher = matcher(item.op, item.lines, &question.index, KEY_BATCH_ROWS);
         let mut held = self.memory.part();
-        held.grow(matcher.size() + question.label_rows * size_of::<Place>() + fetch::Winners::size_for(rows))?;
+        held.grow(matcher.size() + question.label_rows * size_of::<Place>() + RowSet::size_for(rows))?;
         for (number, unit) in units.iter().enumerate() {
             let mut first = 0;
             let mut batches = scan.read(number, &self.context)?;
@@ -263,8 +269,8 @@ impl View {
         }
         let number = |p: &Place| units[p.batch as usize].base + p.row as usize;
         let found = matcher.finish();
-        let winners = fetch::Winners::new(rows, found.iter().filter(|p| !p.is_none()).map(number));
-        let ranks = found.iter().map(|p| if p.is_none() { NONE } else { winners.rank(number(p)) }).collect();
+        let winners = RowSet::new(rows, found.iter().filter(|p| !p.is_none()).map(number));
+        let ranks = found.iter().map(|p| if p.is_none() { NO_ROW } else { winners.rank(number(p)) }).collect();
         Ok((ranks, winners, held))
     }
 
@@ -278,9 +284,7 @@ impl View {
     ) -> Result<FeatureColumns> {
         Ok(FeatureColumns {
             groups: keys.find(&item.feature_keys(batch)?, batch.num_rows())?,
-            time: evaluate(&item.time, batch)?,
-            created: item.created.as_ref().map(|e| evaluate(e, batch)).transpose()?,
-            seq: item.seq.as_ref().map(|e| evaluate(e, batch)).transpose()?,
+            times: item.feature_times(batch)?,
             position,
             origin,
         })
@@ -345,10 +349,6 @@ impl Ties for LaterRow {
     }
 }
 
-pub fn evaluate(e: &Arc<dyn PhysicalExpr>, batch: &RecordBatch) -> Result<ArrayRef> {
-    e.evaluate(batch)?.into_array(batch.num_rows())
-}
-
 /// The expression where only `columns` are there, in that order.
 fn on_columns(e: &Arc<dyn PhysicalExpr>, columns: &[usize]) -> Result<Arc<dyn PhysicalExpr>> {
     Arc::clone(e)
@@ -367,20 +367,6 @@ fn read_partitions(view: &Arc<dyn ExecutionPlan>, context: &Arc<TaskContext>) ->
     if partitions == 1 {
         return Ok(view.execute(0, Arc::clone(context))?.map_ok(|b| (0, b)).boxed());
     }
-    let schema: SchemaRef = view.schema();
-    let streams = (0..partitions).map(|p| {
-        let mut builder = RecordBatchReceiverStream::builder(Arc::clone(&schema), 2);
-        let (tx, view, context) = (builder.tx(), Arc::clone(view), Arc::clone(context));
-        builder.spawn(async move {
-            let mut batches = view.execute(p, context)?;
-            while let Some(batch) = batches.next().await {
-                if tx.send(batch).await.is_err() {
-                    break;
-                }
-            }
-            Ok(())
-        });
-        builder.build().map_ok(move |b| (p, b))
-    });
+    let streams = (0..partitions).map(|p| spawned(view, p, context, 2).map_ok(move |b| (p, b)));
     Ok(stream::select_all(streams).boxed())
 }

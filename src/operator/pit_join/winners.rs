@@ -10,7 +10,7 @@ use datafusion::arrow::row::{RowConverter, SortField};
 use datafusion::common::Result;
 use datafusion::physical_plan::spill::get_record_batch_memory_size;
 
-use super::fetch::compacted;
+use super::compact::compacted;
 use super::slots::Ties;
 
 /// A row of a list of batches, or none.

@@ -1,0 +1,55 @@
+//! Sets of feature rows by number.
+
+use datafusion::arrow::buffer::{BooleanBuffer, Buffer};
+use datafusion::parquet::arrow::arrow_reader::RowSelection;
+
+use super::files::Unit;
+
+/// In place of a row's number or rank: no row.
+pub const NO_ROW: u32 = u32::MAX;
+
+/// Numbers of rows as bits, with the rank of each among them.
+#[derive(Debug)]
+pub struct RowSet {
+    words: Vec<u64>,
+    /// Members before each word.
+    before: Vec<u32>,
+}
+
+impl RowSet {
+    /// `rows`: how many there are; `members`: numbers below that, each any number of times.
+    pub fn new(rows: usize, members: impl Iterator<Item = usize>) -> Self {
+        let mut words = vec![0u64; rows.div_ceil(64)];
+        for row in members {
+            words[row / 64] |= 1 << (row % 64);
+        }
+        let mut count = 0;
+        let before = words
+            .iter()
+            .map(|w| {
+                let before = count;
+                count += w.count_ones();
+                before
+            })
+            .collect();
+        RowSet { words, before }
+    }
+
+    /// How many members come before this one.
+    pub fn rank(&self, row: usize) -> u32 {
+        let below = self.words[row / 64] & ((1 << (row % 64)) - 1);
+        self.before[row / 64] + below.count_ones()
+    }
+
+    /// Bytes that a set of rows below `rows` takes.
+    pub fn size_for(rows: usize) -> usize {
+        rows.div_ceil(64) * (size_of::<u64>() + size_of::<u32>())
+    }
+
+    /// The members of every unit that has any. All bits are shared.
+    pub fn selections(self, units: &[Unit]) -> Vec<(Unit, RowSelection)> {
+        let bits = Buffer::from_vec(self.words);
+        let selected = units.iter().map(|u| (u.clone(), BooleanBuffer::new(bits.clone(), u.base, u.rows)));
+        selected.filter(|(_, b)| b.has_true()).map(|(u, b)| (u, RowSelection::from_boolean_buffer(b))).collect()
+    }
+}
