@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use datafusion::arrow::array::ArrayRef;
-use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::arrow::datatypes::{Schema, SchemaRef};
 use datafusion::common::{DataFusionError, Result};
 use datafusion::execution::TaskContext;
 use datafusion::parquet::arrow::arrow_reader::RowSelection;
@@ -18,7 +18,8 @@ use parking_lot::Mutex;
 use super::compact::compacted;
 use super::files::{OpenFiles, Unit, UnitScan};
 use super::memory::{Memory, Part};
-use super::payload::{Column, Payload};
+use super::packed::Packed;
+use super::payload::{Column, Payload, SlabRows};
 use super::rows::RowSet;
 use super::tasks::Tasks;
 
@@ -30,11 +31,14 @@ const BYTES_AT_ONCE: usize = 8 << 20;
 /// Some columns of all units.
 struct Slab {
     scan: UnitScan,
+    /// The columns of fixed width, and their places among the slab's.
+    packed: Packed,
+    fixed: Vec<usize>,
     progress: Mutex<Progress>,
 }
 
 struct Progress {
-    /// Per unit and column what was read.
+    /// Per unit and column of varying width what was read.
     read: Vec<Vec<Vec<ArrayRef>>>,
     units_left: usize,
     held: Part,
@@ -59,37 +63,43 @@ pub async fn fetch(
     let wanted: Vec<(&Unit, Option<RowSelection>)> = selections.iter().map(|(u, s)| (u, Some(s.clone()))).collect();
     // The reader makes room for whole batches.
     let most = selections.iter().map(|(_, s)| s.row_count()).max().unwrap_or(0);
+    // The rank of each unit's first winner.
+    let mut rows = 0;
+    let mut firsts = Vec::with_capacity(selections.len());
+    for (_, selection) in &selections {
+        firsts.push(rows);
+        rows += selection.row_count();
+    }
     let mut slabs = vec![];
+    let mut fields = 0..schema.fields().len();
     for columns in columns.chunks(columns_at_once(&files, &selections, columns.len(), tasks)) {
-        let progress = Progress { read: vec![vec![]; selections.len()], units_left: selections.len(), held: memory.part(), done: vec![] };
         let scan = files.scan(&wanted, columns, most.clamp(1, BATCH_ROWS))?;
-        slabs.push(Slab { scan, progress: Mutex::new(progress) });
+        let schema = schema.project(&fields.by_ref().take(columns.len()).collect::<Vec<_>>())?;
+        slabs.push(Slab::new(scan, &schema, selections.len(), rows, memory.part())?);
     }
     drop(wanted);
     let units = selections.len();
     drop(selections);
-    let slabs: Arc<Vec<Slab>> = Arc::new(slabs);
+    let (slabs, firsts) = (Arc::new(slabs), Arc::new(firsts));
     let next = Arc::new(AtomicUsize::new(0));
     let mut running = Tasks::new();
     for _ in 0..tasks.min(units * slabs.len()) {
-        let (slabs, next, context, memory) = (Arc::clone(&slabs), Arc::clone(&next), Arc::clone(context), Arc::clone(memory));
+        let (slabs, firsts, next) = (Arc::clone(&slabs), Arc::clone(&firsts), Arc::clone(&next));
+        let (context, memory) = (Arc::clone(context), Arc::clone(memory));
         running.spawn(async move {
             loop {
                 // One slab after the other, so that few are half-read.
                 let step = next.fetch_add(1, Ordering::Relaxed);
-                let Some(slab) = slabs.get(step / units) else { return Ok(()) };
-                slab.read(step % units, &context, &memory).await?;
+                let (Some(slab), Some(first)) = (slabs.get(step / units), firsts.get(step % units)) else { return Ok(()) };
+                slab.read(step % units, *first, &context, &memory).await?;
             }
         });
     }
     while running.next().await?.is_some() {}
     let slabs = Arc::try_unwrap(slabs).map_err(|_| DataFusionError::Internal("a task of the join still runs".into()))?;
-    let (mut columns, mut held) = (vec![], vec![]);
-    for progress in slabs.into_iter().map(|s| s.progress.into_inner()) {
-        columns.extend(progress.done);
-        held.push(progress.held);
-    }
-    Ok(Payload::new(schema, columns, held))
+    let mut held = vec![];
+    let slabs = slabs.into_iter().map(|s| s.filled(&mut held)).collect();
+    Ok(Payload::new(schema, slabs, held))
 }
 
 fn columns_at_once(files: &OpenFiles, selections: &[(Unit, RowSelection)], columns: usize, tasks: usize) -> usize {
@@ -103,16 +113,30 @@ fn columns_at_once(files: &OpenFiles, selections: &[(Unit, RowSelection)], colum
 }
 
 impl Slab {
-    async fn read(&self, unit: usize, context: &Arc<TaskContext>, memory: &Arc<Memory>) -> Result<()> {
+    fn new(scan: UnitScan, schema: &Schema, units: usize, rows: usize, mut held: Part) -> Result<Self> {
+        let fixed: Vec<usize> = (0..schema.fields().len()).filter(|c| Packed::holds(schema.field(*c).data_type())).collect();
+        let packed = Packed::new(schema, &fixed, rows);
+        held.grow(packed.size())?;
+        let progress = Progress { read: vec![vec![]; units], units_left: units, held, done: vec![] };
+        Ok(Slab { scan, packed, fixed, progress: Mutex::new(progress) })
+    }
+
+    /// Reads the winners of one unit. `first`: the rank of the first of them.
+    async fn read(&self, unit: usize, first: usize, context: &Arc<TaskContext>, memory: &Arc<Memory>) -> Result<()> {
         let mut held = memory.part();
-        let mut columns: Vec<Vec<ArrayRef>> = vec![];
         let mut batches = self.scan.read(unit, context)?;
-        columns.resize_with(batches.schema().fields().len(), Vec::new);
+        let others: Vec<usize> = (0..batches.schema().fields().len()).filter(|c| !self.fixed.contains(c)).collect();
+        let mut columns: Vec<Vec<ArrayRef>> = vec![vec![]; others.len()];
+        let mut rank = first;
         while let Some(batch) = batches.try_next().await? {
-            let batch = compacted(batch)?;
-            held.grow(get_record_batch_memory_size(&batch))?;
-            for (column, array) in columns.iter_mut().zip(batch.columns()) {
-                column.push(Arc::clone(array));
+            self.packed.write(rank, &self.fixed.iter().map(|c| batch.column(*c)).collect::<Vec<_>>())?;
+            rank += batch.num_rows();
+            if !others.is_empty() {
+                let batch = compacted(batch.project(&others)?)?;
+                held.grow(get_record_batch_memory_size(&batch))?;
+                for (column, array) in columns.iter_mut().zip(batch.columns()) {
+                    column.push(Arc::clone(array));
+                }
             }
             tokio::task::consume_budget().await;
         }
@@ -121,6 +145,15 @@ impl Slab {
         progress.held.take(held);
         progress.units_left -= 1;
         if progress.units_left == 0 { progress.finish() } else { Ok(()) }
+    }
+
+    fn filled(self, held: &mut Vec<Part>) -> SlabRows {
+        let progress = self.progress.into_inner();
+        held.push(progress.held);
+        let mut others = progress.done.into_iter();
+        let count = self.fixed.len() + others.len();
+        let columns = (0..count).map(|c| if self.fixed.contains(&c) { None } else { others.next() }).collect();
+        SlabRows { packed: self.packed.filled(), columns }
     }
 }
 

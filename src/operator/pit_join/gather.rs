@@ -35,6 +35,11 @@ impl<'a> Ranks<'a> {
         self.ranks
     }
 
+    /// Which are rows; `None`: all are.
+    pub fn valid(&self) -> Option<&NullBuffer> {
+        self.valid.as_ref()
+    }
+
     pub fn are_none(&self) -> bool {
         self.valid.as_ref().is_some_and(|v| v.null_count() == v.len())
     }

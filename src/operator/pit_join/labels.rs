@@ -3,15 +3,15 @@
 use std::sync::Arc;
 
 use datafusion::arrow::array::ArrayRef;
-use datafusion::common::runtime::SpawnedTask;
-use datafusion::common::{DataFusionError, Result};
+use datafusion::common::Result;
 
 use super::instant::{Instants, OnLine, Round};
 use super::key::NO_GROUP;
+use super::tasks::in_parts;
 use crate::plan::pit_types::TimeLine;
 
-/// Labels that one task sorts at least.
-const LABELS_PER_TASK: usize = 200_000;
+/// Labels that are worth a task of their own.
+pub const LABELS_PER_TASK: usize = 200_000;
 
 /// Instants by label row, as they come in.
 #[derive(Debug)]
@@ -78,21 +78,9 @@ impl<T: OnLine> Instances<T> {
     pub async fn build(self, groups: usize, tasks: usize) -> Result<LabelIndex<T>> {
         let labels = self.groups.len();
         let tasks = tasks.min(labels / LABELS_PER_TASK).max(1);
-        let per_task = groups.div_ceil(tasks).max(1);
         let shared = Arc::new(self);
-        let pieces = if tasks == 1 {
-            vec![shared.sort(0, groups)]
-        } else {
-            let sorting = (0..tasks).map(|t| {
-                let shared = Arc::clone(&shared);
-                SpawnedTask::spawn_blocking(move || shared.sort((t * per_task).min(groups), ((t + 1) * per_task).min(groups)))
-            });
-            let mut pieces = vec![];
-            for task in sorting.collect::<Vec<_>>() {
-                pieces.push(task.join().await.map_err(|e| DataFusionError::ExecutionJoin(Box::new(e)))?);
-            }
-            pieces
-        };
+        let sorting = Arc::clone(&shared);
+        let pieces = in_parts(groups, tasks, move |part| sorting.sort(part.start, part.end)).await?;
         drop(shared);
         let mut offsets = Vec::with_capacity(groups + 1);
         let mut end = 0u32;

@@ -3,11 +3,12 @@
 use datafusion::arrow::array::{Array, ArrayRef, new_null_array};
 use datafusion::arrow::compute::{concat, interleave};
 use datafusion::arrow::datatypes::SchemaRef;
-use datafusion::common::Result;
+use datafusion::common::{DataFusionError, Result};
 
 use super::compact::{compacted_array, without_most};
 use super::gather::Ranks;
 use super::memory::Part;
+use super::packed::PackedRows;
 use super::rows::NO_ROW;
 
 /// Columns with 32-bit offsets cannot hold more than 2 GiB: pieces stay far below it.
@@ -17,9 +18,17 @@ const PIECE_BYTES: usize = 1 << 30;
 #[derive(Debug)]
 pub struct Payload {
     schema: SchemaRef,
-    /// One per field; or none at all, where no row was fetched.
-    columns: Vec<Column>,
+    /// The fields in order; none at all where no row was fetched.
+    slabs: Vec<SlabRows>,
     held: Vec<Part>,
+}
+
+/// Columns that were fetched together.
+#[derive(Debug)]
+pub struct SlabRows {
+    pub packed: PackedRows,
+    /// `None`: the next one of `packed`.
+    pub columns: Vec<Option<Column>>,
 }
 
 /// One column in as few pieces as its size allows.
@@ -33,11 +42,11 @@ pub struct Column {
 impl Payload {
     /// No columns, or no rows.
     pub fn empty(schema: SchemaRef) -> Self {
-        Payload { schema, columns: vec![], held: vec![] }
+        Payload { schema, slabs: vec![], held: vec![] }
     }
 
-    pub fn new(schema: SchemaRef, columns: Vec<Column>, held: Vec<Part>) -> Self {
-        Payload { schema, columns, held }
+    pub fn new(schema: SchemaRef, slabs: Vec<SlabRows>, held: Vec<Part>) -> Self {
+        Payload { schema, slabs, held }
     }
 
     /// Keeps more memory for as long as it lives.
@@ -48,12 +57,18 @@ impl Payload {
     /// The rows of these ranks; `NO_ROW` gives NULLs.
     pub fn gather(&self, ranks: &[u32], columns: &mut Vec<ArrayRef>) -> Result<()> {
         let mut ranks = Ranks::new(ranks);
-        if self.columns.is_empty() || ranks.are_none() {
+        if self.slabs.is_empty() || ranks.are_none() {
             columns.extend(self.schema.fields().iter().map(|f| new_null_array(f.data_type(), ranks.len())));
             return Ok(());
         }
-        for column in &self.columns {
-            columns.push(without_most(column.gather(&mut ranks)?)?);
+        for slab in &self.slabs {
+            let mut packed = slab.packed.gather(&ranks)?.into_iter();
+            for column in &slab.columns {
+                columns.push(match column {
+                    Some(column) => without_most(column.gather(&mut ranks)?)?,
+                    None => packed.next().ok_or_else(|| DataFusionError::Internal("a column was not packed".into()))?,
+                });
+            }
         }
         Ok(())
     }

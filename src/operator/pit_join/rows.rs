@@ -19,10 +19,29 @@ pub struct RowSet {
 impl RowSet {
     /// `rows`: how many there are; `members`: numbers below that, each any number of times.
     pub fn new(rows: usize, members: impl Iterator<Item = usize>) -> Self {
-        let mut words = vec![0u64; rows.div_ceil(64)];
+        let mut words = Self::no_bits(rows);
         for row in members {
             words[row / 64] |= 1 << (row % 64);
         }
+        Self::of(words)
+    }
+
+    /// No member among `rows` rows: row `n` is bit `n % 64` of word `n / 64`.
+    pub fn no_bits(rows: usize) -> Vec<u64> {
+        vec![0; rows.div_ceil(64)]
+    }
+
+    /// All that any of `parts` has.
+    pub fn union(rows: usize, parts: Vec<Vec<u64>>) -> Self {
+        let mut parts = parts.into_iter();
+        let mut words = parts.next().unwrap_or_else(|| Self::no_bits(rows));
+        for part in parts {
+            words.iter_mut().zip(part).for_each(|(w, p)| *w |= p);
+        }
+        Self::of(words)
+    }
+
+    fn of(words: Vec<u64>) -> Self {
         let mut count = 0;
         let before = words
             .iter()

@@ -18,6 +18,7 @@ use datafusion::common::Result;
 use parking_lot::{Mutex, MutexGuard};
 
 use super::exec::FeatureTimes;
+use super::filled::Filled;
 use super::instant::{Instants, Round};
 use super::key::{KeyIndex, NO_GROUP};
 use super::labels::LabelIndex;
@@ -26,8 +27,8 @@ use crate::model::live::{RowOrder, is_live_on};
 use crate::plan::pit_types::TimeLines;
 
 /// Slots per shard: 14 bits are 128 KiB of instants and as much again of slots.
-const SHARD_BITS: usize = 14;
-const SHARD_SLOTS: usize = 1 << SHARD_BITS;
+pub const SHARD_BITS: usize = 14;
+pub const SHARD_SLOTS: usize = 1 << SHARD_BITS;
 /// Rows that a task collects, at least and at most.
 const MIN_COLLECTED: usize = 1 << 16;
 const MAX_COLLECTED: usize = 1 << 21;
@@ -54,12 +55,12 @@ type Tie = (i64, i64);
 
 /// The best row of a slot so far, and its event timestamp: together, because they are read together.
 #[derive(Debug, Clone, Copy)]
-struct Best {
-    ts: i64,
-    row: u32,
+pub struct Best {
+    pub ts: i64,
+    pub row: u32,
 }
 
-const NOTHING: Best = Best { ts: 0, row: NO_ROW };
+pub const NOTHING: Best = Best { ts: 0, row: NO_ROW };
 
 #[derive(Debug, Default)]
 struct Shard {
@@ -258,28 +259,10 @@ impl Shards {
         (slots, ends)
     }
 
-    /// The best row of every label row. Within a key, later labels see what earlier ones saw.
-    pub fn finish(self) -> Vec<u32> {
-        let mut found = vec![NO_ROW; self.index.labels];
-        let mut starts = self.index.offsets.iter().skip_while(|o| **o == 0).copied().peekable();
-        let mut carry = NOTHING;
-        let mut slot = 0usize;
-        for shard in self.shards.into_iter().map(Mutex::into_inner) {
-            for best in shard.best {
-                while starts.peek().is_some_and(|s| *s as usize == slot) {
-                    starts.next();
-                    carry = NOTHING;
-                }
-                if best.row != NO_ROW {
-                    carry = best;
-                }
-                if carry.row != NO_ROW && is_live_on(carry.ts, self.index.at[slot], self.ttl) {
-                    found[self.index.rows[slot] as usize] = carry.row;
-                }
-                slot += 1;
-            }
-        }
-        found
+    /// All was offered.
+    pub fn filled(self) -> Filled {
+        let shards = self.shards.into_iter().map(|s| s.into_inner().best).collect();
+        Filled::new(self.index, self.ttl, shards)
     }
 }
 

@@ -1,8 +1,10 @@
 //! Work beside the task that asked for it. Dropping what waits for it ends it.
 
 use std::future::Future;
+use std::ops::Range;
 use std::sync::Arc;
 
+use datafusion::common::runtime::SpawnedTask;
 use datafusion::common::{DataFusionError, Result};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_plan::ExecutionPlan;
@@ -52,4 +54,30 @@ pub fn spawned(plan: &Arc<dyn ExecutionPlan>, partition: usize, context: &Arc<Ta
         Ok(())
     });
     builder.build()
+}
+
+/// `work` on every part of `0..count`, by up to `tasks` threads of their own; answers by part, in order. At least one
+/// part, even of nothing.
+pub async fn in_parts<T: Send + 'static>(
+    count: usize,
+    tasks: usize,
+    work: impl Fn(Range<usize>) -> T + Clone + Send + 'static,
+) -> Result<Vec<T>> {
+    let tasks = tasks.clamp(1, count.max(1));
+    if tasks == 1 {
+        return Ok(vec![work(0..count)]);
+    }
+    let per_task = count.div_ceil(tasks);
+    let parts = (0..tasks).map(|t| (t * per_task).min(count)..((t + 1) * per_task).min(count));
+    let running: Vec<_> = parts
+        .map(|part| {
+            let work = work.clone();
+            SpawnedTask::spawn_blocking(move || work(part))
+        })
+        .collect();
+    let mut done = Vec::with_capacity(tasks);
+    for task in running {
+        done.push(task.join().await.map_err(|e| DataFusionError::ExecutionJoin(Box::new(e)))?);
+    }
+    Ok(done)
 }

@@ -24,6 +24,7 @@ use futures::stream::{self, BoxStream, StreamExt, TryStreamExt};
 use super::exec::PitExecItem;
 use super::fetch::fetch;
 use super::files::{OpenFiles, ParquetFiles, Unit, UnitScan};
+use super::filled::Filled;
 use super::key::KeyIndex;
 use super::labels::{Index, LabelIndex};
 use super::memory::{Memory, Part};
@@ -222,15 +223,12 @@ impl View {
         let shards = Arc::try_unwrap(shards).map_err(|_| DataFusionError::Internal("a task of the join still runs".into()))?;
         let timer = self.metrics.probe_time.timer();
         let mut found = self.memory.part();
-        found.grow(question.label_rows * size_of::<u32>() + RowSet::size_for(rows))?;
-        let mut numbers = shards.finish();
+        let tasks = self.context.session_config().target_partitions().max(1);
+        found.grow(Filled::size_for(question.label_rows, rows, tasks))?;
+        let (ranks, winners) = shards.filled().ranks(rows, tasks).await?;
         drop(held);
-        let winners = RowSet::new(rows, numbers.iter().filter(|n| **n != NO_ROW).map(|n| *n as usize));
-        for number in numbers.iter_mut().filter(|n| **n != NO_ROW) {
-            *number = winners.rank(*number as usize);
-        }
         timer.done();
-        Ok((numbers, winners, found))
+        Ok((ranks, winners, found))
     }
 
     /// The general matcher over the key columns of files, one row group after the other.
