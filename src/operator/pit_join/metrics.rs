@@ -12,8 +12,15 @@ pub struct Metrics {
     /// Labels with a row, over all views.
     pub matched_rows: Count,
     pub output_rows: Count,
+    /// Files, row groups and pages of views that were read, and those in which no label could find a row: files with
+    /// nothing to read, row groups of the files whose footers were read, pages of key and time columns in row groups
+    /// that were read in part. Rows: of all of these, as far as they are known.
+    pub files_read: Count,
+    pub files_pruned: Count,
     pub row_groups_read: Count,
     pub row_groups_pruned: Count,
+    pub pages_pruned: Count,
+    pub rows_pruned: Count,
     /// Chunks of labels: more than one where the memory limit did not let all in at once.
     pub label_chunks: Count,
     /// Processor time of all tasks, per phase.
@@ -35,8 +42,12 @@ impl Metrics {
             merged_rows: counter("merged_rows"),
             matched_rows: counter("matched_rows"),
             output_rows: MetricBuilder::new(set).output_rows(0),
+            files_read: counter("files_read"),
+            files_pruned: counter("files_pruned"),
             row_groups_read: counter("row_groups_read"),
             row_groups_pruned: counter("row_groups_pruned"),
+            pages_pruned: counter("pages_pruned"),
+            rows_pruned: counter("rows_pruned"),
             label_chunks: counter("label_chunks"),
             index_time: time("index_time"),
             probe_time: time("probe_time"),

@@ -22,6 +22,7 @@ mod order;
 mod output;
 mod planner;
 mod prune;
+mod reach;
 mod shards;
 mod slots;
 mod stream;
