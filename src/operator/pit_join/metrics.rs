@@ -12,9 +12,9 @@ pub struct Metrics {
     /// Labels with a row, over all views.
     pub matched_rows: Count,
     pub output_rows: Count,
-    /// Files, row groups and pages of views that were read, and those in which no label could find a row: files with
-    /// nothing to read, row groups of the files whose footers were read, pages of key and time columns in row groups
-    /// that were read in part. Rows: of all of these, as far as they are known.
+    /// What of the views' files was read, and what was not because no label sees a row of it. Files: with and without
+    /// rows to read. Row groups: of the files whose footers were read. Pages: of key and time columns in row groups that
+    /// were not left out by their own bounds. Rows: of all these, as far as their number is known.
     pub files_read: Count,
     pub files_pruned: Count,
     pub row_groups_read: Count,

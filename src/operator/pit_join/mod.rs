@@ -42,6 +42,8 @@ mod oracle;
 #[cfg(test)]
 mod properties;
 #[cfg(test)]
+mod prune_tests;
+#[cfg(test)]
 mod testing;
 #[cfg(test)]
 mod tests;

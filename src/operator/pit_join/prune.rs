@@ -11,6 +11,7 @@ use datafusion::parquet::arrow::arrow_reader::RowSelection;
 use datafusion::parquet::arrow::arrow_reader::statistics::StatisticsConverter;
 use datafusion::parquet::arrow::parquet_to_arrow_schema;
 use datafusion::parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaData};
+use datafusion::parquet::file::page_index::column_index::ColumnIndexMetaData;
 use datafusion::physical_plan::ExecutionPlan;
 
 use super::exec::PitExecItem;
@@ -157,7 +158,7 @@ impl FileParts {
             if out.is_empty() {
                 continue;
             }
-            let is_left_out = |p: &&Range<usize>| out.iter().any(|r| r.start <= p.start && p.end <= r.end);
+            let is_left_out = |p: &&Range<usize>| out.get(out.partition_point(|r| r.end < p.end)).is_some_and(|r| r.start <= p.start);
             self.pages_left_out += pages.iter().filter(is_left_out).count();
             self.access[number] = match out.as_slice() {
                 [all] if all.len() == rows => RowGroupAccess::Skip,
@@ -179,7 +180,7 @@ fn pages_of(
 ) -> Result<Option<Vec<(Range<usize>, bool)>>> {
     let Some((converter, leaf)) = converter(column, schema, footer) else { return Ok(None) };
     let (Some(column_index), Some(offset_index)) = (footer.column_index(), footer.offset_index()) else { return Ok(None) };
-    let bounds = column_index.get(group).and_then(|g| g.get(leaf));
+    let bounds = column_index.get(group).and_then(|g| g.get(leaf)).filter(|i| !matches!(i, ColumnIndexMetaData::NONE));
     let locations = offset_index.get(group).and_then(|g| g.get(leaf));
     let (Some(index), Some(locations)) = (bounds, locations.map(|l| l.page_locations())) else { return Ok(None) };
     let starts = locations.iter().map(|l| usize::try_from(l.first_row_index).unwrap_or(usize::MAX));

@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use datafusion::arrow::array::{Array, ArrayRef};
 use datafusion::arrow::compute::cast;
-use datafusion::arrow::datatypes::DataType;
+use datafusion::arrow::datatypes::{DataType, Schema};
 use datafusion::arrow::row::{RowConverter, Rows, SortField};
 use datafusion::common::Result;
 use datafusion::physical_expr::PhysicalExpr;
-use datafusion::physical_expr::expressions::Column;
+use datafusion::physical_expr::expressions::{CastExpr, Column, TryCastExpr};
 use datafusion::physical_plan::ExecutionPlan;
 
 use super::exec::PitExecItem;
@@ -67,7 +67,7 @@ impl Reach {
     pub fn new(files: &ParquetFiles, plan: &Arc<dyn ExecutionPlan>, item: &PitExecItem, question: &Question) -> Result<Option<Self>> {
         let schema = plan.schema();
         let column = |e: &Arc<dyn PhysicalExpr>, wanted: Wanted| -> Result<Option<ReachColumn>> {
-            let name = e.downcast_ref::<Column>().and_then(|c| files.column_name(plan, c.index()));
+            let name = column_of(e, &schema)?.and_then(|c| files.column_name(plan, c));
             let data_type = comparable(&e.data_type(&schema)?);
             Ok(name.map(|name| ReachColumn { name, data_type, wanted }))
         };
@@ -155,9 +155,23 @@ fn first_where(count: usize, is: impl Fn(usize) -> bool) -> usize {
     low
 }
 
-/// One type for all that hold the same values in the same order.
+/// The column behind an expression that has its values.
+fn column_of(e: &Arc<dyn PhysicalExpr>, schema: &Schema) -> Result<Option<usize>> {
+    if let Some(column) = e.downcast_ref::<Column>() {
+        return Ok(Some(column.index()));
+    }
+    let cast = e.downcast_ref::<CastExpr>().map(CastExpr::expr);
+    match cast.or_else(|| e.downcast_ref::<TryCastExpr>().map(TryCastExpr::expr)) {
+        Some(inner) if comparable(&inner.data_type(schema)?) == comparable(&e.data_type(schema)?) => column_of(inner, schema),
+        _ => Ok(None),
+    }
+}
+
+/// One type for all that hold the same values in the same order: a cast between them gives the same value or none.
 fn comparable(t: &DataType) -> DataType {
     match t {
+        t if t.is_signed_integer() => DataType::Int64,
+        DataType::UInt8 | DataType::UInt16 | DataType::UInt32 => DataType::Int64,
         DataType::Dictionary(_, values) => comparable(values),
         DataType::Utf8 | DataType::LargeUtf8 => DataType::Utf8View,
         DataType::Binary | DataType::LargeBinary => DataType::BinaryView,
