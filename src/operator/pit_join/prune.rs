@@ -146,7 +146,7 @@ impl FileParts {
             let rows = usize::try_from(group.num_rows()).unwrap_or(0);
             let (mut out, mut pages) = (vec![], vec![]);
             for column in &reach.columns {
-                for (page, is_out) in pages_of(column, &self.schema, footer, number, rows)?.unwrap_or_default() {
+                for (page, is_out) in pages_of(column, &self.schema, footer, number, rows)? {
                     if is_out {
                         out.push(page.clone());
                     }
@@ -169,7 +169,7 @@ impl FileParts {
     }
 }
 
-/// Every page of a column in a row group: its rows, and whether no label sees any of them. `None` where there is no
+/// Every page of a column in a row group: its rows, and whether no label sees any of them. Empty where there is no
 /// index, or none that makes sense.
 fn pages_of(
     column: &ReachColumn,
@@ -177,18 +177,18 @@ fn pages_of(
     footer: &ParquetMetaData,
     group: usize,
     rows: usize,
-) -> Result<Option<Vec<(Range<usize>, bool)>>> {
-    let Some((converter, leaf)) = converter(column, schema, footer) else { return Ok(None) };
-    let (Some(column_index), Some(offset_index)) = (footer.column_index(), footer.offset_index()) else { return Ok(None) };
+) -> Result<Vec<(Range<usize>, bool)>> {
+    let Some((converter, leaf)) = converter(column, schema, footer) else { return Ok(vec![]) };
+    let (Some(column_index), Some(offset_index)) = (footer.column_index(), footer.offset_index()) else { return Ok(vec![]) };
     let bounds = column_index.get(group).and_then(|g| g.get(leaf)).filter(|i| !matches!(i, ColumnIndexMetaData::NONE));
     let locations = offset_index.get(group).and_then(|g| g.get(leaf));
-    let (Some(index), Some(locations)) = (bounds, locations.map(|l| l.page_locations())) else { return Ok(None) };
+    let (Some(index), Some(locations)) = (bounds, locations.map(|l| l.page_locations())) else { return Ok(vec![]) };
     let starts = locations.iter().map(|l| usize::try_from(l.first_row_index).unwrap_or(usize::MAX));
     let ends: Vec<usize> = starts.clone().skip(1).chain([rows]).collect();
     let pages: Vec<Range<usize>> = starts.zip(ends).map(|(start, end)| start..end).collect();
     let is_whole = pages.first().is_some_and(|p| p.start == 0) && pages.iter().all(|p| p.start <= p.end);
     if !is_whole || usize::try_from(index.num_pages()).ok() != Some(pages.len()) {
-        return Ok(None);
+        return Ok(vec![]);
     }
     let bounds = Bounds {
         min: converter.data_page_mins(column_index, offset_index, [&group])?,
@@ -200,7 +200,7 @@ fn pages_of(
     };
     // NULL is no key and no instant.
     places.iter_mut().enumerate().filter(|(p, _)| index.is_null_page(*p)).for_each(|(_, place)| *place = 0);
-    Ok(Some(pages.into_iter().zip(places.into_iter().map(|p| p == 0)).collect()))
+    Ok(pages.into_iter().zip(places.into_iter().map(|p| p == 0)).collect())
 }
 
 /// A converter for the statistics of a column, and the column's number in the file, if it is there.
