@@ -3,19 +3,17 @@
 use std::sync::Arc;
 
 use datafusion::arrow::array::{Array, RecordBatch, StringViewArray};
-use datafusion::arrow::datatypes::TimeUnit;
 use datafusion::common::JoinType;
 use datafusion::execution::SessionState;
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder};
-use datafusion::physical_plan::{ExecutionPlan, collect, displayable};
+use datafusion::physical_plan::{collect, displayable};
 use datafusion::prelude::col;
 use futures::StreamExt;
 
 use super::options::{PitJoinOptions, PitStrategy};
 use super::testing::*;
 use crate::error::{Error, Kind};
-use crate::plan::pit_join::PitItem;
 
 const LABELS: i64 = 30_000;
 const ROWS: i64 = 60_000;
@@ -59,14 +57,6 @@ async fn expected(sorted: bool) -> Vec<Option<i64>> {
     let (ls, vs) = (labels.schema(), view.schema());
     let joined = join(scan("l", vec![vec![labels]], ls), vec![scan("f", vec![vec![view]], vs)], vec![on("f", &[("k", "k")])]).unwrap();
     ints(&run(&joined).await, "v")
-}
-
-fn metric(plan: &Arc<dyn ExecutionPlan>, name: &str) -> usize {
-    let mut plan = plan;
-    while plan.name() != "PitJoinExec" {
-        plan = plan.children()[0];
-    }
-    plan.metrics().and_then(|m| m.sum_by_name(name)).map_or(0, |v| v.as_usize())
 }
 
 #[tokio::test]
@@ -178,22 +168,6 @@ async fn labels_may_come_out_of_a_hash_join() {
     let all = tokio::time::timeout(std::time::Duration::from_secs(120), collect(physical, state.task_ctx())).await;
     let expected = (0..LABELS).filter(|r| (r * 31) % (KEYS + 5) < 500).count();
     assert_eq!(all.expect("the join hangs").unwrap().iter().map(RecordBatch::num_rows).sum::<usize>(), expected);
-}
-
-/// Bounds are the file's; the rows are the table's, after a cast that rounds.
-#[tokio::test]
-async fn files_of_another_type_are_not_pruned_by_it() {
-    let state = session(8192, Arc::default());
-    let file = batch(vec![("k", int([1])), ("ts", stamp([1_000_000_500], TimeUnit::Nanosecond, None)), ("v", int([7]))]);
-    let written = file.schema();
-    let declared = batch(vec![("k", int([1])), ("ts", stamp([1_000], TimeUnit::Millisecond, None)), ("v", int([7]))]).schema();
-    parquet(&state, "f", "typed", vec![vec![file]], written, 10).await;
-    let view = parquet(&state, "f", "typed", vec![], declared, 10).await;
-    let one = batch(vec![("id", int([1])), ("k", int([1])), ("at", stamp([1_000], TimeUnit::Millisecond, None))]);
-    let schema = one.schema();
-    let item = PitItem { round_to_micros: false, ..on("f", &[("k", "k")]) };
-    let joined = join(scan("l", vec![vec![one]], schema), vec![view], vec![item]).unwrap();
-    assert_eq!(ints(&run_in(&state, &joined).await.unwrap(), "v"), [Some(7)]);
 }
 
 /// One long value for all labels is there once.

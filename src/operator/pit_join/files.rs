@@ -1,9 +1,9 @@
 //! Parquet scans read twice: key columns first, and of the other columns only the rows that won.
-//! A row group is the unit of work; its rows are numbered as they stand in it.
+//! A row group, or what is wanted of it, is the unit of work; its rows are numbered as they come.
 
 use std::sync::Arc;
 
-use datafusion::common::{DataFusionError, Result};
+use datafusion::common::{DataFusionError, Result, Statistics};
 use datafusion::datasource::listing::PartitionedFile;
 use datafusion::datasource::physical_plan::parquet::{DefaultParquetFileReaderFactory, ParquetAccessPlan, RowGroupAccess};
 use datafusion::datasource::physical_plan::{
@@ -11,12 +11,13 @@ use datafusion::datasource::physical_plan::{
 };
 use datafusion::datasource::source::DataSourceExec;
 use datafusion::execution::TaskContext;
-use datafusion::parquet::arrow::arrow_reader::RowSelection;
-use datafusion::parquet::file::metadata::ParquetMetaData;
+use datafusion::parquet::arrow::arrow_reader::{ArrowReaderOptions, RowSelection};
+use datafusion::parquet::file::metadata::{PageIndexPolicy, ParquetMetaData};
 use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_plan::metrics::ExecutionPlanMetricsSet;
 use datafusion::physical_plan::projection::{ProjectionExec, ProjectionExpr};
 use datafusion::physical_plan::{ExecutionPlan, SendableRecordBatchStream};
+use futures::future::{BoxFuture, FutureExt};
 use futures::stream::{self, StreamExt, TryStreamExt};
 
 use super::order::under_still;
@@ -33,11 +34,13 @@ pub struct ParquetFiles {
     files: Vec<PartitionedFile>,
 }
 
-/// One row group.
+/// The wanted rows of one row group.
 #[derive(Debug, Clone)]
 pub struct Unit {
     pub file: usize,
     pub row_group: usize,
+    access: RowGroupAccess,
+    /// How many are wanted.
     pub rows: usize,
     /// Number of its first row among all rows that are read.
     pub base: usize,
@@ -47,6 +50,7 @@ pub struct Unit {
 #[derive(Debug, Clone)]
 pub struct OpenFiles {
     scan: FileScanConfig,
+    reader: Arc<dyn ParquetFileReaderFactory>,
     files: Vec<PartitionedFile>,
     pub footers: Vec<Arc<ParquetMetaData>>,
 }
@@ -73,50 +77,25 @@ impl ParquetFiles {
         !self.scan.output_ordering.is_empty()
     }
 
-    /// Reads the footers.
-    pub async fn open(self, context: &Arc<TaskContext>) -> Result<OpenFiles> {
-        let reader = match self.reader {
-            Some(r) => r,
-            None => Arc::new(DefaultParquetFileReaderFactory::new(context.runtime_env().object_store(&self.scan.object_store_url)?)),
-        };
-        let metrics = ExecutionPlanMetricsSet::new();
-        let opening: Vec<_> = self
-            .files
-            .iter()
-            .map(|f| {
-                let reader = reader.create_reader(0, f.clone(), f.metadata_size_hint, &metrics);
-                let path = f.object_meta.location.clone();
-                async move {
-                    let footer = reader?.get_metadata(None).await;
-                    footer.map_err(|e| DataFusionError::from(e).context(format!("reading the footer of {path}")))
-                }
-            })
-            .collect();
-        let footers = stream::iter(opening).buffered(OPEN_AT_ONCE).try_collect().await?;
-        Ok(OpenFiles { scan: self.scan, files: self.files, footers })
-    }
-}
-
-impl OpenFiles {
-    /// The row groups that `wanted` picks (file, row group), in the order of the rows.
-    pub fn units(&self, wanted: impl Fn(usize, usize) -> bool) -> Vec<Unit> {
-        let mut base = 0;
-        let mut units = vec![];
-        for (file, footer) in self.footers.iter().enumerate() {
-            for (row_group, meta) in footer.row_groups().iter().enumerate() {
-                let rows = usize::try_from(meta.num_rows()).unwrap_or(0);
-                if rows > 0 && wanted(file, row_group) {
-                    units.push(Unit { file, row_group, rows, base });
-                    base += rows;
-                }
-            }
-        }
-        units
+    pub fn len(&self) -> usize {
+        self.files.len()
     }
 
-    /// Rows of all files.
-    pub fn rows(&self) -> usize {
-        self.footers.iter().map(|f| usize::try_from(f.file_metadata().num_rows()).unwrap_or(0)).sum()
+    /// Rows of some files, as far as they are known.
+    pub fn rows_where(&self, is: impl Fn(usize) -> bool) -> usize {
+        let rows = |f: &PartitionedFile| f.statistics.as_ref()?.num_rows.get_value().copied();
+        self.files.iter().enumerate().filter(|(i, _)| is(*i)).filter_map(|(_, f)| rows(f)).sum()
+    }
+
+    /// The statistics of files that carry this mark, with the numbers of the files.
+    pub fn statistics_with<M: Send + Sync + 'static>(&self) -> impl Iterator<Item = (usize, &Statistics)> {
+        let marked = self.files.iter().enumerate().filter(|(_, f)| f.extension::<M>().is_some());
+        marked.filter_map(|(i, f)| Some((i, f.statistics.as_deref()?)))
+    }
+
+    /// The number of a column in those statistics.
+    pub fn file_column(&self, name: &str) -> Option<usize> {
+        self.scan.file_schema().index_of(name).ok()
     }
 
     /// The name that a column of the scan's output has in the files, if it is one of theirs.
@@ -129,8 +108,79 @@ impl OpenFiles {
         (!self.scan.table_partition_cols().iter().any(|f| *f.name() == name)).then_some(name)
     }
 
-    /// A scan of these units, one to a partition, of some columns of the plan's output; where a selection is
-    /// given, of its rows only. `batch_size`: rows per batch.
+    /// Reads the footers of some files, without indexes of their pages unless those are at hand.
+    pub async fn open(&self, wanted: impl Fn(usize) -> bool, context: &Arc<TaskContext>) -> Result<OpenFiles> {
+        let reader = match &self.reader {
+            Some(r) => Arc::clone(r),
+            None => Arc::new(DefaultParquetFileReaderFactory::new(context.runtime_env().object_store(&self.scan.object_store_url)?)),
+        };
+        let files: Vec<PartitionedFile> = self.files.iter().enumerate().filter(|(i, _)| wanted(*i)).map(|(_, f)| f.clone()).collect();
+        let opening: Vec<_> = files.iter().map(|f| read_footer(&reader, f, PageIndexPolicy::Skip)).collect();
+        let footers = stream::iter(opening).buffered(OPEN_AT_ONCE).try_collect().await?;
+        Ok(OpenFiles { scan: self.scan.clone(), reader, files, footers })
+    }
+}
+
+fn read_footer(
+    reader: &Arc<dyn ParquetFileReaderFactory>,
+    file: &PartitionedFile,
+    pages: PageIndexPolicy,
+) -> BoxFuture<'static, Result<Arc<ParquetMetaData>>> {
+    let metrics = ExecutionPlanMetricsSet::new();
+    let reader = reader.create_reader(0, file.clone(), file.metadata_size_hint, &metrics);
+    let path = file.object_meta.location.clone();
+    Box::pin(async move {
+        let options = ArrowReaderOptions::new().with_page_index_policy(pages);
+        let footer = reader?.get_metadata(Some(&options)).await;
+        footer.map_err(|e| DataFusionError::from(e).context(format!("reading the footer of {path}")))
+    })
+}
+
+impl OpenFiles {
+    /// Reads the indexes of the pages of some files too. Without them more is read, so a broken one is no error.
+    pub async fn load_page_indexes(&mut self, wanted: impl Fn(usize) -> bool) {
+        let opening: Vec<_> = (0..self.files.len())
+            .filter(|f| wanted(*f))
+            .map(|f| read_footer(&self.reader, &self.files[f], PageIndexPolicy::Optional).map(move |footer| (f, footer)))
+            .collect();
+        let mut loaded = stream::iter(opening).buffer_unordered(OPEN_AT_ONCE);
+        while let Some((file, footer)) = loaded.next().await {
+            match footer {
+                Ok(footer) if footer.num_row_groups() == self.footers[file].num_row_groups() => self.footers[file] = footer,
+                Ok(_) => {}
+                Err(e) => tracing::debug!(error = %e, "no index of pages"),
+            }
+        }
+    }
+
+    /// What `access` wants of every row group (file, row group), in the order of the rows.
+    pub fn units(&self, access: impl Fn(usize, usize) -> RowGroupAccess) -> Vec<Unit> {
+        let mut base = 0;
+        let mut units = vec![];
+        for (file, footer) in self.footers.iter().enumerate() {
+            for (row_group, meta) in footer.row_groups().iter().enumerate() {
+                let access = access(file, row_group);
+                let rows = match &access {
+                    RowGroupAccess::Skip => 0,
+                    RowGroupAccess::Scan => usize::try_from(meta.num_rows()).unwrap_or(0),
+                    RowGroupAccess::Selection(rows) => rows.row_count(),
+                };
+                if rows > 0 {
+                    units.push(Unit { file, row_group, access, rows, base });
+                    base += rows;
+                }
+            }
+        }
+        units
+    }
+
+    /// Rows of all files.
+    pub fn rows(&self) -> usize {
+        self.footers.iter().flat_map(|f| f.row_groups()).map(|g| usize::try_from(g.num_rows()).unwrap_or(0)).sum()
+    }
+
+    /// A scan of these units, one to a partition, of some columns of the plan's output; where a selection among the
+    /// unit's rows is given, of these only. `batch_size`: rows per batch.
     pub fn scan(&self, units: &[(&Unit, Option<RowSelection>)], columns: &[usize], batch_size: usize) -> Result<UnitScan> {
         let groups = units
             .iter()
@@ -138,9 +188,10 @@ impl OpenFiles {
                 let mut access = ParquetAccessPlan::new_none(self.footers[unit.file].num_row_groups());
                 access.set(
                     unit.row_group,
-                    match selection {
-                        Some(rows) => RowGroupAccess::Selection(rows.clone()),
-                        None => RowGroupAccess::Scan,
+                    match (&unit.access, selection) {
+                        (wanted, None) => wanted.clone(),
+                        (RowGroupAccess::Selection(wanted), Some(rows)) => RowGroupAccess::Selection(wanted.and_then(rows)),
+                        (_, Some(rows)) => RowGroupAccess::Selection(rows.clone()),
                     },
                 );
                 FileGroup::new(vec![self.files[unit.file].clone().with_extension(access)])

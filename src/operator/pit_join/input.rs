@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use datafusion::arrow::array::RecordBatch;
 use datafusion::common::{DataFusionError, Result};
+use datafusion::datasource::physical_plan::parquet::RowGroupAccess;
 use datafusion::execution::TaskContext;
 use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
 use futures::stream::{self, BoxStream, StreamExt, TryStreamExt};
@@ -86,8 +87,8 @@ async fn in_parallel(
 ) -> Result<BoxStream<'static, Result<RecordBatch>>> {
     let config = context.session_config();
     let (tasks, batch_size) = (config.target_partitions().max(1), config.batch_size().max(1));
-    let files = files.open(context).await?;
-    let units = files.units(|_, _| true);
+    let files = files.open(|_| true, context).await?;
+    let units = files.units(|_, _| RowGroupAccess::Scan);
     if units.is_empty() {
         return Ok(stream::empty().boxed());
     }

@@ -1,6 +1,7 @@
 //! Which labels have the same key: an index from key values to dense group numbers.
 
 use std::hash::BuildHasher;
+use std::sync::Arc;
 
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, BinaryArray, Int64Array};
 use datafusion::arrow::buffer::NullBuffer;
@@ -11,6 +12,9 @@ use datafusion::common::{DataFusionError, Result};
 use hashbrown::{DefaultHashBuilder, HashTable};
 
 use super::integer_keys::IntegerKeys;
+
+/// A list of keys is made of no more.
+const MOST_LISTED_BYTES: usize = 16 << 20;
 
 /// A row that belongs to no group: NULL in its key, or a key that no label has.
 pub const NO_GROUP: u32 = u32::MAX;
@@ -39,6 +43,14 @@ enum Kind {
     Several { columns: Vec<KeyIndex>, tables: Vec<HashTable<(u64, u32)>> },
 }
 
+/// Values of one key column, ascending.
+#[derive(Debug)]
+pub struct KeyValues {
+    pub values: ArrayRef,
+    /// Else only the least and the greatest.
+    pub all: bool,
+}
+
 impl KeyIndex {
     /// An index for key columns of these types, the same for labels and features.
     pub fn new(types: &[DataType]) -> Result<Self> {
@@ -63,24 +75,34 @@ impl KeyIndex {
         self.groups as usize
     }
 
-    /// Least and greatest value of every key column, as arrays of one; `None` where that is not known.
-    pub fn bounds(&self) -> Result<Vec<Option<(ArrayRef, ArrayRef)>>> {
-        let as_key = |a: &dyn Array| Ok::<_, DataFusionError>(cast(a, &self.types[0])?);
-        match &self.kind {
-            Kind::Integer(keys) => {
-                let (Some(least), Some(greatest)) = (keys.iter().min(), keys.iter().max()) else { return Ok(vec![None]) };
-                let one = |v: i64| as_key(&Int64Array::from(vec![v]));
-                Ok(vec![Some((one(least)?, one(greatest)?))])
-            }
+    /// The values of every key column: all of them where they are at most `most`, else the least and the greatest.
+    /// `None` where there are none, or where their order is not that of other systems.
+    pub fn values(&self, most: usize) -> Result<Vec<Option<KeyValues>>> {
+        let all = self.groups() <= most;
+        let (values, all): (ArrayRef, bool) = match &self.kind {
+            Kind::Everything => return Ok(vec![]),
+            Kind::Several { columns, .. } => return columns.iter().map(|c| Ok(c.values(most)?.pop().flatten())).collect(),
+            _ if self.groups == 0 => return Ok(vec![None]),
+            Kind::Integer(keys) => (Arc::new(Int64Array::from(in_order(keys.iter(), all))), all),
             Kind::Bytes { seen, ends, .. } => {
-                let keys = || (0..ends.len()).map(|g| key_bytes(seen, ends, g as u32));
-                let (Some(least), Some(greatest)) = (keys().min(), keys().max()) else { return Ok(vec![None]) };
-                let one = |v: &[u8]| as_key(&BinaryArray::from(vec![v]));
-                Ok(vec![Some((one(least)?, one(greatest)?))])
+                let all = all && seen.len() <= MOST_LISTED_BYTES;
+                let keys = (0..ends.len()).map(|g| key_bytes(seen, ends, g as u32));
+                (Arc::new(BinaryArray::from(in_order(keys, all))), all)
             }
-            Kind::Several { columns, .. } => columns.iter().map(|c| Ok(c.bounds()?.into_iter().next().flatten())).collect(),
-            Kind::Everything | Kind::Encoded { .. } => Ok(vec![None; self.types.len()]),
-        }
+            Kind::Encoded { converter, seen, .. } if is_ordered(&self.types[0]) => {
+                let all = all && seen.size() <= MOST_LISTED_BYTES;
+                match converter.convert_rows(in_order(seen.iter(), all))?.pop() {
+                    Some(values) => (values, all),
+                    None => return Ok(vec![None]),
+                }
+            }
+            Kind::Encoded { .. } => return Ok(vec![None]),
+        };
+        let values = match &self.kind {
+            Kind::Encoded { .. } => values,
+            _ => cast(&values, &self.types[0])?,
+        };
+        Ok(vec![Some(KeyValues { values, all })])
     }
 
     /// Bytes held.
@@ -226,6 +248,25 @@ impl KeyIndex {
     }
 }
 
+/// Sorted: all values, or the least and the greatest of them.
+fn in_order<V: Ord + Copy>(values: impl Iterator<Item = V>, all: bool) -> Vec<V> {
+    if all {
+        let mut values: Vec<V> = values.collect();
+        values.sort_unstable();
+        return values;
+    }
+    let bounds = values.fold(None, |b, v| Some(b.map_or((v, v), |(least, greatest): (V, V)| (least.min(v), greatest.max(v)))));
+    bounds.map(|(least, greatest)| vec![least, greatest]).unwrap_or_default()
+}
+
+/// Types whose encoded order is that of all who write their bounds; floats have more than one.
+fn is_ordered(t: &DataType) -> bool {
+    match t {
+        DataType::Dictionary(_, values) => is_integer(values) || is_bytes(values) || is_ordered(values),
+        t => matches!(t, DataType::UInt64 | DataType::Boolean) || t.is_decimal(),
+    }
+}
+
 fn pair(a: u32, b: u32) -> u64 {
     u64::from(a) << 32 | u64::from(b)
 }
@@ -289,7 +330,6 @@ fn nulls(columns: &[ArrayRef]) -> Option<NullBuffer> {
 mod tests {
     use super::*;
     use datafusion::arrow::array::*;
-    use std::sync::Arc;
 
     #[test]
     fn composite_keys_do_not_run_together() {

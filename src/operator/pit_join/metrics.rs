@@ -12,8 +12,15 @@ pub struct Metrics {
     /// Labels with a row, over all views.
     pub matched_rows: Count,
     pub output_rows: Count,
+    /// What of the views' files was read, and what was not because no label sees a row of it. Files: with and without
+    /// rows to read. Row groups: of the files whose footers were read. Pages: of key and time columns in row groups that
+    /// were not left out by their own bounds. Rows: of all these, as far as their number is known.
+    pub files_read: Count,
+    pub files_pruned: Count,
     pub row_groups_read: Count,
     pub row_groups_pruned: Count,
+    pub pages_pruned: Count,
+    pub rows_pruned: Count,
     /// Chunks of labels: more than one where the memory limit did not let all in at once.
     pub label_chunks: Count,
     /// Processor time of all tasks, per phase.
@@ -35,8 +42,12 @@ impl Metrics {
             merged_rows: counter("merged_rows"),
             matched_rows: counter("matched_rows"),
             output_rows: MetricBuilder::new(set).output_rows(0),
+            files_read: counter("files_read"),
+            files_pruned: counter("files_pruned"),
             row_groups_read: counter("row_groups_read"),
             row_groups_pruned: counter("row_groups_pruned"),
+            pages_pruned: counter("pages_pruned"),
+            rows_pruned: counter("rows_pruned"),
             label_chunks: counter("label_chunks"),
             index_time: time("index_time"),
             probe_time: time("probe_time"),

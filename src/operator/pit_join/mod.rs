@@ -28,6 +28,7 @@ mod packed;
 mod payload;
 mod planner;
 mod prune;
+mod reach;
 mod rows;
 mod shards;
 mod slots;
@@ -47,6 +48,8 @@ mod file_tests;
 mod oracle;
 #[cfg(test)]
 mod properties;
+#[cfg(test)]
+mod prune_tests;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]

@@ -7,6 +7,7 @@ use datafusion::arrow::array::*;
 use datafusion::arrow::compute::{cast, concat_batches};
 use datafusion::arrow::datatypes::{DataType, Schema, TimeUnit};
 use datafusion::execution::SessionState;
+use datafusion::parquet::file::properties::{EnabledStatistics, WriterProperties};
 use datafusion::physical_plan::collect;
 use datafusion::prelude::col;
 use proptest::collection::vec;
@@ -20,7 +21,10 @@ use crate::plan::pit_join::{MatchOp, PitItem};
 
 const BATCH_SIZES: [usize; 3] = [1, 2, 8192];
 static NEXT_CASE: AtomicUsize = AtomicUsize::new(0);
-static SESSIONS: LazyLock<Vec<SessionState>> = LazyLock::new(|| BATCH_SIZES.iter().map(|b| session(*b, Arc::default())).collect());
+static SESSIONS: LazyLock<Vec<SessionState>> = LazyLock::new(|| {
+    let runtime = |b: &usize| if *b == 1 { without_cache() } else { Arc::default() };
+    BATCH_SIZES.iter().map(|b| session(*b, runtime(b))).collect()
+});
 
 /// Families of key types that may meet in one comparison.
 static KEY_TYPES: LazyLock<Vec<Vec<DataType>>> = LazyLock::new(|| {
@@ -132,6 +136,7 @@ struct Reading {
     label_files: bool,
     view_files: bool,
     row_group_rows: usize,
+    pages: Pages,
     strategy: PitStrategy,
     chunk_rows: Option<usize>,
     partitions: usize,
@@ -139,14 +144,48 @@ struct Reading {
     sorted: bool,
 }
 
+/// How Parquet files are written.
+#[derive(Debug, Clone, Copy)]
+struct Pages {
+    rows: usize,
+    /// Bytes after which bounds are cut.
+    bounds: usize,
+    statistics: EnabledStatistics,
+    without_offsets: bool,
+}
+
+impl Pages {
+    fn properties(self, row_group_rows: usize) -> WriterProperties {
+        paged(row_group_rows, self.rows)
+            .set_statistics_truncate_length(Some(self.bounds))
+            .set_column_index_truncate_length(Some(self.bounds))
+            .set_statistics_enabled(self.statistics)
+            .set_offset_index_disabled(self.without_offsets)
+            .build()
+    }
+}
+
+fn pages() -> impl Strategy<Value = Pages> {
+    use EnabledStatistics::*;
+    // Without statistics of pages there may be no offsets either.
+    let kinds = prop_oneof![3 => Just((Page, false)), 1 => Just((Chunk, false)), 1 => Just((Chunk, true)), 1 => Just((None, true))];
+    (1..6usize, 1..24usize, kinds).prop_map(|(rows, bounds, (statistics, without_offsets))| Pages {
+        rows,
+        bounds,
+        statistics,
+        without_offsets,
+    })
+}
+
 fn reading() -> impl Strategy<Value = Reading> {
     let strategy = prop_oneof![Just(PitStrategy::Auto), Just(PitStrategy::Slots), Just(PitStrategy::Merge), Just(PitStrategy::Stream)];
     let flags = (any::<bool>(), prop::bool::weighted(0.7), any::<bool>());
-    (flags, 1..50usize, strategy, weighted(0.3, 1..30usize), 1..9usize).prop_map(
-        |((label_files, view_files, sorted), row_group_rows, strategy, chunk_rows, partitions)| Reading {
+    (flags, 1..50usize, pages(), strategy, weighted(0.3, 1..30usize), 1..9usize).prop_map(
+        |((label_files, view_files, sorted), row_group_rows, pages, strategy, chunk_rows, partitions)| Reading {
             label_files,
             view_files,
             row_group_rows,
+            pages,
             strategy,
             chunk_rows,
             partitions,
@@ -188,35 +227,37 @@ fn raw_view(max_rows: usize) -> impl Strategy<Value = RawView> {
 
 fn case() -> impl Strategy<Value = Case> {
     let label = ([key(), key()], instant(), instant()).prop_map(|(keys, at, known_by)| RawLabel { keys, at, known_by });
+    let label = label.boxed();
     let types = (any::<[prop::sample::Index; 2]>(), any::<[prop::sample::Index; 2]>(), any::<usize>());
     let shape = (1..5usize, 1..40usize, 0..BATCH_SIZES.len(), prop::bool::weighted(0.1));
-    (vec(label, 0..60), vec(raw_view(80), 1..4), 0..3usize, types, shape, reading()).prop_map(
-        |(
-            labels,
-            mut views,
-            key_count,
-            (key_families, key_types, time_types),
-            (label_partitions, label_batch_rows, session, optimize),
-            reading,
-        )| {
-            if reading.sorted {
-                views.iter_mut().for_each(|v| v.rows.sort_by_key(|r| (r.keys, r.time, r.created, r.seq)));
-            }
-            Case {
+    (prop_oneof![2 => vec(label.clone(), 0..60), 1 => vec(label, 1..4)], vec(raw_view(80), 1..4), 0..3usize, types, shape, reading())
+        .prop_map(
+            |(
                 labels,
-                views,
+                mut views,
                 key_count,
-                key_families,
-                key_types,
-                time_types,
-                label_partitions,
-                label_batch_rows,
-                session,
-                optimize,
+                (key_families, key_types, time_types),
+                (label_partitions, label_batch_rows, session, optimize),
                 reading,
-            }
-        },
-    )
+            )| {
+                if reading.sorted {
+                    views.iter_mut().for_each(|v| v.rows.sort_by_key(|r| (r.keys, r.time, r.created, r.seq)));
+                }
+                Case {
+                    labels,
+                    views,
+                    key_count,
+                    key_families,
+                    key_types,
+                    time_types,
+                    label_partitions,
+                    label_batch_rows,
+                    session,
+                    optimize,
+                    reading,
+                }
+            },
+        )
 }
 
 fn fold(key: Option<u8>, t: &DataType) -> Option<u8> {
@@ -290,7 +331,10 @@ impl Case {
         let state = &with_options(&SESSIONS[self.session], options, reading.partitions);
         let folder = NEXT_CASE.fetch_add(1, Ordering::Relaxed).to_string();
         let relation = |files: bool, name: &str, parts: Vec<Vec<RecordBatch>>, schema: Arc<Schema>| match files {
-            true => RUNTIME.block_on(parquet(state, name, &folder, parts, schema, reading.row_group_rows)),
+            true => {
+                let properties = reading.pages.properties(reading.row_group_rows);
+                RUNTIME.block_on(parquet_with(state, name, &folder, parts, schema, properties))
+            }
             false => scan(name, parts, schema),
         };
         let labels = relation(reading.label_files, "l", partitions(&all, self.label_partitions, self.label_batch_rows), schema);

@@ -1,110 +1,245 @@
-//! Row groups that no label can match: outside `[earliest at − TTL, latest at]`, or outside the range of the keys.
-//! Exact, because such a row is in no label's reach; what has no statistics stays.
+//! Files, row groups and pages that hold no row which any label sees are not read.
 
+use std::ops::Range;
 use std::sync::Arc;
 
-use datafusion::arrow::array::{Array, ArrayRef, BooleanArray, Scalar};
-use datafusion::arrow::compute::kernels::cmp::{gt, lt};
 use datafusion::arrow::datatypes::Schema;
-use datafusion::common::Result;
+use datafusion::common::{Result, ScalarValue, Statistics};
+use datafusion::datasource::physical_plan::parquet::RowGroupAccess;
+use datafusion::execution::TaskContext;
+use datafusion::parquet::arrow::arrow_reader::RowSelection;
 use datafusion::parquet::arrow::arrow_reader::statistics::StatisticsConverter;
 use datafusion::parquet::arrow::parquet_to_arrow_schema;
-use datafusion::physical_expr::PhysicalExpr;
-use datafusion::physical_expr::expressions::Column;
+use datafusion::parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaData};
+use datafusion::parquet::file::page_index::column_index::ColumnIndexMetaData;
 use datafusion::physical_plan::ExecutionPlan;
 
 use super::exec::PitExecItem;
-use super::files::OpenFiles;
-use super::instant::{Instants, OnLine, Round};
-use super::labels::{Index, LabelIndex};
+use super::files::{OpenFiles, ParquetFiles, Unit};
+use super::metrics::Metrics;
+use super::reach::{ANYWHERE, Bounds, Reach, ReachColumn};
 use super::views::Question;
+use crate::store::offline::SureBounds;
 
-/// Per file and row group: true where it may hold a match.
-pub struct Kept(Vec<Vec<bool>>);
+/// Bytes of a page in an offset index, about.
+const BYTES_PER_LOCATION: usize = 10;
+/// Stretches of this many rows, or of one part of the row group in so many, cost more to skip than to read.
+const SKIPPED_ROWS: usize = 1024;
+const SKIPPED_PART: usize = 64;
 
-impl Kept {
-    pub fn contains(&self, file: usize, row_group: usize) -> bool {
-        self.0[file][row_group]
-    }
-
-    pub fn pruned(&self) -> usize {
-        self.0.iter().flatten().filter(|k| !**k).count()
-    }
+/// The files of a view with rows to read, and those rows.
+pub struct Pruned {
+    pub files: Arc<OpenFiles>,
+    pub units: Arc<Vec<Unit>>,
 }
 
-pub fn row_groups(files: &OpenFiles, plan: &Arc<dyn ExecutionPlan>, item: &PitExecItem, question: &Question) -> Result<Kept> {
-    let name = |e: &Arc<dyn PhysicalExpr>| {
-        let column = e.downcast_ref::<Column>()?;
-        files.column_name(plan, column.index())
+/// Opens the files and picks what is to be read for these labels.
+pub async fn open(
+    files: &ParquetFiles,
+    plan: &Arc<dyn ExecutionPlan>,
+    item: &PitExecItem,
+    question: &Question,
+    context: &Arc<TaskContext>,
+    metrics: &Metrics,
+) -> Result<Pruned> {
+    let reach = Reach::new(files, plan, item, question)?;
+    let wanted = match &reach {
+        Some(reach) => files_in_reach(files, reach)?,
+        None => vec![false; files.len()],
     };
-    let time = name(&item.time);
-    let time_type = item.time.data_type(&plan.schema())?;
-    let keys: Vec<(String, ArrayRef, ArrayRef)> = question
-        .keys
-        .bounds()?
-        .into_iter()
-        .zip(&item.keys)
-        .filter_map(|(bounds, (_, e))| {
-            let (min, max) = bounds?;
-            Some((name(e)?, min, max))
-        })
-        .collect();
-    let mut kept = vec![];
-    for footer in &files.footers {
+    let mut rows_pruned = files.rows_where(|f| !wanted[f]);
+    let files_known_out = wanted.iter().filter(|w| !**w).count();
+    let mut open = files.open(|f| wanted[f], context).await?;
+    let mut parts = vec![];
+    if let Some(reach) = &reach {
+        parts = open.footers.iter().map(|f| FileParts::new(f, reach)).collect::<Result<Vec<_>>>()?;
+        let ask: Vec<bool> = open.footers.iter().zip(&parts).map(|(f, p)| p.is_page_index_worth_it(f)).collect();
+        open.load_page_indexes(|f| ask[f]).await;
+        for (footer, parts) in open.footers.iter().zip(&mut parts) {
+            parts.leave_pages_out(footer, reach)?;
+        }
+    }
+    let units = open.units(|file, group| parts[file].access[group].clone());
+    let all_rows = open.rows();
+    rows_pruned += all_rows - units.iter().map(|u| u.rows).sum::<usize>();
+    let mut read: Vec<usize> = units.iter().map(|u| u.file).collect();
+    read.dedup();
+    metrics.files_read.add(read.len());
+    metrics.files_pruned.add(files_known_out + open.footers.len() - read.len());
+    metrics.row_groups_read.add(units.len());
+    metrics.row_groups_pruned.add(parts.iter().map(|p| p.access.len()).sum::<usize>() - units.len());
+    metrics.pages_pruned.add(parts.iter().map(|p| p.pages_left_out).sum());
+    metrics.rows_pruned.add(rows_pruned);
+    Ok(Pruned { files: Arc::new(open), units: Arc::new(units) })
+}
+
+/// By what is known without reading the files, where that is bounds: other statistics may be guesses.
+fn files_in_reach(files: &ParquetFiles, reach: &Reach) -> Result<Vec<bool>> {
+    let mut wanted = vec![true; files.len()];
+    for (file, statistics) in files.statistics_with::<SureBounds>() {
+        for column in &reach.columns {
+            let Some(bounds) = file_bounds(statistics, files.file_column(&column.name)) else { continue };
+            wanted[file] &= column.places(&bounds)?.is_none_or(|p| p[0] > 0);
+        }
+    }
+    Ok(wanted)
+}
+
+fn file_bounds(statistics: &Statistics, column: Option<usize>) -> Option<Bounds> {
+    let column = statistics.column_statistics.get(column?)?;
+    let array = |v: Option<&ScalarValue>| v?.to_array().ok();
+    Some(Bounds { min: array(column.min_value.get_value())?, max: array(column.max_value.get_value())? })
+}
+
+/// What of a file is read.
+struct FileParts {
+    schema: Schema,
+    access: Vec<RowGroupAccess>,
+    /// Per row group: at how many places there may be rows that labels see.
+    places: Vec<usize>,
+    pages_left_out: usize,
+}
+
+impl FileParts {
+    fn new(footer: &ParquetMetaData, reach: &Reach) -> Result<Self> {
         let groups = footer.row_groups();
-        let schema = footer.file_metadata().schema_descr();
-        let arrow = parquet_to_arrow_schema(schema, footer.file_metadata().key_value_metadata())?;
-        let mut keep = vec![true; groups.len()];
-        // A file of another type than the table's is read through a cast, which may change the order or round.
-        let bounds = time.as_ref().and_then(|t| bounds_of(t, &arrow, footer));
-        if let Some((min, max)) = bounds.filter(|(min, max)| *min.data_type() == time_type && *max.data_type() == time_type) {
-            match &question.index {
-                Index::Narrow(i) => out_of_time(i, item, &min, &max, &mut keep)?,
-                Index::Wide(i) => out_of_time(i, item, &min, &max, &mut keep)?,
+        let schema = parquet_to_arrow_schema(footer.file_metadata().schema_descr(), footer.file_metadata().key_value_metadata())?;
+        let mut places = vec![reach.labels; groups.len()];
+        for column in &reach.columns {
+            let Some((converter, leaf)) = converter(column, &schema, footer) else { continue };
+            let bounds = Bounds { min: converter.row_group_mins(groups)?, max: converter.row_group_maxes(groups)? };
+            let Some(found) = column.places(&bounds)? else { continue };
+            for ((known, found), group) in places.iter_mut().zip(found).zip(groups) {
+                *known = match group.column(leaf) {
+                    c if is_all_null(c) => 0,
+                    c if has_doubtful_order(c) => *known,
+                    _ => found.min(*known),
+                };
             }
         }
-        for (name, least, greatest) in &keys {
-            let Some((min, max)) = bounds_of(name, &arrow, footer) else { continue };
-            if min.data_type() != least.data_type() || max.data_type() != greatest.data_type() {
+        let access = places.iter().map(|p| if *p == 0 { RowGroupAccess::Skip } else { RowGroupAccess::Scan }).collect();
+        Ok(FileParts { schema, access, places, pages_left_out: 0 })
+    }
+
+    /// The index of all columns is read as one: that pays where some page may well be left out and the index is not
+    /// larger than what it may spare. (Where labels are fewer than pages, it is the pages of features that no label
+    /// gets which are spared.)
+    fn is_page_index_worth_it(&self, footer: &ParquetMetaData) -> bool {
+        if footer.column_index().is_some() && footer.offset_index().is_some() {
+            return false;
+        }
+        let length = |c: &ColumnChunkMetaData| usize::try_from(c.offset_index_length().unwrap_or(0)).unwrap_or(0);
+        let (mut cost, mut gain) = (0, 0);
+        for (group, places) in footer.row_groups().iter().zip(&self.places) {
+            let bytes = |c: &ColumnChunkMetaData| length(c) + usize::try_from(c.column_index_length().unwrap_or(0)).unwrap_or(0);
+            cost += group.columns().iter().map(bytes).sum::<usize>();
+            let pages = group.columns().iter().map(length).max().unwrap_or(0) / BYTES_PER_LOCATION;
+            if (1..pages).contains(places) {
+                gain += usize::try_from(group.compressed_size()).unwrap_or(0);
+            }
+        }
+        cost < gain
+    }
+
+    fn leave_pages_out(&mut self, footer: &ParquetMetaData, reach: &Reach) -> Result<()> {
+        for (number, group) in footer.row_groups().iter().enumerate().filter(|(n, _)| self.places[*n] > 0) {
+            let rows = usize::try_from(group.num_rows()).unwrap_or(0);
+            let (mut out, mut pages) = (vec![], vec![]);
+            for column in &reach.columns {
+                for (page, is_out) in pages_of(column, &self.schema, footer, number, rows)? {
+                    if is_out {
+                        out.push(page.clone());
+                    }
+                    pages.push(page);
+                }
+            }
+            let least = SKIPPED_ROWS.min(rows / SKIPPED_PART).max(1);
+            let out: Vec<Range<usize>> = merged(out).into_iter().filter(|r| r.len() >= least).collect();
+            if out.is_empty() {
                 continue;
             }
-            for beyond in [gt(&min, &Scalar::new(greatest))?, lt(&max, &Scalar::new(least))?] {
-                drop_where(&beyond, &mut keep);
-            }
+            let is_left_out = |p: &&Range<usize>| out.get(out.partition_point(|r| r.end < p.end)).is_some_and(|r| r.start <= p.start);
+            self.pages_left_out += pages.iter().filter(is_left_out).count();
+            self.access[number] = match out.as_slice() {
+                [all] if all.len() == rows => RowGroupAccess::Skip,
+                _ => RowGroupAccess::Selection(RowSelection::from_consecutive_ranges(between(&out, rows).into_iter(), rows)),
+            };
         }
-        kept.push(keep);
+        Ok(())
     }
-    Ok(Kept(kept))
 }
 
-/// Least and greatest value per row group; NULL where it is not known.
-fn bounds_of(name: &str, arrow: &Schema, footer: &datafusion::parquet::file::metadata::ParquetMetaData) -> Option<(ArrayRef, ArrayRef)> {
-    let converter = StatisticsConverter::try_new(name, arrow, footer.file_metadata().schema_descr()).ok()?;
-    let groups = footer.row_groups();
-    Some((converter.row_group_mins(groups).ok()?, converter.row_group_maxes(groups).ok()?))
-}
-
-fn out_of_time<T: OnLine>(index: &LabelIndex<T>, item: &PitExecItem, min: &ArrayRef, max: &ArrayRef, keep: &mut [bool]) -> Result<()> {
-    let Some((first, last)) = index.bounds() else {
-        keep.fill(false);
-        return Ok(());
+/// Every page of a column in a row group: its rows, and whether no label sees any of them. Empty where there is no
+/// index, or none that makes sense.
+fn pages_of(
+    column: &ReachColumn,
+    schema: &Schema,
+    footer: &ParquetMetaData,
+    group: usize,
+    rows: usize,
+) -> Result<Vec<(Range<usize>, bool)>> {
+    let Some((converter, leaf)) = converter(column, schema, footer) else { return Ok(vec![]) };
+    let (Some(column_index), Some(offset_index)) = (footer.column_index(), footer.offset_index()) else { return Ok(vec![]) };
+    let bounds = column_index.get(group).and_then(|g| g.get(leaf)).filter(|i| !matches!(i, ColumnIndexMetaData::NONE));
+    let locations = offset_index.get(group).and_then(|g| g.get(leaf));
+    let (Some(index), Some(locations)) = (bounds, locations.map(|l| l.page_locations())) else { return Ok(vec![]) };
+    let starts = locations.iter().map(|l| usize::try_from(l.first_row_index).unwrap_or(usize::MAX));
+    let ends: Vec<usize> = starts.clone().skip(1).chain([rows]).collect();
+    let pages: Vec<Range<usize>> = starts.zip(ends).map(|(start, end)| start..end).collect();
+    let is_whole = pages.first().is_some_and(|p| p.start == 0) && pages.iter().all(|p| p.start <= p.end);
+    if !is_whole || usize::try_from(index.num_pages()).ok() != Some(pages.len()) {
+        return Ok(vec![]);
+    }
+    let bounds = Bounds {
+        min: converter.data_page_mins(column_index, offset_index, [&group])?,
+        max: converter.data_page_maxes(column_index, offset_index, [&group])?,
     };
-    let (min, max) = (Instants::<T>::read(min, item.lines.event, Round::Up)?, Instants::<T>::read(max, item.lines.event, Round::Up)?);
-    let ttl = item.lines.ttl.map(T::saturate);
-    for (group, keep) in keep.iter_mut().enumerate() {
-        let (min, max) = (min.get(group), max.get(group));
-        let out = if item.op.looks_ahead() {
-            max.is_some_and(|m| m < first) || ttl.zip(min).is_some_and(|(ttl, m)| m > last.saturating_add(ttl))
-        } else {
-            min.is_some_and(|m| m > last) || ttl.zip(max).is_some_and(|(ttl, m)| m < first.saturating_sub(ttl))
-        };
-        *keep &= !out;
-    }
-    Ok(())
+    let mut places = match column.places(&bounds)? {
+        Some(places) if places.len() == pages.len() => places,
+        _ => vec![ANYWHERE; pages.len()],
+    };
+    // NULL is no key and no instant.
+    places.iter_mut().enumerate().filter(|(p, _)| index.is_null_page(*p)).for_each(|(_, place)| *place = 0);
+    Ok(pages.into_iter().zip(places.into_iter().map(|p| p == 0)).collect())
 }
 
-fn drop_where(beyond: &BooleanArray, keep: &mut [bool]) {
-    for (group, keep) in keep.iter_mut().enumerate() {
-        *keep &= !(beyond.is_valid(group) && beyond.value(group));
+/// A converter for the statistics of a column, and the column's number in the file, if it is there.
+fn converter<'a>(column: &ReachColumn, schema: &'a Schema, footer: &'a ParquetMetaData) -> Option<(StatisticsConverter<'a>, usize)> {
+    let converter = StatisticsConverter::try_new(&column.name, schema, footer.file_metadata().schema_descr()).ok()?;
+    let leaf = converter.parquet_column_index()?;
+    Some((converter, leaf))
+}
+
+fn is_all_null(chunk: &ColumnChunkMetaData) -> bool {
+    let nulls = chunk.statistics().and_then(|s| s.null_count_opt());
+    nulls.is_some_and(|n| i64::try_from(n).is_ok_and(|n| n == chunk.num_values() && n > 0))
+}
+
+/// Old writers compared bytes as signed numbers.
+fn has_doubtful_order(chunk: &ColumnChunkMetaData) -> bool {
+    use datafusion::parquet::basic::Type;
+    let is_number = matches!(chunk.column_type(), Type::INT32 | Type::INT64 | Type::FLOAT | Type::DOUBLE);
+    let is_unsigned = chunk.column_descr().sort_order() != datafusion::parquet::basic::SortOrder::SIGNED;
+    chunk.statistics().is_some_and(|s| s.is_min_max_deprecated()) && (!is_number || is_unsigned)
+}
+
+/// Ranges in order; those that touch are one.
+fn merged(mut ranges: Vec<Range<usize>>) -> Vec<Range<usize>> {
+    ranges.retain(|r| !r.is_empty());
+    ranges.sort_unstable_by_key(|r| r.start);
+    let mut out: Vec<Range<usize>> = vec![];
+    for range in ranges {
+        match out.last_mut() {
+            Some(last) if range.start <= last.end => last.end = last.end.max(range.end),
+            _ => out.push(range),
+        }
     }
+    out
+}
+
+/// What ranges in order leave of `0..rows`.
+fn between(out: &[Range<usize>], rows: usize) -> Vec<Range<usize>> {
+    let starts = std::iter::once(0).chain(out.iter().map(|r| r.end));
+    let ends = out.iter().map(|r| r.start).chain([rows]);
+    starts.zip(ends).map(|(start, end)| start..end).filter(|r| !r.is_empty()).collect()
 }

@@ -96,7 +96,7 @@ impl Run {
         let view_columns = columns.split_off(1);
         let mut views = Vec::with_capacity(exec.views.len());
         for ((plan, item), columns) in exec.views.iter().zip(&exec.items).zip(view_columns) {
-            views.push(View::open(plan, item, columns, &context, &metrics, &memory).await?);
+            views.push(View::open(plan, item, columns, &context, &metrics, &memory)?);
         }
         Ok(Run {
             input: LabelInput::new(&exec, &context),

@@ -12,11 +12,11 @@ use datafusion::datasource::file_format::parquet::ParquetFormat;
 use datafusion::datasource::listing::{ListingOptions, ListingTable, ListingTableConfig, ListingTableUrl};
 use datafusion::datasource::{MemTable, provider_as_source};
 use datafusion::execution::context::QueryPlanner;
-use datafusion::execution::runtime_env::RuntimeEnv;
+use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::{SessionState, SessionStateBuilder};
 use datafusion::logical_expr::{Expr, Extension, LogicalPlan, LogicalPlanBuilder};
 use datafusion::parquet::arrow::ArrowWriter;
-use datafusion::parquet::file::properties::WriterProperties;
+use datafusion::parquet::file::properties::{WriterProperties, WriterPropertiesBuilder};
 use datafusion::physical_plan::{ExecutionPlan, collect, displayable};
 use datafusion::physical_planner::{DefaultPhysicalPlanner, PhysicalPlanner};
 use datafusion::prelude::{SessionConfig, col};
@@ -51,6 +51,20 @@ pub fn session(batch_size: usize, runtime: Arc<RuntimeEnv>) -> SessionState {
         .build()
 }
 
+/// Footers are read anew each time, and without indexes of pages where nobody asks for them.
+pub fn without_cache() -> Arc<RuntimeEnv> {
+    Arc::new(RuntimeEnvBuilder::new().with_metadata_cache_limit(0).build().unwrap())
+}
+
+/// A metric of the plan's join.
+pub fn metric(plan: &Arc<dyn ExecutionPlan>, name: &str) -> usize {
+    let mut plan = plan;
+    while plan.name() != "PitJoinExec" {
+        plan = plan.children()[0];
+    }
+    plan.metrics().and_then(|m| m.sum_by_name(name)).map_or(0, |v| v.as_usize())
+}
+
 /// Cuts a batch into partitions and batches at the given rows.
 pub fn partitions(batch: &RecordBatch, partitions: usize, batch_rows: usize) -> Vec<Vec<RecordBatch>> {
     let rows = batch.num_rows();
@@ -77,6 +91,25 @@ pub async fn parquet(
     schema: Arc<Schema>,
     row_group_rows: usize,
 ) -> LogicalPlan {
+    let properties = WriterProperties::builder().set_max_row_group_row_count(Some(row_group_rows)).build();
+    parquet_with(state, name, folder, parts, schema, properties).await
+}
+
+/// Pages of so many rows.
+pub fn paged(row_group_rows: usize, page_rows: usize) -> WriterPropertiesBuilder {
+    let properties = WriterProperties::builder().set_max_row_group_row_count(Some(row_group_rows));
+    properties.set_data_page_row_count_limit(page_rows).set_write_batch_size(page_rows)
+}
+
+/// The same, written otherwise.
+pub async fn parquet_with(
+    state: &SessionState,
+    name: &str,
+    folder: &str,
+    parts: Vec<Vec<RecordBatch>>,
+    schema: Arc<Schema>,
+    properties: WriterProperties,
+) -> LogicalPlan {
     let url = datafusion::execution::object_store::ObjectStoreUrl::parse("mem://tests/").unwrap();
     let registry = state.runtime_env();
     let store = match registry.object_store(&url) {
@@ -88,9 +121,8 @@ pub async fn parquet(
         }
     };
     for (i, batches) in parts.iter().enumerate() {
-        let properties = WriterProperties::builder().set_max_row_group_row_count(Some(row_group_rows)).build();
         let mut bytes = vec![];
-        let mut writer = ArrowWriter::try_new(&mut bytes, Arc::clone(&schema), Some(properties)).unwrap();
+        let mut writer = ArrowWriter::try_new(&mut bytes, Arc::clone(&schema), Some(properties.clone())).unwrap();
         batches.iter().for_each(|b| writer.write(b).unwrap());
         writer.close().unwrap();
         store.put(&format!("{folder}/{name}/{i:03}.parquet").into(), bytes.into()).await.unwrap();

@@ -23,7 +23,7 @@ use futures::stream::{self, BoxStream, StreamExt, TryStreamExt};
 
 use super::exec::PitExecItem;
 use super::fetch::fetch;
-use super::files::{OpenFiles, ParquetFiles, Unit, UnitScan};
+use super::files::{ParquetFiles, Unit, UnitScan};
 use super::filled::Filled;
 use super::key::KeyIndex;
 use super::labels::{Index, LabelIndex};
@@ -32,7 +32,7 @@ use super::metrics::Metrics;
 use super::options::{PitJoinOptions, PitStrategy};
 use super::output::Found;
 use super::payload::Payload;
-use super::prune;
+use super::prune::{self, Pruned};
 use super::rows::{NO_ROW, RowSet};
 use super::shards::{Probing, Shards};
 use super::slots::{FeatureColumns, Ties, matcher};
@@ -60,7 +60,7 @@ pub struct View {
     /// Columns of the result.
     columns: Vec<usize>,
     schema: SchemaRef,
-    files: Option<Arc<OpenFiles>>,
+    files: Option<ParquetFiles>,
     probing: Probing,
     /// The plan was executed before.
     spent: bool,
@@ -94,7 +94,8 @@ fn is_plain(item: &PitExecItem) -> bool {
 }
 
 impl View {
-    pub async fn open(
+    /// Nothing is read yet.
+    pub fn open(
         plan: &Arc<dyn ExecutionPlan>,
         item: &PitExecItem,
         columns: Vec<usize>,
@@ -103,10 +104,7 @@ impl View {
         memory: &Arc<Memory>,
     ) -> Result<Self> {
         let strategy = PitJoinOptions::of(context.session_config()).strategy;
-        let files = match ParquetFiles::behind(plan).filter(|_| strategy != PitStrategy::Stream) {
-            Some(files) => Some(Arc::new(files.open(context).await?)),
-            None => None,
-        };
+        let files = ParquetFiles::behind(plan).filter(|_| strategy != PitStrategy::Stream);
         let probing = match strategy {
             PitStrategy::Merge => Probing::Runs,
             PitStrategy::Slots => Probing::Rows,
@@ -139,18 +137,15 @@ impl View {
         if question.label_rows == 0 {
             return Ok(Found::Fetched { ranks: vec![], payload: Payload::empty(Arc::clone(&self.schema)), inner });
         }
-        match self.files.clone() {
+        match &self.files {
             Some(files) => self.find_in_files(files, question).await,
             None => self.find_in_stream(question).await,
         }
     }
 
-    async fn find_in_files(&self, files: Arc<OpenFiles>, question: &Question) -> Result<Found> {
+    async fn find_in_files(&self, files: &ParquetFiles, question: &Question) -> Result<Found> {
         let item = &self.item;
-        let keep = prune::row_groups(&files, &self.plan, item, question)?;
-        let units: Arc<Vec<Unit>> = Arc::new(files.units(|file, group| keep.contains(file, group)));
-        self.metrics.row_groups_pruned.add(keep.pruned());
-        self.metrics.row_groups_read.add(units.len());
+        let Pruned { files, units } = prune::open(files, &self.plan, item, question, &self.context, &self.metrics).await?;
         let rows: usize = units.iter().map(|u| u.rows).sum();
 
         let expressions = item.feature_expressions();

@@ -27,7 +27,7 @@ pub use foreign::{ForeignTable, open_foreign_delta};
 pub use lease::Lease;
 pub use scan::{Ordering, ScanOptions};
 pub use snapshot::{DataFile, Snapshot, TableOptions};
-pub use stats::ColumnRange;
+pub use stats::{ColumnRange, SureBounds};
 pub use vacuum::{Garbage, Keep};
 pub use warehouse::OfflineStore;
 pub use writer::{FileWriter, NewFile, WriteSpec};

@@ -27,7 +27,7 @@ use object_store::{ObjectMeta, ObjectStore};
 
 use super::is_hidden;
 use super::snapshot::{DataFile, Snapshot};
-use super::stats::{FilePruning, file_statistics};
+use super::stats::{FilePruning, SureBounds, file_statistics};
 use super::warehouse::OfflineStore;
 use crate::error::{Error, Result};
 
@@ -230,6 +230,7 @@ impl DeltaScan {
             version: None,
         })
         .with_statistics(Arc::new(file_statistics(file, &self.full)))
+        .with_extension(SureBounds)
     }
 }
 

@@ -27,6 +27,11 @@ pub struct ColumnRange {
     pub nulls: Option<u64>,
 }
 
+/// Marks a file of a scan: no value lies outside its statistics' least and greatest, though these are not exact.
+/// (Statistics of other scans may leave values out of account.)
+#[derive(Debug, Clone, Copy)]
+pub struct SureBounds;
+
 pub(crate) type Ranges = BTreeMap<String, ColumnRange>;
 
 /// Types whose bounds Delta's JSON can hold without loss.
