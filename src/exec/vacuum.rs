@@ -12,15 +12,12 @@ use super::refresh::recorded;
 use super::resolve::Resolver;
 use crate::catalog::runs::is_gone;
 use crate::catalog::{CatalogSnapshot, Run, RunStatus};
-use crate::clock::{DAY, Micros};
+use crate::clock::Micros;
 use crate::error::{Error, Result};
 use crate::model::FeatureView;
 use crate::plan::command::Command;
 use crate::plan::names::Names;
-use crate::store::offline::{Garbage, Keep};
-
-/// Files that no commit names are at least this old when they are removed: their writer may still commit them.
-const STRAY_AGE: Micros = DAY;
+use crate::store::offline::{Garbage, Keep, STRAY_AGE};
 
 /// Answers one row of [`Command::Vacuum`].
 pub fn run<'a>(

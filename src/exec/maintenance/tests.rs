@@ -19,6 +19,7 @@ use crate::error::{Kind, Result};
 use crate::exec::read::scan;
 use crate::model::{FeatureView, Name};
 use crate::session::{Engine, Outcome, Session};
+use crate::store::offline::Keep;
 
 const T0: Micros = 1_767_225_600 * SECOND; // 2026-01-01
 
@@ -514,6 +515,63 @@ async fn vacuum_removes_what_dead_writers_left_and_nothing_of_living_ones() {
     assert!(!left("part-old.zstd.parquet") && !left("part-half.zstd.parquet#2"));
     assert!(left("part-new.zstd.parquet") && left("part-new-half.zstd.parquet#1") && left("notes.txt") && left("_change_data/old.parquet"));
     assert_eq!(w.rows("p").await.len(), 9);
+}
+
+/// So late that every file of this test is days old.
+fn days_later() -> Micros {
+    Clock::system().now() + 3 * DAY - T0
+}
+
+const NEW_ROW: &str = "INSERT INTO p VALUES (5, TIMESTAMP '2025-12-31 23:00:00', 500)";
+
+#[tokio::test]
+async fn a_statement_whose_files_vacuum_removed_fails_before_its_commit() {
+    for slow in [NEW_ROW, "DELETE FROM p WHERE k = 1"] {
+        let w = filled().await;
+        let (before, version) = (w.rows("p").await, w.version("p").await);
+        let (x, y, reached) = w.interleaved(slow, "VACUUM FEATURE VIEW p RETAIN INTERVAL '1 hour'", days_later()).await;
+        assert!(y.unwrap()[0] != "public.p@v1|0|0|0|false" && reached);
+        let e = x.expect_err(slow);
+        assert_eq!(e.kind(), Kind::Unavailable, "{e}");
+        assert!(e.message().contains(&w.view("p").await.location) && e.message().contains("VACUUM removed its files"), "{e}");
+        assert!(e.hint().unwrap().contains("run the statement again"), "{e}");
+        assert_eq!((w.rows("p").await, w.version("p").await), (before, version), "{slow}");
+        w.sql(slow).await;
+    }
+    // a run speaks for its files
+    let w = filled().await;
+    let (x, y, _) = w.interleaved("REFRESH FEATURE VIEW q", "VACUUM FEATURE VIEW q RETAIN INTERVAL '1 hour'", days_later()).await;
+    y.unwrap();
+    x.unwrap();
+    assert!(!w.rows("q").await.is_empty());
+}
+
+#[tokio::test]
+async fn files_on_the_list_of_a_vacuum_are_committed_under_other_names() {
+    for slow in [NEW_ROW, "DELETE FROM p WHERE k = 1"] {
+        let serial = filled().await;
+        serial.sql(slow).await;
+        let expected = serial.rows("p").await;
+        let w = filled().await;
+        let (store, clock, location) = (Arc::clone(&w.b.services().store), w.clock.clone(), w.view("p").await.location);
+        let list = Arc::new(parking_lot::Mutex::new(None));
+        let found = Arc::clone(&list);
+        let step = {
+            let (store, location) = (Arc::clone(&store), location.clone());
+            Box::pin(async move {
+                clock.advance(days_later());
+                let keep = Keep { since: clock.now() - DAY, strays_since: clock.now() - DAY, ..Default::default() };
+                *found.lock() = Some(store.garbage(&location, &keep).await.unwrap());
+            })
+        };
+        *w.a.services().store.meanwhile.lock() = Some(step);
+        w.sql(slow).await;
+        let list = list.lock().take().unwrap();
+        assert!(!list.is_empty());
+        store.remove_garbage(&location, list).await.unwrap();
+        assert_eq!(w.rows("p").await, expected, "{slow}");
+        assert_eq!(w.data_files("p").await, serial.data_files("p").await, "the old files are not left");
+    }
 }
 
 /// So many courses, each on a warehouse of its own; PROPTEST_CASES asks for more.

@@ -11,6 +11,7 @@ mod foreign;
 pub mod lease;
 mod log_table;
 mod scan;
+mod secure;
 mod snapshot;
 mod stats;
 mod vacuum;
@@ -28,7 +29,7 @@ pub use lease::Lease;
 pub use scan::{Ordering, ScanOptions};
 pub use snapshot::{DataFile, Snapshot, TableOptions};
 pub use stats::ColumnRange;
-pub use vacuum::{Garbage, Keep};
+pub use vacuum::{Garbage, Keep, STRAY_AGE};
 pub use warehouse::OfflineStore;
 pub use writer::{FileWriter, NewFile, WriteSpec};
 

@@ -12,8 +12,11 @@ use serde_json::Value;
 use super::changes::ranges;
 use super::snapshot::commit_path;
 use super::warehouse::{OfflineStore, table_path};
-use crate::clock::{MILLISECOND, Micros};
+use crate::clock::{DAY, MILLISECOND, Micros};
 use crate::error::{Error, Result};
+
+/// Files that no commit names are at least this old when they are removed: their writer may still commit them.
+pub const STRAY_AGE: Micros = DAY;
 
 /// What a VACUUM must leave. Instants are microseconds, UTC.
 #[derive(Debug, Clone, Default)]
