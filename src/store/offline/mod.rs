@@ -13,6 +13,7 @@ mod log_table;
 mod scan;
 mod secure;
 mod snapshot;
+mod sorted_runs;
 mod stats;
 mod vacuum;
 mod warehouse;
