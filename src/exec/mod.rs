@@ -8,6 +8,7 @@ pub mod ingest;
 pub mod maintenance;
 pub mod materialize;
 pub mod optimize;
+mod pins;
 pub mod planner;
 pub mod push;
 pub mod read;
