@@ -5,6 +5,7 @@ pub mod command;
 pub mod external;
 mod functions;
 pub mod ingest;
+mod insert;
 pub mod maintenance;
 pub mod materialize;
 pub mod optimize;
