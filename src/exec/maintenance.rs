@@ -1,5 +1,5 @@
 //! The maintenance lease of a feature table: OPTIMIZE and VACUUM of one view run one at a time, whichever
-//! process they run in. It only saves work: their commits are safe without it.
+//! process they run in. Their commits are safe without it; whoever pins an old version looks who holds it (`pins`).
 
 #[cfg(test)]
 mod tests;
