@@ -223,34 +223,72 @@ impl Runs {
     }
 }
 
-/// Name of this process: host, process id and its start, so that a reused id is told apart.
+/// Name of this process: host, process id, where that id means something, and the process's start, so that a
+/// reused id is told apart.
 pub fn this_process() -> String {
     let pid = std::process::id();
-    format!("{}/{pid}/{}", host(), started(pid).unwrap_or_default())
+    let here = Here::look();
+    format!("{}/{pid}/{}-{}", here.host, here.realm(), started(pid).unwrap_or_default())
 }
 
-/// Whether a process named by [`this_process`] has ended; `None` where that cannot be told from here.
+/// Whether a process named by [`this_process`] has ended; `None` where that cannot be told from here: another
+/// machine, or another container of the same host name. Of these only leases tell.
 pub fn is_gone(process: &str) -> Option<bool> {
-    let mut parts = process.rsplitn(3, '/');
-    let (start, pid, on) = (parts.next()?, parts.next()?.parse().ok()?, parts.next()?);
-    if on != host() || start.is_empty() || started(std::process::id()).is_none() {
-        return None;
+    started(std::process::id())?;
+    Here::look().is_gone(process, started)
+}
+
+/// Where process ids mean what they mean to this process.
+#[derive(Debug, Clone)]
+struct Here {
+    host: String,
+    machine: String,
+    boot: String,
+    /// Containers of one host name may have the same ids for different processes.
+    namespace: String,
+}
+
+/// The PID namespace outside of all containers has the same number on every machine.
+const OUTERMOST: &str = "4026531836";
+
+impl Here {
+    fn look() -> Self {
+        let text = |path: &str| std::fs::read_to_string(path).unwrap_or_default().trim().replace('/', "_");
+        let namespace = std::fs::read_link("/proc/self/ns/pid").unwrap_or_default();
+        Here {
+            host: text("/proc/sys/kernel/hostname"),
+            machine: text("/etc/machine-id"),
+            boot: text("/proc/sys/kernel/random/boot_id").replace('-', ""),
+            namespace: namespace.to_string_lossy().chars().filter(char::is_ascii_digit).collect(),
+        }
     }
-    Some(started(pid).as_deref() != Some(start))
+
+    fn realm(&self) -> String {
+        format!("{}-{}-{}", self.machine.replace('-', ""), self.namespace, self.boot)
+    }
+
+    fn is_gone(&self, process: &str, started: impl Fn(u32) -> Option<String>) -> Option<bool> {
+        let mut parts = process.rsplitn(3, '/');
+        let (of, pid, host) = (parts.next()?, parts.next()?.parse().ok()?, parts.next()?);
+        let (realm, start) = of.rsplit_once('-')?;
+        if host != self.host || start.is_empty() {
+            return None;
+        }
+        if realm == self.realm() {
+            return Some(started(pid).as_deref() != Some(start));
+        }
+        // the machine itself was started anew
+        let before =
+            realm.strip_suffix(&self.boot).is_none() && realm.starts_with(&format!("{}-{OUTERMOST}-", self.machine.replace('-', "")));
+        (before && self.namespace == OUTERMOST && !self.machine.is_empty()).then_some(true)
+    }
 }
 
-fn host() -> String {
-    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    name.trim().to_string()
-}
-
-/// Start of a process in clock ticks since boot, and the boot it belongs to.
+/// Start of a process in clock ticks since boot.
 fn started(pid: u32) -> Option<String> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let after_name = stat.rsplit_once(')')?.1;
-    let ticks = after_name.split_whitespace().nth(19)?;
-    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
-    Some(format!("{}-{ticks}", boot.trim()))
+    after_name.split_whitespace().nth(19).map(str::to_string)
 }
 
 /// Columns that users see; the rest is ours.
@@ -360,4 +398,36 @@ fn from_batch(batch: &RecordBatch) -> Result<Vec<Run>> {
             })
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn here(machine: &str, namespace: &str, boot: &str) -> Here {
+        Here { host: "h/1".into(), machine: machine.into(), boot: boot.into(), namespace: namespace.into() }
+    }
+
+    #[test]
+    fn processes_are_judged_only_where_their_ids_mean_something() {
+        let name = |of: &Here, start: &str| format!("{}/7/{}-{start}", of.host, of.realm());
+        let seven = |pid: u32| (pid == 7).then(|| "100".to_string());
+        let container = here("m", "4026532000", "b1");
+        assert_eq!(container.is_gone(&name(&container, "100"), seven), Some(false));
+        assert_eq!(container.is_gone(&name(&container, "99"), seven), Some(true), "the id was reused");
+        assert_eq!(container.is_gone(&name(&container, "100").replace("/7/", "/8/"), seven), Some(true));
+        // one host name, another container: process 7 here says nothing about process 7 there
+        let neighbour = here("m", "4026532999", "b1");
+        assert_eq!(container.is_gone(&name(&neighbour, "55"), seven), None);
+        assert_eq!(container.is_gone(&name(&here("m", "4026532000", "b0"), "55"), seven), None);
+        assert_eq!(container.is_gone(&name(&here("m", OUTERMOST, "b1"), "55"), seven), None);
+        // a machine that was started anew, and another machine of the same name
+        let machine = here("m", OUTERMOST, "b2");
+        assert_eq!(machine.is_gone(&name(&here("m", OUTERMOST, "b1"), "55"), seven), Some(true));
+        assert_eq!(machine.is_gone(&name(&here("n", OUTERMOST, "b1"), "55"), seven), None);
+        assert_eq!(machine.is_gone(&name(&container, "55"), seven), None);
+        assert_eq!(here("", OUTERMOST, "b2").is_gone(&name(&here("", OUTERMOST, "b1"), "55"), seven), None);
+        // names of earlier versions
+        assert_eq!(machine.is_gone("h/1/7/b2-100", seven), None);
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use datafusion::arrow::datatypes::{DataType, Field, Schema};
+use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::catalog::TableProvider;
 use datafusion::datasource::file_format::FileFormat;
 use datafusion::datasource::file_format::csv::CsvFormat;
@@ -95,9 +95,9 @@ pub fn open<'a>(services: &'a Services, t: &'a Table) -> futures::future::BoxFut
         // a pattern or one file says by itself which files are meant
         let extension = if url.is_collection() && url.get_glob().is_none() { extension } else { "" };
         let mut options = ListingOptions::new(format).with_file_extension(extension);
-        options = options.with_table_partition_cols(t.partition_columns.iter().map(|c| (c.clone(), DataType::Utf8)).collect());
         let state = services.session.as_ref();
-        let schema = match t.columns.is_empty() {
+        let declared = Schema::new(t.columns.iter().map(|c| Field::new(&c.name, c.data_type.arrow().clone(), true)).collect::<Vec<_>>());
+        let all = match t.columns.is_empty() {
             true => {
                 let found = list(services, t).await?;
                 if found.is_empty() {
@@ -106,12 +106,68 @@ pub fn open<'a>(services: &'a Services, t: &'a Table) -> futures::future::BoxFut
                 }
                 options.infer_schema(state, &url).await.map_err(|e| Error::from(e).context(&t.location))?
             }
-            false => {
-                Arc::new(Schema::new(t.columns.iter().map(|c| Field::new(&c.name, c.data_type.arrow().clone(), true)).collect::<Vec<_>>()))
-            }
+            false => Arc::new(declared),
         };
+        // the path says what the value is, declared columns and the files only of which type
+        let partitions = t.partition_columns.iter().map(|c| (c.clone(), partition_type(&all, c))).collect();
+        options = options.with_table_partition_cols(partitions);
+        let fields = all.fields().iter().filter(|f| !t.partition_columns.contains(f.name()));
+        let schema = Arc::new(Schema::new(fields.map(|f| wide_keys(f)).collect::<Vec<_>>()));
         let config = ListingTableConfig::new(url).with_listing_options(options).with_schema(schema);
         Ok(Arc::new(ListingTable::try_new(config)?))
+    })
+}
+
+/// Types that a part of a path can be read as.
+fn partition_type(schema: &Schema, column: &str) -> DataType {
+    match schema.field_with_name(column).map(Field::data_type) {
+        Ok(t) if t.is_integer() || matches!(t, DataType::Date32 | DataType::Timestamp(..) | DataType::Decimal128(..)) => t.clone(),
+        _ => DataType::Utf8,
+    }
+}
+
+/// A dictionary of few keys holds for one file; the values of all files together need more.
+fn wide_keys(field: &Field) -> Field {
+    match field.data_type() {
+        DataType::Dictionary(keys, values) if matches!(**keys, DataType::Int8 | DataType::UInt8 | DataType::Int16 | DataType::UInt16) => {
+            field.clone().with_data_type(DataType::Dictionary(Box::new(DataType::Int32), values.clone()))
+        }
+        _ => field.clone(),
+    }
+}
+
+/// Columns of a new external table. Refuses what could be made, but not be read.
+pub fn infer<'a>(services: &'a Services, t: &'a Table) -> futures::future::BoxFuture<'a, Result<SchemaRef>> {
+    Box::pin(async move {
+        let columns = open(services, t).await?.schema();
+        if t.partition_columns.is_empty() || t.format == "DELTA" {
+            return Ok(columns);
+        }
+        if let Some(twice) = t.partition_columns.iter().enumerate().find(|(i, c)| t.partition_columns[..*i].contains(c)) {
+            return Err(Error::invalid(format!("PARTITIONED BY names column {:?} twice", twice.1)));
+        }
+        if columns.fields().len() == t.partition_columns.len() {
+            return Err(Error::invalid("all columns are in PARTITIONED BY").with_hint("leave the columns of the files out of it"));
+        }
+        let found = list(services, t).await?;
+        for c in &t.partition_columns {
+            if !found.is_empty() && !found.iter().any(|m| m.location.parts().any(|p| p.as_ref().starts_with(&format!("{c}=")))) {
+                return Err(Error::invalid(format!("no folder below {} is called {c}=…, as PARTITIONED BY ({c}) says", t.location))
+                    .with_hint("name the columns as the folders do, or leave PARTITIONED BY away"));
+            }
+        }
+        if t.format == "CSV" && !found.is_empty() {
+            // its columns are read by their place
+            let (format, extension) = format(t)?;
+            let url = url(t)?;
+            let extension = if url.is_collection() && url.get_glob().is_none() { extension } else { "" };
+            let header = ListingOptions::new(format).with_file_extension(extension).infer_schema(services.session.as_ref(), &url).await?;
+            if let Some(c) = t.partition_columns.iter().find(|c| header.field_with_name(c).is_ok()) {
+                return Err(Error::invalid(format!("the CSV files hold a column {c:?}, and their paths give it, too"))
+                    .with_hint("leave it out of PARTITIONED BY, or out of the files"));
+            }
+        }
+        Ok(columns)
     })
 }
 

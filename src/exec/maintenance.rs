@@ -1,5 +1,5 @@
 //! The maintenance lease of a feature table: OPTIMIZE and VACUUM of one view run one at a time, whichever
-//! process they run in. It only saves work: their commits are safe without it.
+//! process they run in. Their commits are safe without it; whoever pins an old version looks who holds it (`pins`).
 
 #[cfg(test)]
 mod tests;
@@ -39,6 +39,10 @@ impl Drop for Held {
     }
 }
 
+pub(super) fn lease_name(view: &FeatureView) -> String {
+    format!("maintenance/{}", view.table_id)
+}
+
 /// Does the work while holding the view's lease. Somebody else holds it: a conflict that names them.
 pub fn under_lease<'a, T: Send + 'a>(
     services: &'a Services,
@@ -46,7 +50,7 @@ pub fn under_lease<'a, T: Send + 'a>(
     mut work: BoxFuture<'a, Result<T>>,
 ) -> BoxFuture<'a, Result<T>> {
     Box::pin(async move {
-        let name = format!("maintenance/{}", view.table_id);
+        let name = lease_name(view);
         let Some(lease) = services.store.acquire_or_inherit_lease(&name, &this_process(), RENEW, |h| is_gone(h) == Some(true)).await?
         else {
             let holder = services.store.lease_holder(&name).await?.unwrap_or_else(|| "another process".into());

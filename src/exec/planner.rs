@@ -19,8 +19,8 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 
 use super::command::CommandPlanner;
-use super::external;
 use super::resolve::{Resolver, Tables};
+use super::{external, insert};
 use crate::clock::Micros;
 use crate::error::{Error, Result, Span};
 use crate::operator::online_lookup::OnlineLookupPlanner;
@@ -104,7 +104,12 @@ async fn plan_statement(resolver: &Arc<Resolver>, mut statement: DfStatement, sc
     };
     with_queries(&mut statement, &mut |q| wildcard::expand(q, &plan_query))?;
     let copy = statement.clone();
-    state.statement_to_plan(statement).await.map_err(|e| {
+    let mut taken = match missing.is_empty() {
+        true => insert::take_query(resolver, &mut statement, schema).await?,
+        false => None,
+    };
+    let query = taken.as_mut().and_then(insert::Taken::query).map(&plan_query).transpose()?;
+    let planned = state.statement_to_plan(statement).await.map_err(|e| {
         let e = Error::from(e);
         let named = missing.iter().find(|(s, t)| {
             e.message().contains("not found")
@@ -118,7 +123,11 @@ async fn plan_statement(resolver: &Arc<Resolver>, mut statement: DfStatement, sc
             }
             None => e,
         }
-    })
+    })?;
+    match (taken, query) {
+        (Some(taken), Some(query)) => taken.put_back(planned, query),
+        _ => Ok(planned),
+    }
 }
 
 /// Finds the place of a table's name in a statement, for errors that have none.
@@ -248,7 +257,7 @@ impl Planning for StatementPlanner {
     }
 
     async fn infer(&self, table: &crate::model::Table) -> Result<SchemaRef> {
-        Ok(external::open(&self.resolver.services, table).await?.schema())
+        external::infer(&self.resolver.services, table).await
     }
 
     fn clock_tolerance(&self) -> Micros {

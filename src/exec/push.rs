@@ -82,7 +82,8 @@ impl PushSink {
                 return Ok(0);
             }
             let watermark = base.watermark().max(newest.map(|n| n.min(services.clock.now())));
-            let commit = Commit { adds, operation: Operation::Append, run_id: Some(new_id()), watermark, ..Default::default() };
+            let commit =
+                Commit { adds, operation: Operation::Append, run_id: Some(new_id()), watermark, exposed: true, ..Default::default() };
             let done =
                 append::append(services, view, base, commit, cx).await.map_err(|e| e.context(format!("INSERT INTO {}", view.name)))?;
             if view.online {
@@ -138,8 +139,14 @@ impl PushSink {
                 if removes.is_empty() {
                     return Ok(0);
                 }
-                let commit =
-                    Commit { adds: adds.clone(), removes, operation: Operation::Delete, run_id: Some(new_id()), ..Default::default() };
+                let commit = Commit {
+                    adds: adds.clone(),
+                    removes,
+                    operation: Operation::Delete,
+                    run_id: Some(new_id()),
+                    exposed: true,
+                    ..Default::default()
+                };
                 match services.store.commit(&base, commit).await {
                     Ok(done) => {
                         if view.online {

@@ -282,7 +282,7 @@ pub enum Travel {
     Instant(Micros),
 }
 
-fn split_travel(table: &str) -> Result<(&str, Option<Travel>)> {
+pub(super) fn split_travel(table: &str) -> Result<(&str, Option<Travel>)> {
     let Some((name, when)) = table.split_once(TIME_TRAVEL) else { return Ok((table, None)) };
     let travel = match when.split_at_checked(1) {
         Some(("v", n)) => Travel::Version(n.parse().map_err(|_| Error::invalid(format!("{n:?} is not a version")))?),

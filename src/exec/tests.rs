@@ -240,3 +240,131 @@ async fn who_loses_the_race_to_create_leaves_nothing_behind() {
     }
     assert_eq!(w.value("SELECT count(*) AS n FROM t", "n").await, "1001");
 }
+
+/// Two folders `day=…` of Parquet files with columns (k, x), and (k, day, x) where `inside`.
+async fn partitioned(w: &Warehouse, inside: bool) -> String {
+    let root = w.dir.path().join(if inside { "inside" } else { "outside" });
+    for day in ["2026-01-01", "2026-01-02"] {
+        let folder = root.join(format!("day={day}"));
+        std::fs::create_dir_all(&folder).unwrap();
+        let column = if inside { format!("'{day}' AS day,") } else { String::new() };
+        let file = folder.join("a.parquet");
+        w.run(&format!("COPY (SELECT CAST(1 AS BIGINT) AS k, {column} CAST(3 AS BIGINT) AS x) TO '{}' STORED AS PARQUET", file.display()))
+            .await;
+    }
+    format!("{}/", root.display())
+}
+
+#[tokio::test]
+async fn partition_columns_may_be_declared_or_stand_in_the_files_too() {
+    let w = open().await;
+    let (outside, inside) = (partitioned(&w, false).await, partitioned(&w, true).await);
+    let tables = [
+        format!("(k BIGINT, x BIGINT) STORED AS PARQUET PARTITIONED BY (day) LOCATION '{outside}'"),
+        format!("(k BIGINT, x BIGINT, day VARCHAR) STORED AS PARQUET PARTITIONED BY (day) LOCATION '{outside}'"),
+        format!("(k BIGINT, day DATE, x BIGINT) STORED AS PARQUET PARTITIONED BY (\"day\") LOCATION '{outside}'"),
+        format!("(k BIGINT, x BIGINT) STORED AS PARQUET PARTITIONED BY (day VARCHAR) LOCATION '{outside}'"),
+        format!("STORED AS PARQUET PARTITIONED BY (day) LOCATION '{inside}'"),
+        format!("(k BIGINT, x BIGINT, day VARCHAR) STORED AS PARQUET PARTITIONED BY (Day) LOCATION '{inside}'"),
+    ];
+    for (i, table) in tables.iter().enumerate() {
+        w.run(&format!("CREATE EXTERNAL TABLE t{i} {table}")).await;
+        let rows =
+            w.sql(&format!("SELECT k, x, CAST(day AS VARCHAR) AS d FROM t{i} ORDER BY d")).await.unwrap_or_else(|e| panic!("{table}: {e}"));
+        let texts: Vec<_> = (0..rows.num_rows())
+            .map(|r| (0..3).map(|c| array_value_to_string(rows.column(c), r).unwrap()).collect::<Vec<_>>().join("|"))
+            .collect();
+        assert_eq!(texts, ["1|3|2026-01-01", "1|3|2026-01-02"], "{table}");
+        assert_eq!(w.value(&format!("SELECT count(*) AS n FROM t{i} WHERE day = '2026-01-02'"), "n").await, "1");
+        // what SHOW CREATE says makes it again
+        let shown = w.value(&format!("SHOW CREATE TABLE t{i}"), "statement").await;
+        w.run(&shown.replace("CREATE EXTERNAL", "CREATE OR REPLACE EXTERNAL")).await;
+        assert_eq!(w.value(&format!("SELECT count(*) AS n FROM t{i}"), "n").await, "2");
+    }
+}
+
+#[tokio::test]
+async fn external_tables_that_could_not_be_read_are_refused() {
+    let w = open().await;
+    let outside = partitioned(&w, false).await;
+    let csv = w.dir.path().join("csv/day=1");
+    std::fs::create_dir_all(&csv).unwrap();
+    std::fs::write(csv.join("a.csv"), "k,day\n1,1\n").unwrap();
+    let csv = csv.parent().unwrap().display().to_string();
+    let wrong = [
+        (format!("STORED AS PARQUET PARTITIONED BY (month) LOCATION '{outside}'"), "is called month=…"),
+        (format!("STORED AS PARQUET PARTITIONED BY (day, day) LOCATION '{outside}'"), "twice"),
+        (format!("(day VARCHAR) STORED AS PARQUET PARTITIONED BY (day) LOCATION '{outside}'"), "all columns are in PARTITIONED BY"),
+        (format!("STORED AS CSV PARTITIONED BY (day) LOCATION '{csv}/'"), "the CSV files hold a column \"day\""),
+    ];
+    for (table, why) in wrong {
+        let e = w.sql(&format!("CREATE EXTERNAL TABLE t {table}")).await.unwrap_err();
+        assert!(e.message().contains("external table public.t") && e.message().contains(why), "{table}: {e}");
+        assert!(w.sql("SELECT * FROM t").await.is_err());
+    }
+}
+
+#[tokio::test]
+async fn an_insert_says_how_many_columns_it_wants() {
+    let w = open().await;
+    w.run("CREATE TABLE t (a BIGINT, b VARCHAR); CREATE ENTITY u KEY (k BIGINT); CREATE FEATURE VIEW f (x BIGINT) ENTITY u EVENT TIMESTAMP ts")
+        .await;
+    let wrong = [
+        ("INSERT INTO t SELECT * FROM (VALUES (1, 'x', 3)) AS v", "INSERT INTO public.t wants 2 column(s) (a, b); the query gives 3"),
+        ("INSERT INTO t SELECT 1", "INSERT INTO public.t wants 2 column(s) (a, b); the query gives 1"),
+        ("INSERT INTO t VALUES (1, 'x'), (2)", "INSERT INTO public.t wants 2 column(s) (a, b); row 2 of VALUES has 1"),
+        ("INSERT INTO public.t (b) SELECT 'x', 2", "INSERT INTO public.t wants 1 column(s) (b); the query gives 2"),
+        ("INSERT INTO f SELECT * FROM (VALUES (1, now())) AS v", "INSERT INTO public.f wants 3 column(s) (k, ts, x); the query gives 2"),
+    ];
+    for (sql, message) in wrong {
+        let e = w.sql(sql).await.unwrap_err();
+        assert_eq!((e.kind(), e.message()), (Kind::Invalid, message), "{sql}");
+        assert!(e.hint().unwrap().contains("INSERT INTO public."), "{sql}");
+    }
+    // VALUES below the query are not rows of the target
+    w.run(
+        "INSERT INTO t SELECT c, d FROM (VALUES (1, 7, 'y')) AS v (x, c, d);
+        INSERT INTO t (b, a) SELECT d, c FROM (VALUES ('z', 5)) AS v (d, c);
+        INSERT INTO t (b) SELECT 'only';
+        INSERT INTO t WITH v AS (SELECT * FROM (VALUES (1), (2)) AS v (n)) SELECT n, 'w' FROM v WHERE n > 1;
+        INSERT INTO f SELECT k, '2024-01-01', x FROM (VALUES (1, 2)) AS v (k, x)",
+    )
+    .await;
+    let all = "SELECT string_agg(coalesce(CAST(a AS VARCHAR), '-') || b, ',' ORDER BY b) AS s FROM t";
+    assert_eq!(w.value(all, "s").await, "-only,2w,7y,5z");
+    assert_eq!(w.value("SELECT x FROM f WHERE ts = '2024-01-01' AND k = 1", "x").await, "2");
+}
+
+#[tokio::test]
+async fn dictionaries_of_small_keys_are_joined_over_all_files() {
+    let w = open().await;
+    let folder = w.dir.path().join("dictionaries");
+    std::fs::create_dir_all(&folder).unwrap();
+    for from in [0, 100, 200] {
+        let file = folder.join(format!("{from}.parquet"));
+        w.run(&format!(
+            "COPY (SELECT v + {from} AS k, TIMESTAMP '2024-01-01' AS ts, arrow_cast('text ' || (v + {from}), 'Dictionary(Int8, Utf8)') AS s
+                FROM generate_series(1, 100) AS t (v)) TO '{}' STORED AS PARQUET",
+            file.display()
+        ))
+        .await;
+    }
+    w.run(&format!("CREATE EXTERNAL TABLE d STORED AS PARQUET LOCATION '{}/'", folder.display())).await;
+    assert!(w.value("SELECT arrow_typeof(s) AS t FROM d LIMIT 1", "t").await.starts_with("Dictionary(Int32, "));
+    w.run("CREATE TABLE labels AS SELECT v AS k, TIMESTAMP '2024-02-01' AS at FROM generate_series(1, 300) AS t (v)").await;
+    let joined = "SELECT l.k, d.s FROM labels l ASOF JOIN d MATCH_CONDITION (l.at >= d.ts) ON l.k = d.k";
+    let counted = format!("SELECT count(*) AS n FROM ({joined}) AS j WHERE s = 'text ' || k");
+    assert_eq!(w.value(&counted, "n").await, "300");
+    assert_eq!(w.sql(&format!("{joined} ORDER BY l.k")).await.unwrap().num_rows(), 300);
+}
+
+#[tokio::test]
+async fn a_point_in_time_join_reads_an_old_version() {
+    let w = open().await;
+    w.run(SETUP).await;
+    w.run("DELETE FROM f WHERE user_id = 2").await;
+    let joined = |version: &str| format!("SELECT count(f.orders) AS n FROM labels l ASOF JOIN f {version} AT l.at");
+    assert_eq!(w.value(&joined(""), "n").await, "1");
+    assert_eq!(w.value(&joined("VERSION AS OF 1"), "n").await, "2");
+    assert_eq!(w.value(&joined("VERSION AS OF 1 AS f"), "n").await, "2");
+}

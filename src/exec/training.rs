@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 
 use super::resolve::{Resolver, Scope};
 use super::write::stream_of;
-use super::{external, is_undone, planner, table};
+use super::{external, is_undone, pins, planner, table};
 use crate::catalog::{CatalogChange, CatalogSnapshot, PutMode, Relation};
 use crate::clock::new_id;
 use crate::error::{Error, Result};
@@ -116,7 +116,22 @@ pub fn create<'a>(resolver: &'a Arc<Resolver>, spec: &'a TrainingSetSpec, rows: 
                 about: spec.about.clone(),
                 created_at: services.clock.now(),
             };
-            put(resolver, spec, made).await
+            let put = put(resolver, spec, &made).await?;
+            if let Put::Made(old) = &put
+                && let Err(e) = pins::hold(services, &made.manifest.tables).await
+            {
+                take_back(resolver, &made, old.as_deref()).await.map_err(|second| {
+                    Error::unavailable(format!(
+                        "{}: {}; it could not be taken out of the catalog: {}",
+                        what(),
+                        e.message(),
+                        second.message()
+                    ))
+                    .with_hint("DROP TRAINING SET, and create it again")
+                })?;
+                return Err(e.context(what()));
+            }
+            Ok(put)
         };
         match committed.await {
             Ok(Put::Made(old)) => {
@@ -153,7 +168,7 @@ enum Put {
     Exists,
 }
 
-async fn put(resolver: &Resolver, spec: &TrainingSetSpec, made: TrainingSet) -> Result<Put> {
+async fn put(resolver: &Resolver, spec: &TrainingSetSpec, made: &TrainingSet) -> Result<Put> {
     let answer = Mutex::new(Put::Made(None));
     let build = |c: &CatalogSnapshot| {
         c.schema(&spec.name.schema)?;
@@ -177,6 +192,18 @@ async fn put(resolver: &Resolver, spec: &TrainingSetSpec, made: TrainingSet) -> 
     };
     resolver.services.registry.commit(None, build).await?;
     Ok(answer.into_inner())
+}
+
+/// Undoes [`put`], unless somebody has changed the set since.
+async fn take_back(resolver: &Resolver, made: &TrainingSet, old: Option<&TrainingSet>) -> Result<()> {
+    let build = |c: &CatalogSnapshot| {
+        Ok(match (c.training_sets.get(&made.name).filter(|t| t.location == made.location), old) {
+            (None, _) => vec![],
+            (Some(_), Some(old)) => vec![CatalogChange::PutTrainingSet(old.clone(), PutMode::Replace)],
+            (Some(_), None) => vec![CatalogChange::DropTrainingSet(made.name.clone())],
+        })
+    };
+    resolver.services.registry.commit(None, build).await.map(|_| ())
 }
 
 /// Makes a training set again from what its manifest names, without storing it, and compares.

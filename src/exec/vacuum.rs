@@ -1,26 +1,24 @@
 //! VACUUM FEATURE VIEW: removes files that no version within the retention needs, no training set pins, and the
 //! next incremental MATERIALIZE does not read.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use datafusion::arrow::array::{ArrayRef, BooleanArray, Int64Array, RecordBatch, StringArray};
 use futures::future::BoxFuture;
 
-use super::Services;
 use super::maintenance::under_lease;
 use super::refresh::recorded;
 use super::resolve::Resolver;
+use super::{Services, pins};
 use crate::catalog::runs::is_gone;
 use crate::catalog::{CatalogSnapshot, Run, RunStatus};
-use crate::clock::{DAY, Micros};
+use crate::clock::Micros;
 use crate::error::{Error, Result};
 use crate::model::FeatureView;
 use crate::plan::command::Command;
 use crate::plan::names::Names;
-use crate::store::offline::{Garbage, Keep};
-
-/// Files that no commit names are at least this old when they are removed: their writer may still commit them.
-const STRAY_AGE: Micros = DAY;
+use crate::store::offline::{Garbage, Keep, STRAY_AGE};
 
 /// Answers one row of [`Command::Vacuum`].
 pub fn run<'a>(
@@ -42,6 +40,7 @@ pub fn run<'a>(
             let done = &mut done;
             async move {
                 let found = find(resolver, view, retain).await.map_err(what)?;
+                // whoever pins a version from here on sees this run, and looks whether its files are left
                 *done = Removed::from(&found);
                 services.store.remove_garbage(&view.location, found).await.map_err(what)?;
                 Ok(run)
@@ -85,15 +84,22 @@ fn find<'a>(resolver: &'a Resolver, view: &'a FeatureView, retain: Micros) -> Bo
     Box::pin(async move {
         let services = &resolver.services;
         let now = services.clock.now();
-        // as it is now: a training set may have been made since the statement was planned
-        let catalog = services.registry.snapshot().await?;
-        let keep = Keep {
-            since: now.saturating_sub(retain),
-            from: online_needs(services, &catalog, &view.location).await?,
-            versions: pinned(&catalog, &view.location),
-            strays_since: strays_since(services, view, now.saturating_sub(retain.max(STRAY_AGE))).await?,
+        let mut versions = pinned(services, &view.location).await?;
+        let (keep, found) = loop {
+            let catalog = services.registry.snapshot().await?;
+            let keep = Keep {
+                since: now.saturating_sub(retain),
+                from: online_needs(services, &catalog, &view.location).await?,
+                versions,
+                strays_since: strays_since(services, view, now.saturating_sub(retain.max(STRAY_AGE))).await?,
+            };
+            let found = services.store.garbage(&view.location, &keep).await?;
+            // to look for files takes long: somebody may have pinned an old version meanwhile
+            versions = pinned(services, &view.location).await?;
+            if versions.is_subset(&keep.versions) {
+                break (keep, found);
+            }
         };
-        let found = services.store.garbage(&view.location, &keep).await?;
         if keep.from == Some(found.readable_from) {
             resolver.notice(format!(
                 "feature view {}: files of version {} and later are kept for the next MATERIALIZE, however old they are",
@@ -110,9 +116,10 @@ fn find<'a>(resolver: &'a Resolver, view: &'a FeatureView, retain: Micros) -> Bo
     })
 }
 
-fn pinned(catalog: &CatalogSnapshot, location: &str) -> std::collections::BTreeSet<u64> {
-    let tables = catalog.training_sets.values().flat_map(|t| &t.manifest.tables);
-    tables.filter(|t| t.location == location).map(|t| t.version).collect()
+async fn pinned(services: &Services, location: &str) -> Result<BTreeSet<u64>> {
+    // as it is now: a training set may have been made since the statement was planned
+    let catalog = services.registry.snapshot().await?;
+    pins::versions(services, &catalog, location).await
 }
 
 /// The version after which an incremental MATERIALIZE goes on; `None`: nothing of the table is online.

@@ -197,10 +197,10 @@ fn plan_join(names: &dyn Names, left: LogicalPlan, join: Join, cx: &mut dyn Rela
     let c = clauses(&join)?;
     if let TableFactor::Table { name, alias, args: None, .. } = &join.relation {
         let r = cx.object_name_to_table_reference(name.clone())?;
-        let n = reference(&r)?;
-        if n.name.contains(crate::sql::rewrite::TIME_TRAVEL) {
-            // a Delta version of a feature view is read as the view, at that version
-        } else if names.catalog().services.contains_key(&names.name(&n)) {
+        // a Delta version of a feature view is read as the view, at that version
+        let travels = r.table().contains(crate::sql::rewrite::TIME_TRAVEL);
+        let n = if travels { None } else { Some(reference(&r)?) };
+        if let Some(n) = n.filter(|n| names.catalog().services.contains_key(&names.name(n))) {
             let Some(target) = Target::find(names, &n)? else { return Err(super::names::unknown("feature service", &n)) };
             let shown = alias.as_ref().map_or(target.name.name.clone(), |a| cx.normalize_ident(a.name.clone()));
             return plan_service(names, left, target, shown, c, cx);

@@ -1,6 +1,7 @@
 //! What a server does by itself: OPTIMIZE of feature views whose files want it, VACUUM of all of them now and
 //! then. It runs the statements that a user would run, one at a time.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use crate::clock::{HOUR, Micros};
 use crate::error::{Kind, Result};
 use crate::exec::optimize;
 use crate::model::FeatureView;
+use crate::model::types::quote;
 use crate::session::Engine;
 
 /// The task; ended when dropped.
@@ -41,13 +43,14 @@ async fn run(engine: Arc<Engine>, stop: CancellationToken) {
     let settings = engine.config().maintenance.clone();
     let mut optimize = ticks(settings.optimize_every);
     let mut vacuum = ticks(settings.vacuum_every);
+    let mut backoff = Backoff::default();
     loop {
         let work = tokio::select! {
             () = stop.cancelled() => return,
             () = next(&mut optimize) => Work::Optimize(settings.optimize_files),
             () = next(&mut vacuum) => Work::Vacuum,
         };
-        if let Err(e) = all_views(&engine, work, &stop).await {
+        if let Err(e) = all_views(&engine, work, &mut backoff, &stop).await {
             tracing::warn!(error = %e, "the catalog could not be read; maintenance is tried again later");
         }
     }
@@ -60,17 +63,68 @@ enum Work {
     Vacuum,
 }
 
-async fn all_views(engine: &Arc<Engine>, work: Work, stop: &CancellationToken) -> Result<()> {
+/// Rounds of OPTIMIZE that views are left out of after failures: 1, 3, 7, … of them.
+#[derive(Debug, Default)]
+struct Backoff(HashMap<String, Failures>);
+
+#[derive(Debug, Default)]
+struct Failures {
+    /// One after the other.
+    count: u32,
+    rounds_left: u32,
+}
+
+impl Backoff {
+    /// 2^8 rounds: a day, where they are five minutes apart.
+    const MOST: u32 = 8;
+
+    /// Whether it is this view's turn again.
+    fn is_due(&mut self, view: &str) -> bool {
+        let Some(f) = self.0.get_mut(view).filter(|f| f.rounds_left > 0) else { return true };
+        f.rounds_left -= 1;
+        false
+    }
+
+    fn succeeded(&mut self, view: &str) {
+        self.0.remove(view);
+    }
+
+    /// Answers how often it has failed by now, and the rounds that it is left out.
+    fn failed(&mut self, view: &str) -> (u32, u32) {
+        let f = self.0.entry(view.to_string()).or_default();
+        f.count = f.count.saturating_add(1);
+        f.rounds_left = (1 << f.count.min(Self::MOST)) - 1;
+        (f.count, f.rounds_left)
+    }
+
+    /// Forgets views that are no more.
+    fn retain(&mut self, known: impl Fn(&str) -> bool) {
+        self.0.retain(|view, _| known(view));
+    }
+}
+
+async fn all_views(engine: &Arc<Engine>, work: Work, backoff: &mut Backoff, stop: &CancellationToken) -> Result<()> {
     let catalog = engine.services().registry.snapshot().await?;
-    for view in catalog.feature_views.values().flat_map(|s| s.versions.values()) {
+    let views = || catalog.feature_views.values().flat_map(|s| s.versions.values());
+    backoff.retain(|known| views().any(|v| v.versioned_name() == known));
+    for view in views() {
         if stop.is_cancelled() {
             break;
         }
+        let (name, optimizes) = (view.versioned_name(), matches!(work, Work::Optimize(_)));
+        if optimizes && !backoff.is_due(&name) {
+            continue;
+        }
         match one_view(engine, view, work).await {
+            Ok(()) if optimizes => backoff.succeeded(&name),
             Ok(()) => {}
-            // another server does it, or somebody dropped the view
-            Err(e) if matches!(e.kind(), Kind::Conflict | Kind::NotFound) => tracing::info!(view = %view.versioned_name(), "{e}"),
-            Err(e) => tracing::warn!(view = %view.versioned_name(), error = %e, "maintenance failed"),
+            // another server does it
+            Err(e) if e.kind() == Kind::Conflict => tracing::info!(view = %name, "{e}"),
+            Err(e) if optimizes => {
+                let (failures, rounds) = backoff.failed(&name);
+                tracing::warn!(view = %name, error = %e, failures, "OPTIMIZE failed; it is left out for {rounds} round(s)");
+            }
+            Err(e) => tracing::warn!(view = %name, error = %e, "maintenance failed"),
         }
     }
     Ok(())
@@ -82,8 +136,7 @@ async fn one_view(engine: &Arc<Engine>, view: &FeatureView, work: Work) -> Resul
         Work::Optimize(_) => "OPTIMIZE",
         Work::Vacuum => "VACUUM",
     };
-    let quoted = |name: &str| format!("\"{}\"", name.replace('"', "\"\""));
-    let name = format!("{}.{}@v{}", quoted(&view.name.schema), quoted(&view.name.name), view.version);
+    let name = format!("{}.{}@v{}", quote(&view.name.schema), quote(&view.name.name), view.version);
     engine.session().execute(&format!("{verb} FEATURE VIEW {name}")).await.map(|_| ())
 }
 
@@ -177,6 +230,51 @@ mod tests {
         insert(&session, "f", 5).await;
         tokio::time::sleep(Duration::from_millis(200)).await;
         assert_eq!(count(&session, "true").await, runs);
+    }
+
+    #[test]
+    fn a_view_that_fails_is_left_out_for_ever_more_rounds() {
+        let mut b = Backoff::default();
+        let mut tried = vec![];
+        for round in 0..40 {
+            if b.is_due("f") {
+                tried.push(round);
+                b.failed("f");
+            }
+            assert!(b.is_due("g"), "others go on");
+        }
+        assert_eq!(tried, [0, 2, 6, 14, 30]);
+        assert_eq!((6..).map(|_| b.failed("f").1).find(|rounds| *rounds == 255), Some(255));
+        assert_eq!(b.failed("f").1, 255, "but not for ever");
+        b.succeeded("f");
+        assert!(b.is_due("f"));
+        assert_eq!(b.failed("f"), (1, 1));
+        b.retain(|v| v != "f");
+        assert!(b.is_due("f"));
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn an_optimize_that_fails_is_not_tried_in_the_next_round() {
+        let (_dir, engine) = engine(0, 0).await;
+        let session = engine.session();
+        insert(&session, "f", 3).await;
+        let services = engine.services();
+        let view = services.registry.snapshot().await.unwrap().feature_view(&crate::model::Name::new("public", "f"), None).unwrap().clone();
+        let table = services.store.snapshot(&view.location, None).await.unwrap();
+        let lost = services.store.local_dir().unwrap().join(&view.location).join(&table.files()[0].path);
+        std::fs::rename(&lost, lost.with_extension("away")).unwrap();
+        let (mut backoff, stop) = (Backoff::default(), CancellationToken::new());
+        let mut failed = vec![];
+        for _ in 0..4 {
+            all_views(&engine, Work::Optimize(3), &mut backoff, &stop).await.unwrap();
+            failed.push(count(&session, "kind = 'optimize' AND status = 'failed'").await);
+        }
+        assert_eq!(failed, [1, 1, 2, 2]);
+        std::fs::rename(lost.with_extension("away"), &lost).unwrap();
+        for _ in 0..3 {
+            all_views(&engine, Work::Optimize(3), &mut backoff, &stop).await.unwrap();
+        }
+        assert_eq!(count(&session, "kind = 'optimize' AND status = 'succeeded'").await, 1);
     }
 
     #[tokio::test]

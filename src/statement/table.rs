@@ -202,7 +202,7 @@ impl CreateExternal {
             managed: false,
             columns,
             options,
-            partition_columns: s.table_partition_cols.clone(),
+            partition_columns: s.table_partition_cols.iter().map(|c| unquoted(c)).collect(),
             about: About::default(),
             created_at: p.now(),
         };
@@ -218,6 +218,14 @@ impl CreateExternal {
         });
         build(p.names().catalog().as_ref())?;
         Planned::command("CREATE EXTERNAL TABLE", Command::Change { what, tables: vec![], build }, vec![])
+    }
+}
+
+/// The parser gives names of partition columns as they were written.
+fn unquoted(name: &str) -> String {
+    match name.strip_prefix('"').and_then(|n| n.strip_suffix('"')) {
+        Some(inner) => inner.replace("\"\"", "\""),
+        None => name.to_lowercase(),
     }
 }
 

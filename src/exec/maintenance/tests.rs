@@ -12,13 +12,14 @@ use futures::TryStreamExt;
 use proptest::prelude::*;
 use tempfile::TempDir;
 
-use crate::catalog::Run;
+use crate::catalog::{CatalogChange, PutMode, Run};
 use crate::clock::{Clock, DAY, HOUR, MINUTE, Micros, SECOND, format_micros};
 use crate::config::Config;
 use crate::error::{Kind, Result};
 use crate::exec::read::scan;
 use crate::model::{FeatureView, Name};
 use crate::session::{Engine, Outcome, Session};
+use crate::store::offline::Keep;
 
 const T0: Micros = 1_767_225_600 * SECOND; // 2026-01-01
 
@@ -514,6 +515,158 @@ async fn vacuum_removes_what_dead_writers_left_and_nothing_of_living_ones() {
     assert!(!left("part-old.zstd.parquet") && !left("part-half.zstd.parquet#2"));
     assert!(left("part-new.zstd.parquet") && left("part-new-half.zstd.parquet#1") && left("notes.txt") && left("_change_data/old.parquet"));
     assert_eq!(w.rows("p").await.len(), 9);
+}
+
+/// So late that every file of this test is days old.
+fn days_later() -> Micros {
+    Clock::system().now() + 3 * DAY - T0
+}
+
+const NEW_ROW: &str = "INSERT INTO p VALUES (5, TIMESTAMP '2025-12-31 23:00:00', 500)";
+
+#[tokio::test]
+async fn a_statement_whose_files_vacuum_removed_fails_before_its_commit() {
+    for slow in [NEW_ROW, "DELETE FROM p WHERE k = 1"] {
+        let w = filled().await;
+        let (before, version) = (w.rows("p").await, w.version("p").await);
+        let (x, y, reached) = w.interleaved(slow, "VACUUM FEATURE VIEW p RETAIN INTERVAL '1 hour'", days_later()).await;
+        assert!(y.unwrap()[0] != "public.p@v1|0|0|0|false" && reached);
+        let e = x.expect_err(slow);
+        assert_eq!(e.kind(), Kind::Unavailable, "{e}");
+        assert!(e.message().contains(&w.view("p").await.location) && e.message().contains("VACUUM removed its files"), "{e}");
+        assert!(e.hint().unwrap().contains("run the statement again"), "{e}");
+        assert_eq!((w.rows("p").await, w.version("p").await), (before, version), "{slow}");
+        w.sql(slow).await;
+    }
+    // a run speaks for its files
+    let w = filled().await;
+    let (x, y, _) = w.interleaved("REFRESH FEATURE VIEW q", "VACUUM FEATURE VIEW q RETAIN INTERVAL '1 hour'", days_later()).await;
+    y.unwrap();
+    x.unwrap();
+    assert!(!w.rows("q").await.is_empty());
+}
+
+#[tokio::test]
+async fn files_on_the_list_of_a_vacuum_are_committed_under_other_names() {
+    for slow in [NEW_ROW, "DELETE FROM p WHERE k = 1"] {
+        let serial = filled().await;
+        serial.sql(slow).await;
+        let expected = serial.rows("p").await;
+        let w = filled().await;
+        let (store, clock, location) = (Arc::clone(&w.b.services().store), w.clock.clone(), w.view("p").await.location);
+        let list = Arc::new(parking_lot::Mutex::new(None));
+        let found = Arc::clone(&list);
+        let step = {
+            let (store, location) = (Arc::clone(&store), location.clone());
+            Box::pin(async move {
+                clock.advance(days_later());
+                let keep = Keep { since: clock.now() - DAY, strays_since: clock.now() - DAY, ..Default::default() };
+                *found.lock() = Some(store.garbage(&location, &keep).await.unwrap());
+            })
+        };
+        *w.a.services().store.meanwhile.lock() = Some(step);
+        w.sql(slow).await;
+        let list = list.lock().take().unwrap();
+        assert!(!list.is_empty());
+        store.remove_garbage(&location, list).await.unwrap();
+        assert_eq!(w.rows("p").await, expected, "{slow}");
+        assert_eq!(w.data_files("p").await, serial.data_files("p").await, "the old files are not left");
+    }
+}
+
+const OLD: &str = "CREATE TABLE labels AS SELECT * FROM (VALUES (1, TIMESTAMP '2026-01-01')) AS t (k, at)";
+
+/// `filled()`, and long ago its rows of key 2 were deleted. Answers the version before that too.
+async fn with_an_old_version() -> (World, u64) {
+    let w = filled().await;
+    w.sql(OLD).await;
+    let old = w.version("p").await;
+    w.clock.advance(DAY);
+    w.sql("DELETE FROM p WHERE k = 2").await;
+    w.clock.advance(DAY);
+    (w, old)
+}
+
+const VACUUM_P: &str = "VACUUM FEATURE VIEW p RETAIN INTERVAL '1 hour'";
+
+fn training_set(version: u64) -> String {
+    format!("CREATE TRAINING SET t AS SELECT k, ts, x FROM p VERSION AS OF {version}")
+}
+
+#[tokio::test]
+async fn a_training_set_whose_version_vacuum_removed_meanwhile_is_not_made() {
+    let (w, old) = with_an_old_version().await;
+    let (x, y, reached) = w.interleaved(&training_set(old), VACUUM_P, 0).await;
+    assert!(y.unwrap()[0].starts_with("public.p@v1|3|") && reached);
+    let e = x.unwrap_err();
+    assert_eq!(e.kind(), Kind::Conflict, "{e}");
+    assert!(e.message().contains("training set public.t") && e.message().contains("VACUUM removed"), "{e}");
+    assert_eq!(w.sql("SELECT count(*) FROM system.training_sets").await, ["0"]);
+    assert_eq!(std::fs::read_dir(w.a.services().store.local_dir().unwrap().join("training_sets/public/t")).unwrap().count(), 0);
+}
+
+#[tokio::test]
+async fn a_training_set_that_would_be_replaced_stays_where_the_new_one_cannot_be_made() {
+    let (w, old) = with_an_old_version().await;
+    w.sql("CREATE TRAINING SET t AS SELECT l.*, p.x FROM labels l ASOF JOIN p AT l.at").await;
+    let replace = training_set(old).replace("CREATE", "CREATE OR REPLACE");
+    let (x, _, _) = w.interleaved(&replace, VACUUM_P, 0).await;
+    assert_eq!(x.unwrap_err().kind(), Kind::Conflict);
+    assert!(w.sql("REBUILD TRAINING SET t").await[0].ends_with("|true"));
+    assert_eq!(w.sql("SELECT x FROM t").await, ["7"]);
+}
+
+#[tokio::test]
+async fn an_old_version_is_not_pinned_while_a_vacuum_is_at_work() {
+    let (w, old) = with_an_old_version().await;
+    let (other, outcome) = (w.b.session(), Arc::new(parking_lot::Mutex::new(None)));
+    let seen = Arc::clone(&outcome);
+    *w.a.services().store.after_listing.lock() = Some(Box::pin(async move {
+        let done = run(&other, &training_set(old)).await;
+        *seen.lock() = Some(done);
+    }));
+    assert!(w.sql(VACUUM_P).await[0].starts_with("public.p@v1|3|"));
+    let e = outcome.lock().take().unwrap().unwrap_err();
+    assert!(e.kind() == Kind::Conflict && e.message().contains("is removing old files"), "{e}");
+    assert_eq!(w.sql("SELECT count(*) FROM system.training_sets").await, ["0"]);
+}
+
+#[tokio::test]
+async fn vacuum_reads_once_more_what_is_pinned_before_it_removes() {
+    let (w, old) = with_an_old_version().await;
+    w.sql("CREATE TRAINING SET t AS SELECT l.*, p.x FROM labels l ASOF JOIN p AT l.at").await;
+    let services = Arc::clone(w.b.services());
+    *w.a.services().store.after_listing.lock() = Some(Box::pin(async move {
+        let mut set = services.registry.snapshot().await.unwrap().training_set(&Name::new("public", "t")).unwrap().as_ref().clone();
+        set.manifest.tables.iter_mut().for_each(|t| t.version = if t.name.contains("p@v1") { old } else { t.version });
+        let change = CatalogChange::PutTrainingSet(set, PutMode::Replace);
+        services.registry.commit(None, |_| Ok(vec![change.clone()])).await.unwrap();
+    }));
+    assert!(w.sql(VACUUM_P).await[0].starts_with("public.p@v1|0|"));
+    assert_eq!(w.sql(&format!("SELECT count(x) FROM p VERSION AS OF {old}")).await, ["9"]);
+}
+
+#[tokio::test]
+async fn vacuum_leaves_the_versions_that_stored_queries_name() {
+    let before = format_micros(T0 + HOUR);
+    let stored = [
+        ("VIEW reader AS SELECT * FROM p VERSION AS OF {old}", "DROP VIEW reader"),
+        ("VIEW reader AS SELECT * FROM public.p@v1 TIMESTAMP AS OF '{before}'", "DROP VIEW reader"),
+        (
+            "FEATURE VIEW reader ENTITY e EVENT TIMESTAMP ts AS SELECT k, ts, x FROM (SELECT * FROM p TIMESTAMP AS OF '{before}') AS s",
+            "DROP FEATURE VIEW reader",
+        ),
+    ];
+    for (query, drop) in stored {
+        let (w, old) = with_an_old_version().await;
+        w.sql(&format!("CREATE {}", query.replace("{old}", &old.to_string()).replace("{before}", &before))).await;
+        assert!(w.sql(VACUUM_P).await[0].starts_with("public.p@v1|0|"), "{query}");
+        if query.starts_with("VIEW") {
+            assert_eq!(w.sql("SELECT count(x) FROM reader").await, ["9"]);
+        }
+        w.sql(drop).await;
+        assert!(w.sql(VACUUM_P).await[0].starts_with("public.p@v1|3|"), "{query}");
+    }
 }
 
 /// So many courses, each on a warehouse of its own; PROPTEST_CASES asks for more.

@@ -1,11 +1,9 @@
 //! When is a table fit? The rule by which OPTIMIZE chooses the files that it writes again.
 
-use std::cmp::Ordering;
 use std::sync::Arc;
 
-use datafusion::common::ScalarValue;
-
 use super::snapshot::DataFile;
+use super::sorted_runs::sorted_runs;
 
 /// Sorted runs of large files that a table may have: a reader merges as many cheaply.
 const MAX_RUNS: usize = 4;
@@ -24,7 +22,7 @@ pub fn unfit(files: &[Arc<DataFile>], order: &[String], target_rows: usize) -> V
     let (loose, large): (Vec<_>, Vec<_>) = files.iter().cloned().partition(|f| f.order != order || small(f));
     let mut chosen = if loose.len() > 1 || loose.iter().any(|f| f.order != order) { loose } else { vec![] };
     let mut sum: u64 = chosen.iter().map(rows).sum();
-    let mut runs = runs(&large, order);
+    let mut runs = sorted_runs(&large, |f| f.as_ref(), order);
     runs.sort_by_key(|run| std::cmp::Reverse(run.iter().map(rows).sum::<u64>()));
     while let Some(run) = runs.pop() {
         let size: u64 = run.iter().map(rows).sum();
@@ -39,33 +37,10 @@ pub fn unfit(files: &[Arc<DataFile>], order: &[String], target_rows: usize) -> V
     chosen
 }
 
-/// Puts files one behind another where all keys of one come before all keys of the next.
-fn runs(files: &[Arc<DataFile>], order: &[String]) -> Vec<Vec<Arc<DataFile>>> {
-    let known = |c: &&String| files.iter().all(|f| f.range(c).is_some_and(|r| r.nulls == Some(0) && r.min.is_some() && r.max.is_some()));
-    let compared: Vec<&String> = order.iter().take_while(known).collect();
-    if compared.is_empty() {
-        return files.iter().map(|f| vec![Arc::clone(f)]).collect();
-    }
-    let bound = |f: &DataFile, max: bool| -> Vec<ScalarValue> {
-        compared.iter().filter_map(|c| if max { f.max(c) } else { f.min(c) }.cloned()).collect()
-    };
-    let mut by_min: Vec<_> = files.iter().map(|f| (bound(f, false), f)).collect();
-    by_min.sort_by(|a, b| a.0.partial_cmp(&b.0).unwrap_or(Ordering::Equal));
-    let mut runs: Vec<(Vec<ScalarValue>, Vec<Arc<DataFile>>)> = vec![];
-    for (min, file) in by_min {
-        match runs.iter_mut().find(|(max, _)| max.partial_cmp(&min) == Some(Ordering::Less)) {
-            Some((max, run)) => {
-                *max = bound(file, true);
-                run.push(Arc::clone(file));
-            }
-            None => runs.push((bound(file, true), vec![Arc::clone(file)])),
-        }
-    }
-    runs.into_iter().map(|(_, run)| run).collect()
-}
-
 #[cfg(test)]
 mod tests {
+    use datafusion::common::ScalarValue;
+
     use super::super::stats::{ColumnRange, Ranges};
     use super::*;
 

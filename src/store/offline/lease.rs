@@ -10,11 +10,13 @@ use object_store::{ObjectStoreExt, PutMode, PutPayload};
 use serde::{Deserialize, Serialize};
 
 use super::warehouse::{OfflineStore, table_path};
-use crate::clock::Micros;
+use crate::clock::{HOUR, Micros};
 use crate::error::{Error, Result};
 
 /// A lease that was not renewed for so many intervals is over.
 const INTERVALS: i64 = 3;
+/// No lease lasts longer than this without being renewed, whatever it says.
+const LONGEST: Micros = HOUR;
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Claim {
@@ -24,6 +26,24 @@ struct Claim {
     interval: Micros,
     #[serde(default)]
     released: bool,
+}
+
+impl Claim {
+    /// Whether it holds at `now`; `written`: when the store says that its file was. A time far in the future comes
+    /// from a clock that is wrong, and would be honoured until then: the store's clock is asked instead.
+    fn is_live(&self, written: Micros, now: Micros) -> bool {
+        let length = self.interval.saturating_mul(INTERVALS).clamp(0, LONGEST);
+        let latest = now.saturating_add(length);
+        if self.renewed_at > latest {
+            tracing::warn!(
+                holder = self.holder,
+                renewed_at = crate::clock::format_micros(self.renewed_at),
+                "a lease is dated in the future: the clock of its holder, or of this machine, is wrong"
+            );
+        }
+        let renewed = if self.renewed_at > latest { written } else { self.renewed_at };
+        !self.released && renewed <= latest && now < renewed.saturating_add(length)
+    }
 }
 
 /// A lease held by this process. It is not renewed by itself.
@@ -52,14 +72,13 @@ impl OfflineStore {
     ) -> Result<Option<Lease>> {
         let last = self.last_claim(name).await?;
         let now = self.clock().now();
-        if let Some((_, claim)) = &last
-            && !claim.released
-            && now < claim.renewed_at.saturating_add(claim.interval.saturating_mul(INTERVALS))
+        if let Some((_, claim, written)) = &last
+            && claim.is_live(*written, now)
             && !is_dead(&claim.holder)
         {
             return Ok(None);
         }
-        let number = last.map_or(1, |(n, _)| n + 1);
+        let number = last.map_or(1, |(n, ..)| n + 1);
         let claim = Claim { holder: holder.to_string(), acquired_at: now, renewed_at: now, interval: interval.max(1), released: false };
         match self.files().put_opts(&claim_path(name, number)?, payload(&claim)?, PutMode::Create.into()).await {
             Ok(_) => {}
@@ -76,18 +95,19 @@ impl OfflineStore {
     /// Who holds the lease now, if anybody.
     pub async fn lease_holder(&self, name: &str) -> Result<Option<String>> {
         let now = self.clock().now();
-        Ok(self.last_claim(name).await?.and_then(|(_, c)| {
-            let live = !c.released && now < c.renewed_at.saturating_add(c.interval.saturating_mul(INTERVALS));
-            live.then_some(c.holder)
-        }))
+        Ok(self.last_claim(name).await?.and_then(|(_, c, written)| c.is_live(written, now).then_some(c.holder)))
     }
 
-    async fn last_claim(&self, name: &str) -> Result<Option<(u64, Claim)>> {
+    /// The newest claim, its number, and when its file was written.
+    async fn last_claim(&self, name: &str) -> Result<Option<(u64, Claim, Micros)>> {
         let what = format!("lease {name:?}");
         let Some(number) = self.last_number(name).await? else { return Ok(None) };
         let path = claim_path(name, number)?;
-        let bytes = match self.files().get(&path).await {
-            Ok(got) => got.bytes().await.map_err(|e| Error::from(e).context(&what))?,
+        let (bytes, written) = match self.files().get(&path).await {
+            Ok(got) => {
+                let written = got.meta.last_modified.timestamp_micros();
+                (got.bytes().await.map_err(|e| Error::from(e).context(&what))?, written)
+            }
             // Cleaned up by the holder of a newer one: held.
             Err(object_store::Error::NotFound { .. }) => return Err(Error::conflict(format!("{what} is changing hands"))),
             Err(e) => return Err(Error::from(e).context(&what)),
@@ -95,7 +115,7 @@ impl OfflineStore {
         let claim = serde_json::from_slice(&bytes).map_err(|e| {
             Error::invalid(format!("{what}: {} is damaged: {e}", self.display_path(path.as_ref()))).with_hint("remove this file")
         })?;
-        Ok(Some((number, claim)))
+        Ok(Some((number, claim, written)))
     }
 
     async fn last_number(&self, name: &str) -> Result<Option<u64>> {

@@ -11,7 +11,9 @@ mod foreign;
 pub mod lease;
 mod log_table;
 mod scan;
+mod secure;
 mod snapshot;
+mod sorted_runs;
 mod stats;
 mod vacuum;
 mod warehouse;
@@ -28,7 +30,7 @@ pub use lease::Lease;
 pub use scan::{Ordering, ScanOptions};
 pub use snapshot::{DataFile, Snapshot, TableOptions};
 pub use stats::{ColumnRange, SureBounds};
-pub use vacuum::{Garbage, Keep};
+pub use vacuum::{Garbage, Keep, STRAY_AGE};
 pub use warehouse::OfflineStore;
 pub use writer::{FileWriter, NewFile, WriteSpec};
 

@@ -10,7 +10,7 @@ use datafusion::arrow::datatypes::{Schema, SchemaRef};
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::config::TableParquetOptions;
 use datafusion::common::stats::Precision;
-use datafusion::common::{DFSchema, ScalarValue, Statistics};
+use datafusion::common::{DFSchema, Statistics};
 use datafusion::datasource::listing::PartitionedFile;
 use datafusion::datasource::physical_plan::parquet::CachedParquetFileReaderFactory;
 use datafusion::datasource::physical_plan::{FileGroup, FileScanConfigBuilder, ParquetSource};
@@ -27,6 +27,7 @@ use object_store::{ObjectMeta, ObjectStore};
 
 use super::is_hidden;
 use super::snapshot::{DataFile, Snapshot};
+use super::sorted_runs::sorted_runs;
 use super::stats::{FilePruning, SureBounds, file_statistics};
 use super::warehouse::OfflineStore;
 use crate::error::{Error, Result};
@@ -204,7 +205,10 @@ impl DeltaScan {
     /// Deals files to partitions. Sorted: runs of files that follow one another, one run each.
     fn group<'a>(&self, chosen: &'a [Chosen], order: &[String], partitions: usize) -> (Vec<Vec<&'a Chosen>>, Option<LexOrdering>) {
         if !order.is_empty() {
-            let runs = sorted_runs(chosen, order);
+            let all: Vec<&Chosen> = chosen.iter().collect();
+            // DataFusion wants bounds of all sort columns.
+            let complete = order.iter().all(|c| all.iter().all(|(f, _)| f.min(c).is_some() && f.max(c).is_some()));
+            let runs = if complete { sorted_runs(&all, |f| f.0.as_ref(), order) } else { all.iter().map(|f| vec![*f]).collect() };
             if self.ordering == Ordering::Always || runs.len() <= MAX_SORTED_RUNS.max(partitions) {
                 return (runs, self.lex_ordering(order));
             }
@@ -232,37 +236,6 @@ impl DeltaScan {
         .with_statistics(Arc::new(file_statistics(file, &self.full)))
         .with_extension(SureBounds)
     }
-}
-
-/// Puts files one behind another where all rows of one come before all rows of the next.
-fn sorted_runs<'a>(files: &'a [Chosen], order: &[String]) -> Vec<Vec<&'a Chosen>> {
-    let singles = || files.iter().map(|f| vec![f]).collect();
-    // DataFusion wants bounds of all sort columns, and ours may not leave NULLs out of account.
-    let complete = |c: &String| files.iter().all(|(f, _)| f.min(c).is_some() && f.max(c).is_some());
-    let non_null = |c: &&String| files.iter().all(|(f, _)| f.range(c).is_some_and(|r| r.nulls == Some(0)));
-    if !order.iter().all(complete) {
-        return singles();
-    }
-    let compared: Vec<&String> = order.iter().take_while(non_null).collect();
-    if compared.is_empty() {
-        return singles();
-    }
-    let bounds = |f: &Chosen, max: bool| -> Vec<ScalarValue> {
-        compared.iter().filter_map(|c| if max { f.0.max(c) } else { f.0.min(c) }.cloned()).collect()
-    };
-    let mut by_min: Vec<(Vec<ScalarValue>, &Chosen)> = files.iter().map(|f| (bounds(f, false), f)).collect();
-    by_min.sort_by(|a, b| a.0.partial_cmp(&b.0).unwrap_or(std::cmp::Ordering::Equal));
-    let mut runs: Vec<(Vec<ScalarValue>, Vec<&Chosen>)> = vec![];
-    for (min, file) in by_min {
-        match runs.iter_mut().find(|(max, _)| max.partial_cmp(&min) == Some(std::cmp::Ordering::Less)) {
-            Some(run) => {
-                run.0 = bounds(file, true);
-                run.1.push(file);
-            }
-            None => runs.push((bounds(file, true), vec![file])),
-        }
-    }
-    runs.into_iter().map(|(_, files)| files).collect()
 }
 
 fn table_statistics<'a>(files: impl Iterator<Item = &'a Arc<DataFile>>, schema: &Schema) -> Statistics {

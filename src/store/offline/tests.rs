@@ -15,7 +15,7 @@ use deltalake::protocol::{DeltaOperation, SaveMode};
 use tempfile::TempDir;
 
 use super::*;
-use crate::clock::{Clock, SECOND};
+use crate::clock::{Clock, DAY, HOUR, MINUTE, SECOND};
 use crate::error::Kind;
 use crate::model::types::timestamp_type;
 
@@ -509,6 +509,28 @@ async fn a_lease_has_one_holder_at_a_time() {
     second.release().await.unwrap();
     assert_eq!(a.lease_holder("refresh/f1").await.unwrap(), None);
     assert_eq!(a.acquire_lease("refresh/f1", "a", SECOND).await.unwrap().unwrap().fencing(), 3);
+}
+
+#[tokio::test]
+async fn a_lease_of_the_future_lasts_no_longer_than_any_other() {
+    let dir = TempDir::new().unwrap();
+    let now = Clock::system().now();
+    let (clock, wrong) = (Clock::fixed(now), Clock::fixed(now + 400 * DAY));
+    let (a, b) = (store(&dir, &clock).await, store(&dir, &wrong).await);
+    let mut ahead = b.acquire_lease("l", "ahead", 10 * MINUTE).await.unwrap().unwrap();
+    assert!(a.acquire_lease("l", "a", MINUTE).await.unwrap().is_none(), "its holder was alive a moment ago");
+    assert!(ahead.renew().await.unwrap());
+    assert_eq!(a.lease_holder("l").await.unwrap().as_deref(), Some("ahead"));
+    clock.advance(HOUR);
+    assert_eq!(a.lease_holder("l").await.unwrap(), None);
+    assert!(a.acquire_lease("l", "a", MINUTE).await.unwrap().is_some());
+    assert!(!ahead.renew().await.unwrap());
+    // nor does one that asks for years
+    let b = store(&dir, &clock).await;
+    let _years = b.acquire_lease("m", "years", 1000 * DAY).await.unwrap().unwrap();
+    assert!(a.acquire_lease("m", "a", MINUTE).await.unwrap().is_none());
+    clock.advance(HOUR);
+    assert!(a.acquire_lease("m", "a", MINUTE).await.unwrap().is_some());
 }
 
 #[tokio::test]

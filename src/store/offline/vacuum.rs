@@ -1,6 +1,7 @@
 //! Files of a table that nobody needs any more.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
 
 use deltalake::kernel::Action;
 use futures::future::BoxFuture;
@@ -9,11 +10,15 @@ use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 use serde_json::Value;
 
+use super::READ_AHEAD;
 use super::changes::ranges;
-use super::snapshot::commit_path;
+use super::snapshot::{DataFile, commit_path};
 use super::warehouse::{OfflineStore, table_path};
-use crate::clock::{MILLISECOND, Micros};
+use crate::clock::{DAY, MILLISECOND, Micros};
 use crate::error::{Error, Result};
+
+/// Files that no commit names are at least this old when they are removed: their writer may still commit them.
+pub const STRAY_AGE: Micros = DAY;
 
 /// What a VACUUM must leave. Instants are microseconds, UTC.
 #[derive(Debug, Clone, Default)]
@@ -89,6 +94,10 @@ impl OfflineStore {
                 out.bytes += size;
                 out.halves.push(path);
             }
+            #[cfg(test)]
+            if let Some(others) = { self.after_listing.lock().take() } {
+                others.await;
+            }
             Ok(out)
         })
     }
@@ -111,6 +120,28 @@ impl OfflineStore {
                 }
             }
             Ok(())
+        })
+    }
+
+    /// The first of these files of a table that is not there.
+    pub fn first_missing<'a>(&'a self, location: &'a str, files: &'a [Arc<DataFile>]) -> BoxFuture<'a, Result<Option<String>>> {
+        Box::pin(async move {
+            let looks = files.iter().map(|f| async move {
+                let path = table_path(&format!("{location}/{}", f.object_path()))?;
+                match self.files().head(&path).await {
+                    Ok(_) => Ok(None),
+                    Err(object_store::Error::NotFound { .. }) => Ok(Some(f.path.clone())),
+                    Err(e) => Err(Error::from(e).context(format!("table {location:?}"))),
+                }
+            });
+            let looks: Vec<_> = looks.collect();
+            let mut looks = futures::stream::iter(looks).buffered(READ_AHEAD);
+            while let Some(missing) = looks.try_next().await? {
+                if missing.is_some() {
+                    return Ok(missing);
+                }
+            }
+            Ok(None)
         })
     }
 

@@ -40,9 +40,12 @@ pub struct OfflineStore {
     local: Option<PathBuf>,
     warehouse_id: String,
     clock: Clock,
-    /// What a test lets happen between a writer's work and its next commit to a feature table.
+    /// What a test lets happen between a writer's work and its next commit to a feature table or training set.
     #[cfg(test)]
     pub(crate) meanwhile: Mutex<Option<futures::future::BoxFuture<'static, ()>>>,
+    /// The same between a VACUUM's look at the files and what it does next.
+    #[cfg(test)]
+    pub(crate) after_listing: Mutex<Option<futures::future::BoxFuture<'static, ()>>>,
     /// The store without prefix; paths in it are what scans name.
     root: Arc<dyn ObjectStore>,
     prefix: Path,
@@ -75,6 +78,8 @@ impl OfflineStore {
                 clock,
                 #[cfg(test)]
                 meanwhile: Mutex::new(None),
+                #[cfg(test)]
+                after_listing: Mutex::new(None),
                 root: place.root,
                 prefix: place.prefix,
                 files,

@@ -24,7 +24,7 @@ use super::snapshot::{DataFile, file_tags, order_text};
 use super::stats::{Ranges, from_footer, to_json};
 use super::warehouse::{OfflineStore, table_path};
 use super::{ENGINE, ORDER_KEY};
-use crate::clock::new_id;
+use crate::clock::{Clock, Micros, new_id};
 use crate::error::{Error, Result};
 
 /// How files are written.
@@ -58,6 +58,8 @@ pub struct NewFile {
     /// Bytes.
     pub size: u64,
     pub rows: u64,
+    /// When it was whole.
+    pub(super) written: Micros,
     order: Vec<String>,
     ranges: Ranges,
 }
@@ -83,6 +85,10 @@ impl NewFile {
             is_partitioned: false,
         }
     }
+    /// The same rows under another name.
+    pub(super) fn renamed(&self, written: Micros) -> Self {
+        NewFile { path: new_name(), written, ..self.clone() }
+    }
     pub fn range(&self, column: &str) -> Option<&super::ColumnRange> {
         self.ranges.get(column)
     }
@@ -92,6 +98,7 @@ impl NewFile {
 /// unfinished the open file vanishes.
 pub struct FileWriter {
     store: Arc<dyn ObjectStore>,
+    clock: Clock,
     location: String,
     spec: WriteSpec,
     stats_columns: Vec<String>,
@@ -128,6 +135,7 @@ impl OfflineStore {
         let reservation = spec.memory.as_ref().map(|pool| MemoryConsumer::new(format!("FileWriter[{location}]")).register(pool));
         Ok(FileWriter {
             store: Arc::clone(self.files()),
+            clock: self.clock().clone(),
             location: location.to_string(),
             properties: properties(&spec, &stats_columns)?,
             stats_columns,
@@ -219,7 +227,7 @@ impl FileWriter {
     }
 
     fn begin(&self) -> Result<OpenFile> {
-        let name = format!("part-{}.zstd.parquet", new_id());
+        let name = new_name();
         let path = table_path(&format!("{}/{name}", self.location))?;
         let sink = BufWriter::new(Arc::clone(&self.store), path.clone());
         let writer =
@@ -238,11 +246,16 @@ impl FileWriter {
             path: file.name,
             size,
             rows: file.rows as u64,
+            written: self.clock.now(),
             order: self.spec.order.clone(),
             ranges: from_footer(&footer, &self.spec.schema, &self.stats_columns)?,
         });
         Ok(())
     }
+}
+
+fn new_name() -> String {
+    format!("part-{}.zstd.parquet", new_id())
 }
 
 fn parquet_error(e: ParquetError) -> Error {
