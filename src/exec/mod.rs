@@ -3,8 +3,10 @@
 mod append;
 pub mod command;
 pub mod external;
+pub mod freshness;
 mod functions;
 pub mod ingest;
+pub mod lease;
 pub mod maintenance;
 pub mod materialize;
 pub mod optimize;
@@ -15,6 +17,7 @@ pub mod refresh;
 pub mod replace;
 pub mod resolve;
 pub mod rows;
+pub mod schedule;
 pub mod services;
 pub mod system;
 pub mod table;
