@@ -66,3 +66,59 @@ fn show(list: &[Freshness], now: Micros, shown: &mut HashSet<String>) {
         shown.insert(view);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use metrics_exporter_prometheus::PrometheusBuilder;
+
+    use super::*;
+    use crate::clock::{Clock, HOUR};
+    use crate::config::Config;
+
+    const NOON: Micros = 1_767_268_800 * SECOND; // 2026-01-01T12:00:00Z
+
+    #[tokio::test]
+    async fn gauges_tell_ages_and_forget_dropped_views() {
+        let dir = tempfile::tempdir().unwrap();
+        let clock = Clock::fixed(NOON);
+        let config = Config { warehouse: dir.path().join("w").display().to_string(), ..Config::default() };
+        let engine = Engine::open(config, clock.clone()).await.unwrap();
+        let session = engine.session();
+        for sql in [
+            "CREATE ENTITY e KEY (k BIGINT)",
+            "CREATE FEATURE VIEW f ENTITY e EVENT TIMESTAMP ts ONLINE REFRESH EVERY INTERVAL '1 hour' AS SELECT 1 AS k, TIMESTAMP '2026-01-01 11:58:30' AS ts, 5 AS v",
+            "CREATE FEATURE VIEW p (v BIGINT) ENTITY e EVENT TIMESTAMP ts",
+            "REFRESH FEATURE VIEW f",
+        ] {
+            session.execute(sql).await.unwrap();
+        }
+        clock.advance(HOUR + 600 * SECOND);
+        let recorder = PrometheusBuilder::new().build_recorder();
+        let mut shown = HashSet::new();
+        let scrape = async |shown: &mut HashSet<String>| {
+            let list = measured(&engine).await.unwrap();
+            metrics::with_local_recorder(&recorder, || show(&list, clock.now(), shown));
+            recorder.handle().render()
+        };
+        let text = scrape(&mut shown).await;
+        let has = |text: &str, line: &str| assert!(text.lines().any(|l| l == line), "no {line} in\n{text}");
+        has(&text, "remige_feature_view_freshness_seconds{view=\"public.f@v1\"} 4290");
+        has(&text, "remige_feature_view_refresh_age_seconds{view=\"public.f@v1\"} 4200");
+        has(&text, "remige_feature_view_materialize_age_seconds{view=\"public.f@v1\"} NaN");
+        // waiting for its MATERIALIZE since the REFRESH
+        has(&text, "remige_feature_view_overdue_seconds{view=\"public.f@v1\"} 4200");
+        has(&text, "remige_feature_view_consecutive_failures{view=\"public.f@v1\"} 0");
+        has(&text, "remige_feature_view_freshness_seconds{view=\"public.p@v1\"} NaN");
+        has(&text, "remige_feature_view_overdue_seconds{view=\"public.p@v1\"} 0");
+        session.execute("INSERT INTO p VALUES (1, '2026-01-01 13:09:59', 1)").await.unwrap();
+        session.execute("MATERIALIZE FEATURE VIEW f").await.unwrap();
+        let text = scrape(&mut shown).await;
+        has(&text, "remige_feature_view_freshness_seconds{view=\"public.p@v1\"} 1");
+        has(&text, "remige_feature_view_materialize_age_seconds{view=\"public.f@v1\"} 0");
+        has(&text, "remige_feature_view_overdue_seconds{view=\"public.f@v1\"} 600");
+        session.execute("DROP FEATURE VIEW p").await.unwrap();
+        let text = scrape(&mut shown).await;
+        has(&text, "remige_feature_view_freshness_seconds{view=\"public.p@v1\"} NaN");
+        assert_eq!(shown.len(), 1);
+    }
+}

@@ -205,7 +205,7 @@ async fn job(engine: &Arc<Engine>, view: &FeatureView, stop: &CancellationToken)
             }
             // somebody may have done it, or changed the view, since it was found to be due
             let catalog = services.registry.snapshot().await?;
-            let Some(view) = same(&catalog, view) else { break };
+            let Some(view) = same(&catalog, view).filter(|v| step == Step::Refresh || v.online) else { break };
             let runs = services.runs.list().await?;
             if History::new(&runs).standing(view, &services.config.schedule).is_due(step, services.clock.now()) {
                 boxed(execute(engine, view, step)).await?;
