@@ -142,11 +142,7 @@ pub const SETTINGS: &[Setting] = &[
         |c| Slot::Time(&mut c.schedule.retry_first, SECOND, 30 * DAY),
         "A scheduled run that failed is tried again after this time, then after twice as long each time."
     ),
-    setting!(
-        "schedule.retry_max",
-        |c| Slot::Time(&mut c.schedule.retry_max, SECOND, 30 * DAY),
-        "The longest time between two tries."
-    ),
+    setting!("schedule.retry_max", |c| Slot::Time(&mut c.schedule.retry_max, SECOND, 30 * DAY), "The longest time between two tries."),
     setting!("server.listen", |c| Slot::Address(&mut c.server.listen), "Address of the Flight SQL endpoint; port 0 picks a free one."),
     setting!(
         "server.tls_cert",

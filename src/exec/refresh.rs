@@ -65,7 +65,8 @@ where
     F: Future<Output = Result<Run>> + Send,
 {
     let ended_as = |status: RunStatus| {
-        metrics::counter!(crate::telemetry::RUNS, "kind" => kind, "view" => view.versioned_name(), "status" => status.as_str()).increment(1);
+        metrics::counter!(crate::telemetry::RUNS, "kind" => kind, "view" => view.versioned_name(), "status" => status.as_str())
+            .increment(1);
     };
     let started = Run {
         run_id: new_id(),

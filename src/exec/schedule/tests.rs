@@ -116,7 +116,10 @@ fn failures_in_a_row_back_off_up_to_a_limit() {
     let now = s(runs.clone());
     assert_eq!((now.failures, now.last_error, now.refreshed_at), (0, None, Some(at + SECOND)));
     // a failure just before a tick does not bring the next try forward
-    assert_eq!(refresh_due(vec![ok("refresh", NOON - HOUR), bad("refresh", NOON + 59 * MINUTE + 50 * SECOND)]), Some(NOON + HOUR + 21 * SECOND));
+    assert_eq!(
+        refresh_due(vec![ok("refresh", NOON - HOUR), bad("refresh", NOON + 59 * MINUTE + 50 * SECOND)]),
+        Some(NOON + HOUR + 21 * SECOND)
+    );
     // nor does one long ago put the tick off
     assert_eq!(refresh_due(vec![ok("refresh", NOON - HOUR), bad("refresh", NOON - 50 * MINUTE)]), Some(NOON));
     assert_eq!(pause(usize::MAX, &ScheduleSettings::default()), HOUR);

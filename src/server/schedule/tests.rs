@@ -54,7 +54,8 @@ impl World {
 
     /// An hourly view.
     async fn view(&self, name: &str, clauses: &str, query: &str) {
-        self.sql(&format!("CREATE FEATURE VIEW {name} ENTITY e EVENT TIMESTAMP ts REFRESH EVERY INTERVAL '1 hour' {clauses} AS {query}")).await;
+        self.sql(&format!("CREATE FEATURE VIEW {name} ENTITY e EVENT TIMESTAMP ts REFRESH EVERY INTERVAL '1 hour' {clauses} AS {query}"))
+            .await;
     }
 
     /// As a server that starts now.
@@ -227,9 +228,11 @@ async fn a_failing_view_backs_off_and_holds_nobody_up() {
     s.check().await;
     assert_eq!(w.count("refresh a failed").await, 1);
     assert_eq!((w.count("refresh b succeeded").await, w.count("refresh c succeeded").await), (1, 1));
-    assert_eq!(w.sql("SELECT failures, next_due, last_error LIKE '%REFRESH FEATURE VIEW public.a%x%' FROM system.freshness WHERE view = 'a'").await, [
-        "1|2026-01-01T12:00:30Z|true"
-    ]);
+    assert_eq!(
+        w.sql("SELECT failures, next_due, last_error LIKE '%REFRESH FEATURE VIEW public.a%x%' FROM system.freshness WHERE view = 'a'")
+            .await,
+        ["1|2026-01-01T12:00:30Z|true"]
+    );
     let mut tries = vec![];
     for second in 1..=300 {
         w.clock.set(NOON + second * SECOND);
@@ -248,7 +251,10 @@ async fn a_failing_view_backs_off_and_holds_nobody_up() {
     w.clock.set(NOON + 450 * SECOND);
     s.check().await;
     assert_eq!((w.count("refresh a succeeded").await, w.count("materialize a succeeded").await), (1, 1));
-    assert_eq!(w.sql("SELECT failures, last_error, next_due FROM system.freshness WHERE view = 'a'").await, ["0|NULL|2026-01-01T13:00:00Z"]);
+    assert_eq!(
+        w.sql("SELECT failures, last_error, next_due FROM system.freshness WHERE view = 'a'").await,
+        ["0|NULL|2026-01-01T13:00:00Z"]
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
