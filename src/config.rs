@@ -39,6 +39,7 @@ pub struct Config {
     pub row_group_rows: usize,
     pub online_settings: OnlineSettings,
     pub maintenance: MaintenanceSettings,
+    pub schedule: ScheduleSettings,
     pub server: ServerSettings,
 }
 
@@ -77,6 +78,19 @@ pub struct MaintenanceSettings {
     pub retain: Micros,
 }
 
+/// REFRESH EVERY. A server does it in the background.
+#[derive(Debug, Clone)]
+pub struct ScheduleSettings {
+    /// A server looks this often for feature views that are due; 0: it runs no schedules.
+    pub check_every: Micros,
+    /// Feature views that it works on at once.
+    pub concurrency: usize,
+    /// A run that failed is tried again after this time, then after twice as long each time …
+    pub retry_first: Micros,
+    /// … up to this time.
+    pub retry_max: Micros,
+}
+
 #[derive(Debug, Clone)]
 pub struct ServerSettings {
     pub listen: String,
@@ -84,6 +98,8 @@ pub struct ServerSettings {
     pub tls_key: Option<PathBuf>,
     /// Address of the Prometheus endpoint; `None`: no endpoint.
     pub metrics: Option<String>,
+    /// A server with that endpoint measures the freshness of every feature view this often; 0: never.
+    pub freshness_every: Micros,
     /// How long running statements may finish after a SIGTERM.
     pub shutdown_grace: Micros,
     pub max_sessions: usize,
@@ -119,6 +135,12 @@ impl Default for MaintenanceSettings {
     }
 }
 
+impl Default for ScheduleSettings {
+    fn default() -> Self {
+        ScheduleSettings { check_every: 5 * SECOND, concurrency: 2, retry_first: 30 * SECOND, retry_max: HOUR }
+    }
+}
+
 impl Default for ServerSettings {
     fn default() -> Self {
         ServerSettings {
@@ -126,6 +148,7 @@ impl Default for ServerSettings {
             tls_cert: None,
             tls_key: None,
             metrics: None,
+            freshness_every: 30 * SECOND,
             shutdown_grace: 30 * SECOND,
             max_sessions: 1_000,
             max_prepared: 10_000,
@@ -153,6 +176,7 @@ impl Default for Config {
             row_group_rows: 262_144,
             online_settings: OnlineSettings::default(),
             maintenance: MaintenanceSettings::default(),
+            schedule: ScheduleSettings::default(),
             server: ServerSettings::default(),
         }
     }
@@ -182,6 +206,7 @@ impl fmt::Debug for Config {
             row_group_rows,
             online_settings,
             maintenance,
+            schedule,
             server,
         } = self;
         f.debug_struct("Config")
@@ -197,6 +222,7 @@ impl fmt::Debug for Config {
             .field("row_group_rows", row_group_rows)
             .field("online_settings", online_settings)
             .field("maintenance", maintenance)
+            .field("schedule", schedule)
             .field("server", server)
             .finish()
     }

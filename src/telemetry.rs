@@ -8,3 +8,14 @@ pub const LOOKUP_STATUS: &str = "remige_online_lookup_status_total";
 pub const REFRESH_ROWS: &str = "remige_refresh_rows_written_total";
 pub const MATERIALIZE_ROWS: &str = "remige_materialize_rows_written_total";
 pub const SESSIONS: &str = "remige_sessions";
+/// Runs that ended, by kind, view and status.
+pub const RUNS: &str = "remige_runs_total";
+/// Scheduled views that a server works on.
+pub const SCHEDULE_RUNNING: &str = "remige_schedule_running";
+
+// Of each feature view version. Seconds, but for the last.
+pub const FRESHNESS: &str = "remige_feature_view_freshness_seconds";
+pub const REFRESH_AGE: &str = "remige_feature_view_refresh_age_seconds";
+pub const MATERIALIZE_AGE: &str = "remige_feature_view_materialize_age_seconds";
+pub const OVERDUE: &str = "remige_feature_view_overdue_seconds";
+pub const FAILURES: &str = "remige_feature_view_consecutive_failures";

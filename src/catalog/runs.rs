@@ -60,6 +60,8 @@ pub struct Run {
     pub bytes_written: u64,
     pub delta_version: Option<u64>,
     pub error: Option<String>,
+    /// Not shown: the instant that a refresh brings the view up to; `None` where it replaces a range only.
+    pub until: Option<Micros>,
     /// Not shown: the table that the run commits to, where an orphan's fate is found.
     pub location: Option<String>,
     /// Not shown: who runs it, see [`this_process`].
@@ -126,6 +128,11 @@ impl Runs {
             let finished_at = run.finished_at.or(Some(self.store.clock().now()));
             self.append(Run { finished_at, ..run.clone() }).await
         })
+    }
+
+    /// Grows whenever a run begins or ends.
+    pub fn version<'a>(&'a self) -> futures::future::BoxFuture<'a, Result<u64>> {
+        Box::pin(async move { Ok(self.store.snapshot(LOCATION, None).await.map_err(|e| e.context("runs"))?.version()) })
     }
 
     /// All runs, newest first.
@@ -214,7 +221,12 @@ impl Runs {
 
     async fn append(&self, run: Run) -> Result<()> {
         let table = self.store.snapshot(LOCATION, None).await.map_err(|e| e.context("runs"))?;
-        let adds = self.store.write_small_file(&table, &to_batch(&[run])?).await?;
+        let batch = to_batch(&[run])?;
+        let known = |name: &str| table.schema().column_with_name(name).is_some();
+        let schema = batch.schema();
+        let known: Vec<usize> = (0..schema.fields().len()).filter(|i| known(schema.field(*i).name())).collect();
+        let batch = batch.project(&known)?;
+        let adds = self.store.write_small_file(&table, &batch).await?;
         let table = self.store.append(&table, Commit { adds, ..Default::default() }).await.map_err(|e| e.context("runs"))?;
         if let Err(e) = self.store.compact(&table).await {
             tracing::warn!(error = %e, "the table of runs was not compacted");
@@ -294,6 +306,9 @@ fn started(pid: u32) -> Option<String> {
 /// Columns that users see; the rest is ours.
 const SHOWN: usize = 14;
 
+/// Tables of runs made before there were schedules lack it.
+const UNTIL: &str = "until";
+
 fn stored_schema() -> SchemaRef {
     use DataType::{Int32, Int64, Utf8};
     let fields = [
@@ -313,6 +328,7 @@ fn stored_schema() -> SchemaRef {
         ("error", Utf8, true),
         ("location", Utf8, true),
         ("process", Utf8, true),
+        (UNTIL, timestamp_type(), true),
     ];
     Arc::new(Schema::new(fields.map(|(n, t, nullable)| Field::new(n, t, nullable)).to_vec()))
 }
@@ -346,6 +362,7 @@ fn to_batch(runs: &[Run]) -> Result<RecordBatch> {
             text(|r| r.error.as_deref()),
             text(|r| r.location.as_deref()),
             text(|r| r.process.as_deref()),
+            time(|r| r.until),
         ],
     )?)
 }
@@ -373,6 +390,10 @@ fn from_batch(batch: &RecordBatch) -> Result<Vec<Run>> {
     let (read, written, skipped) = (numbers("rows_read")?, numbers("rows_written")?, numbers("rows_skipped")?);
     let (rejected, bytes, delta) = (numbers("rows_rejected")?, numbers("bytes_written")?, numbers("delta_version")?);
     let (error, location, process) = (texts("error")?, texts("location")?, texts("process")?);
+    let until = match batch.column_by_name(UNTIL) {
+        Some(_) => times(UNTIL)?,
+        None => started.clone(),
+    };
     (0..batch.num_rows())
         .map(|i| {
             let status = status[i].clone().unwrap_or_default();
@@ -395,6 +416,7 @@ fn from_batch(batch: &RecordBatch) -> Result<Vec<Run>> {
                 error: error[i].clone(),
                 location: location[i].clone(),
                 process: process[i].clone(),
+                until: until[i],
             })
         })
         .collect()

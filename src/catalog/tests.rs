@@ -433,6 +433,26 @@ async fn runs_are_folded_and_orphans_settled() {
     assert!(batch.column_by_name("process").is_none());
 }
 
+/// A table of runs made before `until` was recorded is written and read on, and its refreshes count as complete.
+#[tokio::test]
+async fn older_tables_of_runs_serve_on() {
+    let dir = TempDir::new().unwrap();
+    let s = store(&dir).await;
+    Runs::open(Arc::clone(&s)).await.unwrap();
+    let now = s.snapshot("_remige/runs", None).await.unwrap().schema().as_ref().clone();
+    s.delete_table("_remige/runs").await.unwrap();
+    let fields: Vec<_> = now.fields().iter().filter(|f| f.name() != "until").cloned().collect();
+    assert_eq!(fields.len() + 1, now.fields().len());
+    let older = Arc::new(datafusion::arrow::datatypes::Schema::new(fields));
+    s.create_table("_remige/runs", older, TableOptions::default()).await.unwrap();
+    let runs = Runs::open(store(&dir).await).await.unwrap();
+    let run = Run { run_id: "a".into(), kind: "refresh".into(), object: "public.f".into(), started_at: T0, until: None, ..Run::default() };
+    runs.start(&run).await.unwrap();
+    runs.finish(&Run { status: RunStatus::Succeeded, finished_at: Some(T0 + 1), ..run.clone() }).await.unwrap();
+    let expected = Run { status: RunStatus::Succeeded, finished_at: Some(T0 + 1), until: Some(T0), ..run };
+    assert_eq!(runs.list().await.unwrap(), [expected]);
+}
+
 /// Futures of the public API can be spawned, closures included.
 #[tokio::test]
 async fn futures_are_send() {

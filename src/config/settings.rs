@@ -127,6 +127,22 @@ pub const SETTINGS: &[Setting] = &[
         |c| Slot::Time(&mut c.maintenance.retain, MIN_RETAIN, 100 * YEAR),
         "How long old versions stay readable where VACUUM does not say."
     ),
+    setting!(
+        "schedule.check_every",
+        |c| Slot::Time(&mut c.schedule.check_every, 0, HOUR),
+        "How often a server looks for feature views whose REFRESH EVERY is due; 0s: it runs no schedules."
+    ),
+    setting!(
+        "schedule.concurrency",
+        |c| Slot::Count(&mut c.schedule.concurrency, 1, 1024),
+        "Feature views that a server refreshes and materializes at once."
+    ),
+    setting!(
+        "schedule.retry_first",
+        |c| Slot::Time(&mut c.schedule.retry_first, SECOND, 30 * DAY),
+        "A scheduled run that failed is tried again after this time, then after twice as long each time."
+    ),
+    setting!("schedule.retry_max", |c| Slot::Time(&mut c.schedule.retry_max, SECOND, 30 * DAY), "The longest time between two tries."),
     setting!("server.listen", |c| Slot::Address(&mut c.server.listen), "Address of the Flight SQL endpoint; port 0 picks a free one."),
     setting!(
         "server.tls_cert",
@@ -140,6 +156,11 @@ pub const SETTINGS: &[Setting] = &[
         |c| Slot::OptionalAddress(&mut c.server.metrics),
         "Address of the Prometheus endpoint (/metrics). Default: none.",
         "127.0.0.1:9815"
+    ),
+    setting!(
+        "server.freshness_every",
+        |c| Slot::Time(&mut c.server.freshness_every, 0, DAY),
+        "How often a server with such an endpoint measures the freshness of every feature view; 0s: never."
     ),
     setting!(
         "server.shutdown_grace",

@@ -46,10 +46,28 @@ pub fn run<'a>(
 }
 
 /// Records a run around its work: "running" first, then how it ended.
-pub async fn recorded<F>(services: &Services, kind: &str, view: &FeatureView, work: impl FnOnce(Run) -> F) -> Result<Run>
+pub async fn recorded<F>(services: &Services, kind: &'static str, view: &FeatureView, work: impl FnOnce(Run) -> F) -> Result<Run>
 where
     F: Future<Output = Result<Run>> + Send,
 {
+    recorded_until(services, kind, view, None, work).await
+}
+
+/// As `recorded`; `until`: the instant that a refresh brings the view up to.
+async fn recorded_until<F>(
+    services: &Services,
+    kind: &'static str,
+    view: &FeatureView,
+    until: Option<Micros>,
+    work: impl FnOnce(Run) -> F,
+) -> Result<Run>
+where
+    F: Future<Output = Result<Run>> + Send,
+{
+    let ended_as = |status: RunStatus| {
+        metrics::counter!(crate::telemetry::RUNS, "kind" => kind, "view" => view.versioned_name(), "status" => status.as_str())
+            .increment(1);
+    };
     let started = Run {
         run_id: new_id(),
         kind: kind.to_string(),
@@ -58,6 +76,7 @@ where
         started_at: services.clock.now(),
         location: Some(view.location.clone()),
         process: Some(crate::catalog::runs::this_process()),
+        until,
         ..Default::default()
     };
     services.runs.start(&started).await?;
@@ -66,11 +85,13 @@ where
     match ended {
         Ok(run) => {
             let run = Run { finished_at, status: RunStatus::Succeeded, ..run };
+            ended_as(run.status);
             services.runs.finish(&run).await?;
             Ok(run)
         }
         Err(e) => {
             let failed = Run { finished_at, status: RunStatus::Failed, error: Some(e.to_string()), ..started };
+            ended_as(failed.status);
             if let Err(second) = services.runs.finish(&failed).await {
                 tracing::error!(error = %second, run_id = %failed.run_id, "a failed run could not be recorded");
             }
@@ -89,7 +110,8 @@ fn run_one<'a>(
     Box::pin(async move {
         let services = &resolver.services;
         let instant = at.unwrap_or(resolver.instant);
-        let run = recorded(services, "refresh", view, |run| async move {
+        let until = (!matches!(range, Range::FromTo(..))).then_some(instant);
+        let run = recorded_until(services, "refresh", view, until, |run| async move {
             let mut attempt = 0;
             loop {
                 attempt += 1;

@@ -8,6 +8,7 @@ use datafusion::execution::memory_pool::{FairSpillPool, TrackConsumersPool};
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
 use datafusion::prelude::SessionConfig;
+use futures::future::BoxFuture;
 use tokio::sync::OnceCell;
 
 use crate::catalog::{Registry, Runs};
@@ -64,17 +65,23 @@ impl Services {
             // a wrong address is better refused now than at the first lookup; no server is waited for
             services.online().await?;
         }
-        let settled = services
-            .runs
-            .settle(|run| {
-                let runs = Arc::clone(&services.runs);
-                async move { runs.judge(&run).await }
-            })
-            .await?;
-        if settled > 0 {
-            tracing::warn!(runs = settled, "settled runs that an earlier process left unfinished");
-        }
+        services.settle_runs().await?;
         Ok(Arc::new(services))
+    }
+
+    /// Ends the records of runs whose process is gone.
+    pub fn settle_runs(&self) -> BoxFuture<'_, Result<()>> {
+        Box::pin(async move {
+            let judge = |run| {
+                let runs = Arc::clone(&self.runs);
+                async move { runs.judge(&run).await }
+            };
+            let settled = self.runs.settle(judge).await?;
+            if settled > 0 {
+                tracing::warn!(runs = settled, "settled runs that an earlier process left unfinished");
+            }
+            Ok(())
+        })
     }
 
     /// The state that statements clone.

@@ -15,10 +15,11 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::scalar::ScalarValue;
 use futures::future::BoxFuture;
 
+use super::freshness::{self, Freshness};
 use super::resolve::Resolver;
 use super::services::Services;
 use crate::catalog::{CatalogSnapshot, Runs};
-use crate::clock::Micros;
+use crate::clock::{Micros, SECOND};
 use crate::config::{SETTINGS, without_credentials};
 use crate::error::{Error, Result};
 use crate::model::types::timestamp_type;
@@ -32,6 +33,7 @@ pub const TABLES: &[&str] = &[
     "feature_view_versions",
     "feature_views",
     "features",
+    "freshness",
     "online",
     "runs",
     "schemas",
@@ -209,6 +211,24 @@ fn columns(table: &str) -> &'static [(&'static str, T)] {
             ("created_at", Time),
         ],
         "tables" => &[("schema", Text), ("name", Text), ("kind", Text), ("comment", Text)],
+        "freshness" => &[
+            ("schema", Text),
+            ("view", Text),
+            ("version", Int),
+            ("is_current", Bool),
+            ("online", Bool),
+            ("refresh_every", Text),
+            ("suspended", Bool),
+            ("watermark", Time),
+            ("freshness_seconds", Int),
+            ("refreshed_at", Time),
+            ("refresh_age_seconds", Int),
+            ("materialized_at", Time),
+            ("materialize_age_seconds", Int),
+            ("next_due", Time),
+            ("failures", Int),
+            ("last_error", Text),
+        ],
         "online" => &[
             ("schema", Text),
             ("view", Text),
@@ -329,6 +349,7 @@ impl SystemTable {
                 "runs" => return self.services.runs.batch().await,
                 "feature_views" => self.feature_views(cost).await,
                 "feature_view_versions" => self.versions(cost).await,
+                "freshness" => self.freshness().await?,
                 "online" => self.online(cost).await,
                 "schemas" => self.schemas(),
                 "entities" => self.entities(),
@@ -433,6 +454,34 @@ impl SystemTable {
             }
         }
         rows
+    }
+
+    async fn freshness(&self) -> Result<Vec<Row>> {
+        let now = self.services.clock.now();
+        let age = |at: Option<Micros>| ScalarValue::Int64(at.map(|t| now.saturating_sub(t).div_euclid(SECOND)));
+        let one = |f: Freshness| {
+            let (v, s) = (&f.view, &f.standing);
+            let [schema, name] = name(&v.name);
+            vec![
+                schema,
+                name,
+                int(v.version),
+                flag(f.is_current),
+                flag(v.online),
+                maybe(&v.refresh_every.map(span)),
+                flag(v.suspended),
+                time(f.watermark),
+                age(f.watermark),
+                time(s.refreshed_at),
+                age(s.refreshed_at),
+                time(s.materialized_at),
+                age(s.materialized_at),
+                time(s.next_due()),
+                int(s.failures),
+                maybe(&s.last_error),
+            ]
+        };
+        Ok(freshness::all(&self.services, &self.catalog).await?.into_iter().map(one).collect())
     }
 
     /// Features of the versions that bare names mean.

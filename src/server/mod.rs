@@ -25,11 +25,13 @@ mod direct;
 mod encode;
 mod flight;
 mod flight_sql;
+mod freshness;
 mod gate;
 mod handshake;
 mod ingest;
 mod metadata;
 mod prepared;
+mod schedule;
 mod session_actions;
 mod sessions;
 mod sql_info;
@@ -138,6 +140,8 @@ pub async fn serve(engine: Arc<Engine>, listener: TcpListener, shutdown: impl Fu
         server = server.tls_config(tls).map_err(|e| Error::invalid(format!("server.tls_cert, server.tls_key: {}", causes(&e))))?;
     }
     let upkeep = upkeep::Upkeep::start(Arc::clone(&shared.engine));
+    let schedule = schedule::Schedule::start(Arc::clone(&shared.engine));
+    let _freshness = freshness::start(Arc::clone(&shared.engine));
     let begun = CancellationToken::new();
     let signal = begun.clone();
     let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
@@ -161,7 +165,7 @@ pub async fn serve(engine: Arc<Engine>, listener: TcpListener, shutdown: impl Fu
             }
         }
     };
-    let (drained, ()) = tokio::join!(drain, upkeep.end(grace));
+    let (drained, (), ()) = tokio::join!(drain, upkeep.end(grace), schedule.end(grace));
     drained.map_err(|e| Error::unavailable(format!("the server stopped: {}", causes(&e))))
 }
 

@@ -94,8 +94,12 @@ impl AlterFeatureView {
                 view.name
             ));
         }
-        if matches!(self.change, Change::RefreshEvery(_) | Change::Suspended(_)) {
-            p.names().notice(format!("the schedule of feature view {} is recorded; the scheduler is not built yet", view.name));
+        match self.change {
+            Change::RefreshEvery(every) if every > 0 => p.names().notice(super::create_feature_view::scheduled(&view.name)),
+            Change::Suspended(_) if view.refresh_every.is_none() => {
+                p.names().notice(format!("feature view {} has no REFRESH EVERY: there is no schedule to stop or start", view.name));
+            }
+            _ => {}
         }
         let (name, version, change) = (view.name.clone(), view.version, self.change);
         let what = format!("ALTER FEATURE VIEW {}", view.versioned_name());

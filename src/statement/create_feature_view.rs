@@ -151,7 +151,7 @@ pub fn parse(mut c: Cursor<'_>, or_replace: bool) -> Result<Statement> {
         zone,
         created,
         ttl: ttl.filter(|t| *t > 0),
-        refresh_every,
+        refresh_every: refresh_every.filter(|t| *t > 0),
         lookback,
         online,
         about,
@@ -175,6 +175,11 @@ fn listed(c: &mut Cursor<'_>) -> Result<Listed> {
         }
     }
     Ok(Listed { name, data_type, comment, tags, span })
+}
+
+/// Who carries out REFRESH EVERY.
+pub(super) fn scheduled(name: &Name) -> String {
+    format!("REFRESH EVERY of feature view {name} runs in remige serve; without a server run REFRESH FEATURE VIEW {name} from a job")
 }
 
 /// What the query or the column list says about a view.
@@ -222,7 +227,7 @@ impl CreateFeatureView {
             )));
         }
         if self.refresh_every.is_some() {
-            names.notice(format!("REFRESH EVERY of feature view {name} is recorded; the scheduler is not built yet, so run REFRESH FEATURE VIEW {name} from a job"));
+            names.notice(scheduled(&name));
         }
         let id = new_id();
         let view = FeatureView {

@@ -171,7 +171,7 @@ pub fn unread(c: &CatalogSnapshot, name: &Name, version: Option<u32>) -> Result<
 }
 
 /// The relations that a query names, `@vN` apart.
-fn tables_of(query: &str, schema: &str) -> Vec<(Name, Option<u32>)> {
+pub fn tables_of(query: &str, schema: &str) -> Vec<(Name, Option<u32>)> {
     let named = crate::sql::parse::statement(query).ok().and_then(|s| resolve_table_references(&s, true).ok());
     let (tables, _) = named.unwrap_or_default();
     let one = |t: &TableReference| {

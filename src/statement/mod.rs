@@ -9,7 +9,7 @@ pub use create_feature_view::{stats_columns, stored_schema};
 mod create_service;
 mod describe;
 mod drop;
-pub use drop::unread;
+pub use drop::{tables_of, unread};
 mod maintain;
 mod refresh;
 mod schema;
