@@ -25,8 +25,9 @@ use super::tasks::Tasks;
 
 /// Rows per batch while reading.
 const BATCH_ROWS: usize = 16_384;
-/// Bytes of a unit's columns, as they stand in the file, that are read at a time.
+/// Bytes of a unit's columns, as they stand in the file, that are read at a time, if all columns were alike.
 const BYTES_AT_ONCE: usize = 8 << 20;
+const COLUMNS_AT_ONCE: usize = 512;
 
 /// Some columns of all units.
 struct Slab {
@@ -60,7 +61,6 @@ pub async fn fetch(
         return Ok(Payload::empty(schema));
     }
     let tasks = context.session_config().target_partitions().max(1);
-    let wanted: Vec<(&Unit, Option<RowSelection>)> = selections.iter().map(|(u, s)| (u, Some(s.clone()))).collect();
     // The reader makes room for whole batches.
     let most = selections.iter().map(|(_, s)| s.row_count()).max().unwrap_or(0);
     // The rank of each unit's first winner.
@@ -70,16 +70,16 @@ pub async fn fetch(
         firsts.push(rows);
         rows += selection.row_count();
     }
+    let at_once = columns_at_once(&files, &selections, columns.len(), tasks);
+    let units = selections.len();
+    let wanted = Arc::new(selections.into_iter().map(|(unit, rows)| (unit, Some(rows))).collect());
     let mut slabs = vec![];
     let mut fields = 0..schema.fields().len();
-    for columns in columns.chunks(columns_at_once(&files, &selections, columns.len(), tasks)) {
-        let scan = files.scan(&wanted, columns, most.clamp(1, BATCH_ROWS))?;
+    for columns in columns.chunks(at_once) {
+        let scan = files.scan(&wanted, columns, most.clamp(1, BATCH_ROWS));
         let schema = schema.project(&fields.by_ref().take(columns.len()).collect::<Vec<_>>())?;
-        slabs.push(Slab::new(scan, &schema, selections.len(), rows, memory.part())?);
+        slabs.push(Slab::new(scan, &schema, units, rows, memory.part())?);
     }
-    drop(wanted);
-    let units = selections.len();
-    drop(selections);
     let (slabs, firsts) = (Arc::new(slabs), Arc::new(firsts));
     let next = Arc::new(AtomicUsize::new(0));
     let mut running = Tasks::new();
@@ -109,7 +109,7 @@ fn columns_at_once(files: &OpenFiles, selections: &[(Unit, RowSelection)], colum
     };
     let largest = selections.iter().map(|(u, _)| per_column(u)).max().unwrap_or(0);
     let fair = columns.div_ceil(tasks.div_ceil(selections.len()));
-    (BYTES_AT_ONCE / largest.max(1)).clamp(1, fair)
+    (BYTES_AT_ONCE / largest.max(1)).clamp(1, fair.min(COLUMNS_AT_ONCE))
 }
 
 impl Slab {

@@ -20,6 +20,7 @@ use datafusion::physical_plan::{ExecutionPlan, SendableRecordBatchStream};
 use futures::future::{BoxFuture, FutureExt};
 use futures::stream::{self, StreamExt, TryStreamExt};
 
+use super::footer::KnownFooter;
 use super::order::under_still;
 use super::tasks::spawned;
 
@@ -179,56 +180,65 @@ impl OpenFiles {
         self.footers.iter().flat_map(|f| f.row_groups()).map(|g| usize::try_from(g.num_rows()).unwrap_or(0)).sum()
     }
 
-    /// A scan of these units, one to a partition, of some columns of the plan's output; where a selection among the
-    /// unit's rows is given, of these only. `batch_size`: rows per batch.
-    pub fn scan(&self, units: &[(&Unit, Option<RowSelection>)], columns: &[usize], batch_size: usize) -> Result<UnitScan> {
-        let groups = units
-            .iter()
-            .map(|(unit, selection)| {
-                let mut access = ParquetAccessPlan::new_none(self.footers[unit.file].num_row_groups());
-                access.set(
-                    unit.row_group,
-                    match (&unit.access, selection) {
-                        (wanted, None) => wanted.clone(),
-                        (RowGroupAccess::Selection(wanted), Some(rows)) => RowGroupAccess::Selection(wanted.and_then(rows)),
-                        (_, Some(rows)) => RowGroupAccess::Selection(rows.clone()),
-                    },
-                );
-                FileGroup::new(vec![self.files[unit.file].clone().with_extension(access)])
-            })
-            .collect();
-        let config = FileScanConfigBuilder::from(self.scan.clone())
-            .with_file_groups(groups)
+    /// A scan of these units, of some columns of the plan's output; where a selection among a unit's rows is given, of
+    /// these only. `batch_size`: rows per batch.
+    pub fn scan(self: &Arc<Self>, units: &Arc<Vec<(Unit, Option<RowSelection>)>>, columns: &[usize], batch_size: usize) -> UnitScan {
+        UnitScan { files: Arc::clone(self), units: Arc::clone(units), columns: columns.into(), batch_size }
+    }
+}
+
+/// Units to be read one by one. What is needed for a unit is made when it is read: there may be very many.
+#[derive(Debug, Clone)]
+pub struct UnitScan {
+    files: Arc<OpenFiles>,
+    units: Arc<Vec<(Unit, Option<RowSelection>)>>,
+    columns: Arc<[usize]>,
+    batch_size: usize,
+}
+
+impl UnitScan {
+    fn plan(&self, unit: usize) -> Result<Arc<dyn ExecutionPlan>> {
+        let files = &self.files;
+        let (unit, selection) = &self.units[unit];
+        let footer = &files.footers[unit.file];
+        let mut access = ParquetAccessPlan::new_none(footer.num_row_groups());
+        access.set(
+            unit.row_group,
+            match (&unit.access, selection) {
+                (wanted, None) => wanted.clone(),
+                (RowGroupAccess::Selection(wanted), Some(rows)) => RowGroupAccess::Selection(wanted.and_then(rows)),
+                (_, Some(rows)) => RowGroupAccess::Selection(rows.clone()),
+            },
+        );
+        let file = files.files[unit.file].clone().with_extension(access);
+        let mut config = FileScanConfigBuilder::from(files.scan.clone());
+        if let Some(source) = files.scan.file_source().downcast_ref::<ParquetSource>() {
+            let reader = KnownFooter { reader: Arc::clone(&files.reader), footer: Arc::clone(footer) };
+            config = config.with_source(Arc::new(source.clone().with_parquet_file_reader_factory(Arc::new(reader))));
+        }
+        let config = config
+            .with_file_groups(vec![FileGroup::new(vec![file])])
             .with_output_ordering(vec![])
             .with_output_partitioning(None)
             .with_preserve_order(true)
-            .with_batch_size(Some(batch_size))
+            .with_batch_size(Some(self.batch_size))
             .build();
         let scan: Arc<dyn ExecutionPlan> = DataSourceExec::from_data_source(config);
         let schema = scan.schema();
-        let exprs = columns.iter().map(|c| {
+        let exprs = self.columns.iter().map(|c| {
             let name = schema.field(*c).name();
             ProjectionExpr { expr: Arc::new(Column::new(name, *c)), alias: name.clone() }
         });
         let narrowed = ProjectionExec::try_new(exprs, Arc::clone(&scan))?;
-        let plan = scan.try_swapping_with_projection(&narrowed)?.unwrap_or_else(|| Arc::new(narrowed));
-        Ok(UnitScan { plan })
+        Ok(scan.try_swapping_with_projection(&narrowed)?.unwrap_or_else(|| Arc::new(narrowed)))
     }
-}
 
-/// Partition `i` holds the rows of unit `i`, in order.
-#[derive(Debug, Clone)]
-pub struct UnitScan {
-    plan: Arc<dyn ExecutionPlan>,
-}
-
-impl UnitScan {
     pub fn read(&self, unit: usize, context: &Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
-        self.plan.execute(unit, Arc::clone(context))
+        self.plan(unit)?.execute(0, Arc::clone(context))
     }
 
     /// Read by a task of its own, at most `ahead` batches before they are asked for.
-    pub fn read_ahead(&self, unit: usize, context: &Arc<TaskContext>, ahead: usize) -> SendableRecordBatchStream {
-        spawned(&self.plan, unit, context, ahead)
+    pub fn read_ahead(&self, unit: usize, context: &Arc<TaskContext>, ahead: usize) -> Result<SendableRecordBatchStream> {
+        Ok(spawned(&self.plan(unit)?, 0, context, ahead))
     }
 }

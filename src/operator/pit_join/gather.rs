@@ -1,13 +1,11 @@
-//! Values of one column by rank, where some ranks are `NO_ROW`.
+//! Values of one column by rank, where some ranks are `NO_ROW`; for columns of varying width (others: `packed`).
 
 use std::sync::Arc;
 
-use datafusion::arrow::array::{
-    Array, ArrayRef, AsArray, BooleanArray, PrimitiveArray, UInt32Array, downcast_primitive_array, new_null_array,
-};
+use datafusion::arrow::array::{Array, ArrayRef, AsArray, BooleanArray, UInt32Array, new_null_array};
 use datafusion::arrow::buffer::{BooleanBuffer, NullBuffer};
 use datafusion::arrow::compute::take;
-use datafusion::arrow::datatypes::{ArrowPrimitiveType, DataType};
+use datafusion::arrow::datatypes::DataType;
 use datafusion::common::Result;
 
 use super::rows::NO_ROW;
@@ -49,35 +47,25 @@ impl<'a> Ranks<'a> {
         if column.is_empty() || self.are_none() {
             return Ok(new_null_array(column.data_type(), self.len()));
         }
-        let nulls = match column.nulls().filter(|n| n.null_count() > 0) {
-            Some(nulls) => Some(NullBuffer::new(self.bits(nulls.inner()))),
-            None => self.valid.clone(),
-        };
+        if *column.data_type() == DataType::Boolean {
+            let nulls = match column.nulls().filter(|n| n.null_count() > 0) {
+                Some(nulls) => Some(NullBuffer::new(self.bits(nulls.inner()))),
+                None => self.valid.clone(),
+            };
+            return Ok(Arc::new(BooleanArray::new(self.bits(column.as_boolean().values()), nulls)));
+        }
         let ranks = self.ranks;
-        let column = column.as_ref();
-        Ok(downcast_primitive_array! {
-            column => Arc::new(primitive(column, ranks, nulls)),
-            DataType::Boolean => Arc::new(BooleanArray::new(self.bits(column.as_boolean().values()), nulls)),
-            _ => {
-                let indices = self.indices.get_or_insert_with(|| {
-                    let rows = ranks.iter().map(|r| row(*r) as u32).collect::<Vec<_>>();
-                    UInt32Array::new(rows.into(), self.valid.clone())
-                });
-                take(column, indices, None)?
-            }
-        })
+        let indices = self.indices.get_or_insert_with(|| {
+            let rows = ranks.iter().map(|r| row(*r) as u32).collect::<Vec<_>>();
+            UInt32Array::new(rows.into(), self.valid.clone())
+        });
+        Ok(take(column, indices, None)?)
     }
 
     /// False for no row.
     fn bits(&self, of: &BooleanBuffer) -> BooleanBuffer {
         BooleanBuffer::collect_bool(self.ranks.len(), |i| (self.ranks[i] != NO_ROW) & of.value(row(self.ranks[i])))
     }
-}
-
-fn primitive<T: ArrowPrimitiveType>(column: &PrimitiveArray<T>, ranks: &[u32], nulls: Option<NullBuffer>) -> PrimitiveArray<T> {
-    let values = column.values();
-    let taken: Vec<T::Native> = ranks.iter().map(|r| values[row(*r)]).collect();
-    PrimitiveArray::new(taken.into(), nulls).with_data_type(column.data_type().clone())
 }
 
 /// Without a branch, so that many reads are under way at once.

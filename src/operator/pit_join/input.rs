@@ -96,10 +96,10 @@ async fn in_parallel(
     let bytes_per_batch = (bytes / files.rows().max(1) * batch_size).max(1);
     let ahead = (READ_AHEAD_BYTES / bytes_per_batch).clamp(2, 128);
     let columns: Vec<usize> = (0..labels.schema().fields().len()).collect();
-    let scan = files.scan(&units.iter().map(|u| (u, None)).collect::<Vec<_>>(), &columns, batch_size)?;
+    let count = units.len();
+    let scan = Arc::new(files).scan(&Arc::new(units.into_iter().map(|u| (u, None)).collect()), &columns, batch_size);
     let context = Arc::clone(context);
     // `buffered` starts the tasks; polling what it gives drains them one after the other.
-    let streams =
-        stream::iter(0..units.len()).map(move |u| std::future::ready(Ok::<_, DataFusionError>(scan.read_ahead(u, &context, ahead))));
+    let streams = stream::iter(0..count).map(move |u| std::future::ready(scan.read_ahead(u, &context, ahead)));
     Ok(streams.buffered(tasks).try_flatten().boxed())
 }

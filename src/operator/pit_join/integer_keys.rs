@@ -6,7 +6,7 @@ use hashbrown::{DefaultHashBuilder, HashTable};
 
 use super::key::NO_GROUP;
 
-/// A plain table has at most so many places per key.
+/// A plain table has at most so many places per known key and row that may bring another.
 const PLACES_PER_KEY: usize = 8;
 
 /// Maps integers to groups.
@@ -34,25 +34,27 @@ impl IntegerKeys {
         }
         let places = i128::from(greatest) - i128::from(least) + 1;
         let room = PLACES_PER_KEY * (self.groups + count);
-        if places > room as i128 || places as usize <= self.near.len() {
+        let have = self.near.len();
+        if places > room as i128 || places as usize <= have {
             return;
         }
-        if least < self.first && !self.near.is_empty() {
-            // As many again below, so that keys that come in descending order do not move all others every time.
-            let below = self.first.abs_diff(least).max(self.near.len() as u64).min((room - places as usize) as u64);
-            least = least.min(self.first.saturating_sub_unsigned(below));
-        }
-        let before = self.first.abs_diff(least) as usize;
-        let places = greatest.abs_diff(least) as usize + 1;
-        if self.near.is_empty() {
-            self.near.resize(places, NO_GROUP);
-        } else if before > 0 {
-            let mut near = vec![NO_GROUP; places];
-            near[before..before + self.near.len()].copy_from_slice(&self.near);
-            self.near = near;
+        // Half as many again on the side where keys come, so that keys in order do not move all others every time.
+        let spare = (have / 2).min(room - places as usize) as u64;
+        if have > 0 && least < self.first {
+            least = least.saturating_sub_unsigned(spare);
         } else {
-            self.near.resize(places, NO_GROUP);
+            greatest = greatest.saturating_add_unsigned(spare);
         }
+        let places = greatest.abs_diff(least) as usize + 1;
+        if places - have < have / 2 {
+            return;
+        }
+        let mut near = vec![NO_GROUP; places];
+        if have > 0 {
+            let before = self.first.abs_diff(least) as usize;
+            near[before..before + have].copy_from_slice(&self.near);
+        }
+        self.near = near;
         self.first = least;
         let near = &mut self.near;
         self.far.retain(|(key, group)| match near.get_mut(place(least, *key)) {
@@ -95,7 +97,7 @@ impl IntegerKeys {
 
     /// All keys, in no order.
     pub fn iter(&self) -> impl Iterator<Item = i64> {
-        let near = self.near.iter().zip(self.first..).filter(|(group, _)| **group != NO_GROUP).map(|(_, key)| key);
+        let near = self.near.iter().enumerate().filter(|(_, group)| **group != NO_GROUP).map(|(i, _)| self.first + i as i64);
         near.chain(self.far.iter().map(|e| e.0))
     }
 
@@ -150,6 +152,21 @@ mod tests {
             all.sort_unstable();
             expected.sort_unstable();
             prop_assert_eq!(all, expected);
+        }
+    }
+
+    #[test]
+    fn the_ends_of_the_range() {
+        for keys in [[i64::MAX, i64::MAX - 1], [i64::MIN, i64::MIN + 1]] {
+            let mut index = IntegerKeys::default();
+            index.expect(keys.into_iter());
+            for (group, key) in keys.into_iter().enumerate() {
+                assert_eq!(index.insert(key, || group as u32), group as u32);
+            }
+            let mut all: Vec<i64> = index.iter().collect();
+            all.sort_unstable_by_key(|k| k.abs_diff(keys[0]));
+            assert_eq!(all, keys);
+            assert!(index.far.is_empty());
         }
     }
 

@@ -11,6 +11,7 @@ use datafusion::arrow::row::{RowConverter, Rows, SortField};
 use datafusion::common::{DataFusionError, Result};
 use hashbrown::{DefaultHashBuilder, HashTable};
 
+use super::byte_keys::ByteKeys;
 use super::integer_keys::IntegerKeys;
 
 /// A list of keys is made of no more.
@@ -34,8 +35,8 @@ enum Kind {
     Everything,
     /// One column whose values are 64-bit integers.
     Integer(IntegerKeys),
-    /// One column of text or bytes; the table holds group numbers, `seen` the keys one after the other.
-    Bytes { seen: Vec<u8>, ends: Vec<usize>, table: HashTable<u32> },
+    /// One column of text or bytes.
+    Bytes(ByteKeys),
     /// One column of any other type.
     Encoded { converter: RowConverter, seen: Rows, table: HashTable<u32> },
     /// Several columns, each with an index of its own. Table `i` maps the group of the columns up to `i`, with the
@@ -57,7 +58,7 @@ impl KeyIndex {
         let kind = match types {
             [] => Kind::Everything,
             [t] if is_integer(t) => Kind::Integer(IntegerKeys::default()),
-            [t] if is_bytes(t) => Kind::Bytes { seen: vec![], ends: vec![], table: HashTable::new() },
+            [t] if is_bytes(t) => Kind::Bytes(ByteKeys::default()),
             [t] => {
                 let converter = RowConverter::new(vec![SortField::new(t.clone())])?;
                 let seen = converter.empty_rows(0, 0);
@@ -84,10 +85,9 @@ impl KeyIndex {
             Kind::Several { columns, .. } => return columns.iter().map(|c| Ok(c.values(most)?.pop().flatten())).collect(),
             _ if self.groups == 0 => return Ok(vec![None]),
             Kind::Integer(keys) => (Arc::new(Int64Array::from(in_order(keys.iter(), all))), all),
-            Kind::Bytes { seen, ends, .. } => {
-                let all = all && seen.len() <= MOST_LISTED_BYTES;
-                let keys = (0..ends.len()).map(|g| key_bytes(seen, ends, g as u32));
-                (Arc::new(BinaryArray::from(in_order(keys, all))), all)
+            Kind::Bytes(keys) => {
+                let all = all && keys.bytes() <= MOST_LISTED_BYTES;
+                (Arc::new(BinaryArray::from(in_order(keys.iter(), all))), all)
             }
             Kind::Encoded { converter, seen, .. } if is_ordered(&self.types[0]) => {
                 let all = all && seen.size() <= MOST_LISTED_BYTES;
@@ -110,7 +110,7 @@ impl KeyIndex {
         match &self.kind {
             Kind::Everything => 0,
             Kind::Integer(keys) => keys.size(),
-            Kind::Bytes { seen, ends, table } => seen.capacity() + ends.capacity() * size_of::<usize>() + table.allocation_size(),
+            Kind::Bytes(keys) => keys.size(),
             Kind::Encoded { converter, seen, table } => converter.size() + seen.size() + table.allocation_size(),
             Kind::Several { columns, tables } => {
                 columns.iter().map(KeyIndex::size).sum::<usize>() + tables.iter().map(HashTable::allocation_size).sum::<usize>()
@@ -138,21 +138,10 @@ impl KeyIndex {
                     out[row] = index.insert(keys[row], || next(groups));
                 }
             }
-            Kind::Bytes { seen, ends, table } => each_bytes(&columns[0], &mut |row, key| {
-                if !valid(row) {
-                    return;
+            Kind::Bytes(keys) => each_bytes(&columns[0], &mut |row, key| {
+                if valid(row) {
+                    out[row] = keys.insert(key, || next(groups));
                 }
-                let hash = hasher.hash_one(key);
-                out[row] = match table.find(hash, |g| key_bytes(seen, ends, *g) == key) {
-                    Some(g) => *g,
-                    None => {
-                        let group = next(groups);
-                        seen.extend_from_slice(key);
-                        ends.push(seen.len());
-                        table.insert_unique(hash, group, |g| hasher.hash_one(key_bytes(seen, ends, *g)));
-                        group
-                    }
-                };
             })?,
             Kind::Encoded { converter, seen, table } => {
                 let keys = converter.convert_columns(columns)?;
@@ -213,10 +202,9 @@ impl KeyIndex {
                     out[row] = index.find(keys[row]);
                 }
             }
-            Kind::Bytes { seen, ends, table } => each_bytes(&columns[0], &mut |row, key| {
+            Kind::Bytes(index) => each_bytes(&columns[0], &mut |row, key| {
                 if valid(row) {
-                    let found = table.find(hasher.hash_one(key), |g| key_bytes(seen, ends, *g) == key);
-                    out[row] = found.copied().unwrap_or(NO_GROUP);
+                    out[row] = index.find(key);
                 }
             })?,
             Kind::Encoded { converter, seen, table } => {
@@ -280,13 +268,6 @@ fn is_integer(t: &DataType) -> bool {
 fn is_bytes(t: &DataType) -> bool {
     use DataType::*;
     matches!(t, Utf8 | LargeUtf8 | Utf8View | Binary | LargeBinary | BinaryView | FixedSizeBinary(_))
-}
-
-/// The bytes of group `g`'s key.
-fn key_bytes<'a>(seen: &'a [u8], ends: &[usize], g: u32) -> &'a [u8] {
-    let g = g as usize;
-    let start = if g == 0 { 0 } else { ends[g - 1] };
-    &seen[start..ends[g]]
 }
 
 /// Calls `f` with every row and its bytes; those of a NULL mean nothing.

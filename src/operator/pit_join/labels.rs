@@ -11,7 +11,7 @@ use super::tasks::in_parts;
 use crate::plan::pit_types::TimeLine;
 
 /// Labels that are worth a task of their own.
-pub const LABELS_PER_TASK: usize = 200_000;
+pub const LABELS_PER_TASK: usize = if cfg!(test) { 8 } else { 200_000 };
 
 /// Instants by label row, as they come in.
 #[derive(Debug)]

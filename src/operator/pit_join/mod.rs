@@ -8,11 +8,13 @@
 //!                  after the last row: fill forward, then labels + winners, in label order
 //! ```
 
+mod byte_keys;
 mod compact;
 mod exec;
 mod fetch;
 mod files;
 mod filled;
+mod footer;
 mod gather;
 mod input;
 mod instant;

@@ -47,7 +47,7 @@ pub struct PackedRows {
 impl Packed {
     /// True where a column of this type can be packed.
     pub fn holds(data_type: &DataType) -> bool {
-        data_type.primitive_width().is_some_and(|w| matches!(w, 1 | 2 | 4 | 8 | 16 | 32))
+        data_type.primitive_width().is_some()
     }
 
     /// Room for some columns of `schema`.
@@ -95,18 +95,30 @@ impl Packed {
                 *held = vec![0; CHUNK_ROWS.min(self.rows - (chunk << CHUNK_BITS)) * self.width];
             }
             let place = &mut held[at * self.width..(at + count) * self.width];
-            for (number, (column, array)) in self.columns.iter().zip(arrays).enumerate() {
-                column.write(number, &array.slice(done, count), place, self.width)?;
+            for rows in place.chunks_mut(self.block() * self.width) {
+                let count = rows.len() / self.width;
+                for (number, (column, array)) in self.columns.iter().zip(arrays).enumerate() {
+                    column.write(number, &array.slice(done, count), rows, self.width)?;
+                }
+                done += count;
             }
-            done += count;
         }
         Ok(())
+    }
+
+    fn block(&self) -> usize {
+        block(self.width)
     }
 
     pub fn filled(self) -> PackedRows {
         let chunks = self.chunks.into_iter().map(Mutex::into_inner).collect();
         PackedRows { columns: self.columns, width: self.width, chunks }
     }
+}
+
+/// Rows at a time: a multiple of 64, because their NULLs are put together as words.
+fn block(width: usize) -> usize {
+    (BLOCK_BYTES / width.max(1)).next_multiple_of(64).max(64)
 }
 
 impl Column {
@@ -156,7 +168,7 @@ impl PackedRows {
         let count = ranks.len();
         let mut values: Vec<MutableBuffer> = self.columns.iter().map(|c| MutableBuffer::from_len_zeroed(count * c.bytes)).collect();
         let mut valid: Vec<Vec<u64>> = self.columns.iter().map(|_| vec![]).collect();
-        let block = (BLOCK_BYTES / self.width).next_multiple_of(64);
+        let block = block(self.width);
         let mut rows = vec![0u8; block.min(count) * self.width];
         for (number, ranks) in ranks.as_slice().chunks(block).enumerate() {
             let rows = &mut rows[..ranks.len() * self.width];
@@ -224,6 +236,19 @@ mod tests {
             Arc::new(IntervalMonthDayNanoArray::from_iter_values(i().map(|v| IntervalMonthDayNano::new(v as i32, 1, v)))),
             Arc::new(Date32Array::from_iter(i().map(|_| None::<i32>))),
         ]
+    }
+
+    /// Rows wider than a block.
+    #[test]
+    fn very_wide_rows() {
+        let column: ArrayRef = Arc::new(Int64Array::from_iter((0..200i64).map(|v| (v != 7).then_some(v))));
+        let schema = Schema::new((0..9000).map(|i| Field::new(format!("c{i}"), DataType::Int64, true)).collect::<Vec<_>>());
+        let packed = Packed::new(&schema, &(0..9000).collect::<Vec<_>>(), 200);
+        packed.write(0, &vec![&column; 9000]).unwrap();
+        let ranks = [3, 199, NO_ROW, 7, 0];
+        let columns = packed.filled().gather(&Ranks::new(&ranks)).unwrap();
+        let expected: ArrayRef = Arc::new(Int64Array::from(vec![Some(3), Some(199), None, None, Some(0)]));
+        assert!(columns.len() == 9000 && columns.iter().all(|c| *c == expected));
     }
 
     #[test]

@@ -52,7 +52,10 @@ pub async fn open(
     let mut open = files.open(|f| wanted[f], context).await?;
     let mut parts = vec![];
     if let Some(reach) = &reach {
-        parts = open.footers.iter().map(|f| FileParts::new(f, reach)).collect::<Result<Vec<_>>>()?;
+        for footer in &open.footers {
+            parts.push(FileParts::new(footer, reach)?);
+            tokio::task::consume_budget().await;
+        }
         let ask: Vec<bool> = open.footers.iter().zip(&parts).map(|(f, p)| p.is_page_index_worth_it(f)).collect();
         open.load_page_indexes(|f| ask[f]).await;
         for (footer, parts) in open.footers.iter().zip(&mut parts) {

@@ -27,7 +27,7 @@ use crate::model::live::{RowOrder, is_live_on};
 use crate::plan::pit_types::TimeLines;
 
 /// Slots per shard: 14 bits are 128 KiB of instants and as much again of slots.
-pub const SHARD_BITS: usize = 14;
+pub const SHARD_BITS: usize = if cfg!(test) { 3 } else { 14 };
 pub const SHARD_SLOTS: usize = 1 << SHARD_BITS;
 /// Rows that a task collects, at least and at most.
 const MIN_COLLECTED: usize = 1 << 16;

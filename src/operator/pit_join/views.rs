@@ -153,9 +153,9 @@ impl View {
         needed.sort_unstable();
         needed.dedup();
         let narrow = item.map_feature_side(&|e| on_columns(e, &needed))?;
-        let scan = files.scan(&units.iter().map(|u| (u, None)).collect::<Vec<_>>(), &needed, KEY_BATCH_ROWS)?;
+        let scan = files.scan(&Arc::new(units.iter().map(|u| (u.clone(), None)).collect()), &needed, KEY_BATCH_ROWS);
 
-        let (ranks, winners, held) = match &question.index {
+        let (ranks, winners, mut held) = match &question.index {
             Index::Narrow(index) if is_plain(item) && rows < NO_ROW as usize => {
                 self.find_in_shards(index, &units, scan, &narrow, question, rows).await?
             }
@@ -166,6 +166,7 @@ impl View {
         let schema = Arc::clone(&self.schema);
         let mut payload = fetch(files, &units, winners, &self.columns, schema, &self.context, &self.memory).await?;
         timer.done();
+        held.resize(ranks.len() * size_of::<u32>())?;
         payload.hold_too(held);
         Ok(Found::Fetched { ranks, payload, inner: item.inner })
     }
