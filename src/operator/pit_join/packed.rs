@@ -248,7 +248,7 @@ mod tests {
         let ranks = [3, 199, NO_ROW, 7, 0];
         let columns = packed.filled().gather(&Ranks::new(&ranks)).unwrap();
         let expected: ArrayRef = Arc::new(Int64Array::from(vec![Some(3), Some(199), None, None, Some(0)]));
-        assert!(columns.len() == 9000 && columns.iter().all(|c| *c == expected));
+        assert!(columns.len() == 9000 && columns.iter().all(|c| c.as_ref() == expected.as_ref()));
     }
 
     #[test]
