@@ -59,6 +59,7 @@ check "$python" tests/docs_check.py "$remige"
 check "$python" tests/cli/walk.py "$remige"
 check "$python" tests/clients/kill_check.py "$remige" 3
 check "$python" tests/clients/schedule_check.py "$remige"
+check "$python" tests/clients/writers_check.py "$remige"
 
 start_server "$tmp/demo"
 check "$python" examples/client.py "$address"
