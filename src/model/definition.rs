@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::types::ColumnType;
+use super::types::{ColumnType, quote};
 use crate::clock::Micros;
 
 pub type Tags = BTreeMap<String, String>;
@@ -121,6 +121,11 @@ impl FeatureView {
     /// `schema.name@vN`
     pub fn versioned_name(&self) -> String {
         format!("{}@v{}", self.name, self.version)
+    }
+
+    /// The same as a statement names it.
+    pub fn quoted_name(&self) -> String {
+        format!("{}.{}@v{}", quote(&self.name.schema), quote(&self.name.name), self.version)
     }
 
     /// Columns as users see them: keys, event timestamp, created timestamp, features.

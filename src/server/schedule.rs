@@ -221,8 +221,7 @@ fn same<'a>(catalog: &'a CatalogSnapshot, view: &FeatureView) -> Option<&'a Feat
 }
 
 async fn execute(engine: &Arc<Engine>, view: &FeatureView, step: Step) -> Result<()> {
-    let quoted = |name: &str| format!("\"{}\"", name.replace('"', "\"\""));
-    let name = format!("{}.{}@v{}", quoted(&view.name.schema), quoted(&view.name.name), view.version);
+    let name = view.quoted_name();
     let session = engine.session();
     session.execute(&format!("{} FEATURE VIEW {name}", step.kind().to_uppercase())).await?;
     for notice in session.notices() {

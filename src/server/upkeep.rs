@@ -13,7 +13,6 @@ use crate::clock::{HOUR, Micros};
 use crate::error::{Kind, Result};
 use crate::exec::optimize;
 use crate::model::FeatureView;
-use crate::model::types::quote;
 use crate::session::Engine;
 
 /// The task; ended when dropped.
@@ -136,7 +135,7 @@ async fn one_view(engine: &Arc<Engine>, view: &FeatureView, work: Work) -> Resul
         Work::Optimize(_) => "OPTIMIZE",
         Work::Vacuum => "VACUUM",
     };
-    let name = format!("{}.{}@v{}", quote(&view.name.schema), quote(&view.name.name), view.version);
+    let name = view.quoted_name();
     engine.session().execute(&format!("{verb} FEATURE VIEW {name}")).await.map(|_| ())
 }
 
