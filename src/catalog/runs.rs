@@ -2,19 +2,22 @@
 //! run id. A run is written "running" first and finished by a second row, so that a crash leaves an
 //! orphan that the next start can settle from the tables' own commit metadata.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::future::Future;
 use std::sync::Arc;
 
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, Int32Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
 use datafusion::arrow::datatypes::{DataType, Field, Int32Type, Int64Type, Schema, SchemaRef, TimestampMicrosecondType};
 
-use crate::clock::Micros;
+use crate::clock::{DAY, Micros};
 use crate::error::{Error, Kind, Result};
 use crate::model::types::timestamp_type;
-use crate::store::offline::{Commit, OfflineStore, READ_AHEAD, TableOptions};
+use crate::store::offline::{Commit, OfflineStore, READ_AHEAD, Snapshot, TableOptions};
 
 const LOCATION: &str = "_remige/runs";
+
+/// Runs are kept so long, and longer where something rests on them.
+const KEPT_FOR: Micros = 90 * DAY;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum RunStatus {
@@ -138,11 +141,17 @@ impl Runs {
     /// All runs, newest first.
     pub fn list<'a>(&'a self) -> futures::future::BoxFuture<'a, Result<Vec<Run>>> {
         Box::pin(async move {
+            let table = self.store.snapshot(LOCATION, None).await.map_err(|e| e.context("runs"))?;
+            self.read(&table).await
+        })
+    }
+
+    fn read<'a>(&'a self, table: &'a Snapshot) -> futures::future::BoxFuture<'a, Result<Vec<Run>>> {
+        Box::pin(async move {
             let store = &self.store;
-            let table = store.snapshot(LOCATION, None).await.map_err(|e| e.context("runs"))?;
             let mut folded: HashMap<String, Run> = HashMap::new();
             for files in table.files().chunks(READ_AHEAD) {
-                let batches = store.read_small_files(&table, files).await.map_err(|e| e.context("runs"))?;
+                let batches = store.read_small_files(table, files).await.map_err(|e| e.context("runs"))?;
                 for run in batches.iter().flatten().map(from_batch).collect::<Result<Vec<_>>>()?.into_iter().flatten() {
                     // Who settles a run may have looked just before its process ended well: success is not overruled.
                     let ending = |r: &Run| match r.status {
@@ -221,18 +230,46 @@ impl Runs {
 
     async fn append(&self, run: Run) -> Result<()> {
         let table = self.store.snapshot(LOCATION, None).await.map_err(|e| e.context("runs"))?;
-        let batch = to_batch(&[run])?;
-        let known = |name: &str| table.schema().column_with_name(name).is_some();
-        let schema = batch.schema();
-        let known: Vec<usize> = (0..schema.fields().len()).filter(|i| known(schema.field(*i).name())).collect();
-        let batch = batch.project(&known)?;
+        let batch = in_columns_of(&table, to_batch(&[run])?)?;
         let adds = self.store.write_small_file(&table, &batch).await?;
         let table = self.store.append(&table, Commit { adds, ..Default::default() }).await.map_err(|e| e.context("runs"))?;
-        if let Err(e) = self.store.compact(&table).await {
+        if let Err(e) = self.compact(&table).await {
             tracing::warn!(error = %e, "the table of runs was not compacted");
         }
         Ok(())
     }
+
+    /// Now and then: one row per run, and only the runs that somebody may still ask for.
+    async fn compact(&self, table: &Snapshot) -> Result<()> {
+        if !self.store.wants_compaction(table) {
+            return Ok(());
+        }
+        let runs = kept(self.read(table).await?, self.store.clock().now().saturating_sub(KEPT_FOR));
+        self.store.compact_to(table, &in_columns_of(table, to_batch(&runs)?)?).await.map(|_| ())
+    }
+}
+
+/// A table that an older program made lacks columns.
+fn in_columns_of(table: &Snapshot, batch: RecordBatch) -> Result<RecordBatch> {
+    let schema = batch.schema();
+    let known = |i: &usize| table.schema().column_with_name(schema.field(*i).name()).is_some();
+    Ok(batch.project(&(0..schema.fields().len()).filter(known).collect::<Vec<_>>())?)
+}
+
+/// Runs that began at `since` or later, those that run, and of every kind on every object the last one that did all
+/// and whatever came after it: schedules, freshness and back-off rest on these. `runs`: newest first.
+fn kept(runs: Vec<Run>, since: Micros) -> Vec<Run> {
+    let mut done: HashSet<(Option<String>, String, Option<u32>, String)> = HashSet::new();
+    let mut keep = |r: &Run| {
+        let of = (r.location.clone(), r.object.clone(), r.version, r.kind.clone());
+        let counts = !done.contains(&of);
+        // a REFRESH of a range does not make the view any fresher
+        if r.status == RunStatus::Succeeded && (r.kind != "refresh" || r.until.is_some()) {
+            done.insert(of);
+        }
+        counts || r.status == RunStatus::Running || r.started_at >= since
+    };
+    runs.into_iter().filter(|r| keep(r)).collect()
 }
 
 /// Name of this process: host, process id, where that id means something, and the process's start, so that a

@@ -453,6 +453,52 @@ async fn older_tables_of_runs_serve_on() {
     assert_eq!(runs.list().await.unwrap(), [expected]);
 }
 
+/// The record does not grow without end, and forgets nothing that a schedule rests on.
+#[tokio::test]
+async fn old_runs_are_forgotten_but_the_last_of_each_kind() {
+    let dir = TempDir::new().unwrap();
+    let s = store(&dir).await;
+    let runs = Runs::open(Arc::clone(&s)).await.unwrap();
+    let now = s.clock().now();
+    let run = |id: &str, days: i64, kind: &str, status, until| Run {
+        run_id: id.into(),
+        kind: kind.into(),
+        object: "public.f".into(),
+        version: Some(1),
+        started_at: now - days * crate::clock::DAY,
+        finished_at: Some(now - days * crate::clock::DAY + 1),
+        location: Some("features/f".into()),
+        status,
+        until,
+        ..Run::default()
+    };
+    use RunStatus::{Failed, Succeeded};
+    for old in [
+        run("refresh 1", 400, "refresh", Succeeded, Some(T0)),
+        run("refresh 2", 300, "refresh", Succeeded, Some(T0)),
+        run("range", 200, "refresh", Succeeded, None),
+        run("failed", 199, "refresh", Failed, Some(T0)),
+        run("load 1", 198, "materialize", Failed, None),
+        run("load 2", 197, "materialize", Succeeded, None),
+        run("load 3", 100, "materialize", Succeeded, None),
+    ] {
+        runs.start(&old).await.unwrap();
+        runs.finish(&old).await.unwrap();
+    }
+    runs.start(&run("endless", 500, "optimize", RunStatus::Running, None)).await.unwrap();
+    for i in 0..60 {
+        let recent = run(&format!("recent {i:02}"), 1, "vacuum", Succeeded, None);
+        runs.start(&recent).await.unwrap();
+        runs.finish(&recent).await.unwrap();
+    }
+    assert!(s.snapshot("_remige/runs", None).await.unwrap().files().len() < 100, "it was compacted");
+    let list = runs.list().await.unwrap();
+    let (recent, old): (Vec<_>, Vec<_>) = list.iter().map(|r| r.run_id.as_str()).partition(|id| id.starts_with("recent"));
+    assert_eq!(recent.len(), 60);
+    assert_eq!(old, ["load 3", "failed", "range", "refresh 2", "endless"]);
+    assert_eq!(list.iter().find(|r| r.run_id == "refresh 2"), Some(&run("refresh 2", 300, "refresh", Succeeded, Some(T0))));
+}
+
 /// Futures of the public API can be spawned, closures included.
 #[tokio::test]
 async fn futures_are_send() {

@@ -46,10 +46,15 @@ impl OfflineStore {
         writer.finish().await
     }
 
+    /// Whether a table has so many small files that it is worth rewriting.
+    pub(crate) fn wants_compaction(&self, table: &Snapshot) -> bool {
+        table.files().len() > COMPACT_AFTER
+    }
+
     /// Rewrites a table of many small files into one, row for row, and writes a checkpoint. Where
     /// somebody else commits meanwhile nothing happens: the next commit tries again.
     pub(crate) async fn compact(&self, table: &Snapshot) -> Result<Option<Snapshot>> {
-        if table.files().len() <= COMPACT_AFTER {
+        if !self.wants_compaction(table) {
             return Ok(None);
         }
         let mut writer = self.writer(table.location(), WriteSpec::plain(Arc::clone(table.schema())))?;
@@ -59,6 +64,16 @@ impl OfflineStore {
             }
         }
         let adds = writer.finish().await?;
+        self.put_in_place(table, adds).await
+    }
+
+    /// As `compact`, but of the caller's rows.
+    pub(crate) async fn compact_to(&self, table: &Snapshot, rows: &RecordBatch) -> Result<Option<Snapshot>> {
+        let adds = self.write_small_file(table, rows).await?;
+        self.put_in_place(table, adds).await
+    }
+
+    async fn put_in_place(&self, table: &Snapshot, adds: Vec<NewFile>) -> Result<Option<Snapshot>> {
         let removes = table.files().iter().map(|f| f.path.clone()).collect();
         let commit = Commit { adds: adds.clone(), removes, operation: Operation::Optimize, rewrite: true, ..Default::default() };
         match self.commit(table, commit).await {
