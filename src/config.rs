@@ -51,6 +51,8 @@ pub struct OnlineSettings {
     pub lookup_deadline: Micros,
     /// A lookup uses a catalog at most this old.
     pub catalog_max_age: Micros,
+    /// Lookups whose plans are kept.
+    pub kept_plans: usize,
     /// Keys in one read command.
     pub read_chunk: usize,
     /// Rows in one write command.
@@ -119,6 +121,7 @@ impl Default for OnlineSettings {
             timeout: 2 * SECOND,
             lookup_deadline: 4 * SECOND,
             catalog_max_age: SECOND,
+            kept_plans: 1000,
             read_chunk: 500,
             write_chunk: 500,
             max_keys: 100_000,

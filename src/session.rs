@@ -5,6 +5,8 @@
 //! run:     the same with parameters ─exec─▶ ExecutionPlan ─▶ rows  (effects happen here)
 //! ```
 
+mod lookup;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -36,6 +38,8 @@ use crate::plan::command::{Command, CommandNode};
 use crate::progress::Progress;
 use crate::statement::{self, Planned};
 
+pub use self::lookup::LookupRequest;
+use self::lookup::Plans;
 pub use crate::exec::ingest::IngestMode;
 
 /// The setting that says how point-in-time joins go about it.
@@ -45,6 +49,7 @@ const STRATEGY: &str = "pit_join_strategy";
 #[derive(Debug)]
 pub struct Engine {
     services: Arc<Services>,
+    lookups: Plans,
 }
 
 /// A planned statement that can be run many times with different parameters.
@@ -58,6 +63,8 @@ pub struct Prepared {
     pub parameters: Vec<Option<DataType>>,
     /// USE, SET and what else lasts for the session: refused where a client has none.
     pub changes_session: bool,
+    /// It asks the online store.
+    pub looks_up: bool,
     /// What a shell prints when it is done: `CREATE ENTITY`, `INSERT`, …
     pub tag: &'static str,
 }
@@ -113,7 +120,8 @@ impl Engine {
 
     /// As `open`; long work is reported to `progress`.
     pub async fn open_with(config: Config, clock: Clock, progress: Progress) -> Result<Arc<Engine>> {
-        Ok(Arc::new(Engine { services: Services::open(config, clock, progress).await? }))
+        let lookups = Plans::new(config.online_settings.kept_plans);
+        Ok(Arc::new(Engine { services: Services::open(config, clock, progress).await?, lookups }))
     }
 
     pub fn config(&self) -> &Config {
@@ -155,9 +163,13 @@ impl Session {
     /// The names of one statement, at one catalog version and one instant.
     async fn resolver(&self, parameters: Vec<ScalarValue>, notices: Notices) -> Result<Arc<Resolver>> {
         let catalog = self.services().registry.snapshot().await?;
+        Ok(self.resolver_at(catalog, parameters, notices))
+    }
+
+    fn resolver_at(&self, catalog: Arc<CatalogSnapshot>, parameters: Vec<ScalarValue>, notices: Notices) -> Arc<Resolver> {
         let schema = self.current_schema();
         let scope = Scope { schema, instant: self.services().clock.now(), parameters, notices, pins: Default::default() };
-        Ok(Resolver::new(Arc::clone(self.services()), catalog, scope))
+        Resolver::new(Arc::clone(self.services()), catalog, scope)
     }
 
     fn plan<'a>(&'a self, sql: &'a str, resolver: &'a Arc<Resolver>) -> BoxFuture<'a, Result<Planned>> {
@@ -196,6 +208,7 @@ impl Session {
             schema,
             parameters: parameters(&planned.plan)?,
             changes_session: planned.changes_session,
+            looks_up: uses_lookup(&planned.plan)?,
             tag: planned.tag,
         })
     }
@@ -209,6 +222,12 @@ impl Session {
         };
         if bound < prepared.parameters.len() {
             return Err(Error::invalid(format!("the statement has {} parameter(s), {bound} bound", prepared.parameters.len())));
+        }
+        if let (true, Some(rows)) = (prepared.looks_up && prepared.kind == StatementKind::Query, &parameters)
+            && rows.num_columns() > 0
+            && let Some(outcome) = self.run_compiled(prepared, rows).await?
+        {
+            return Ok(outcome);
         }
         let rows = match parameters {
             Some(b) if b.num_columns() > 0 && b.num_rows() != 1 => b,

@@ -4,7 +4,14 @@ pub const STATEMENTS: &str = "remige_statements_total";
 pub const STATEMENT_SECONDS: &str = "remige_statement_seconds";
 pub const LOOKUPS: &str = "remige_online_lookups_total";
 pub const LOOKUP_KEYS: &str = "remige_online_lookup_keys_total";
+/// Answers by status: `present`, `null_value`, `not_found`, `outside_max_age`; one per key asked for and item.
 pub const LOOKUP_STATUS: &str = "remige_online_lookup_status_total";
+/// From the keys to the columns, of one batch.
+pub const LOOKUP_SECONDS: &str = "remige_online_lookup_seconds";
+pub const LOOKUP_ERRORS: &str = "remige_online_lookup_errors_total";
+/// Batched reads of the online store, and how long they took.
+pub const STORE_ROUND_TRIPS: &str = "remige_online_store_round_trips_total";
+pub const STORE_SECONDS: &str = "remige_online_store_seconds";
 pub const REFRESH_ROWS: &str = "remige_refresh_rows_written_total";
 pub const MATERIALIZE_ROWS: &str = "remige_materialize_rows_written_total";
 pub const SESSIONS: &str = "remige_sessions";

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -25,6 +26,8 @@ pub struct Registry {
     loaded: ArcSwap<Loaded>,
     /// One refresh or commit of this process at a time.
     turn: tokio::sync::Mutex<()>,
+    /// A refresh ahead of its time is under way.
+    ahead: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -45,7 +48,7 @@ impl Registry {
             let checked_at = store.clock().now();
             let catalog = fold(&store, &table, &CatalogSnapshot::empty(), None, &[]).await?;
             let loaded = ArcSwap::from_pointee(Loaded { table, catalog: Arc::new(catalog), checked_at });
-            Ok(Arc::new(Registry { store, loaded, turn: tokio::sync::Mutex::new(()) }))
+            Ok(Arc::new(Registry { store, loaded, turn: tokio::sync::Mutex::new(()), ahead: AtomicBool::new(false) }))
         })
     }
 
@@ -57,6 +60,32 @@ impl Registry {
     /// How long ago [`cached`](Self::cached) was known to be the newest, in microseconds.
     pub fn cached_age(&self) -> Micros {
         self.store.clock().now().saturating_sub(self.loaded.load().checked_at).max(0)
+    }
+
+    /// A catalog at most `max_age` old. Past half of that age it is refreshed in the background, so that who asks
+    /// often waits for nothing.
+    pub fn recent(self: &Arc<Self>, max_age: Micros) -> futures::future::BoxFuture<'_, Result<Arc<CatalogSnapshot>>> {
+        Box::pin(async move {
+            let age = self.cached_age();
+            if age <= max_age {
+                if age > max_age / 2 && !self.ahead.swap(true, Ordering::AcqRel) {
+                    let me = Arc::clone(self);
+                    tokio::spawn(async move {
+                        if let Err(e) = me.snapshot().await {
+                            tracing::debug!(error = %e, "the catalog was not refreshed ahead of its time");
+                        }
+                        me.ahead.store(false, Ordering::Release);
+                    });
+                }
+                return Ok(self.cached());
+            }
+            let _turn = self.turn.lock().await;
+            // somebody else may have looked while this one waited
+            if self.cached_age() <= max_age {
+                return Ok(self.cached());
+            }
+            Ok(Arc::clone(&self.refresh().await?.catalog))
+        })
     }
 
     /// The newest catalog: one request when nothing changed, else the new events are read.

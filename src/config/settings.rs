@@ -89,6 +89,11 @@ pub const SETTINGS: &[Setting] = &[
         |c| Slot::Time(&mut c.online_settings.catalog_max_age, 0, HOUR),
         "A lookup uses a catalog at most this old."
     ),
+    setting!(
+        "online_settings.kept_plans",
+        |c| Slot::Count(&mut c.online_settings.kept_plans, 1, 1 << 20),
+        "Lookups whose plans are kept, so that a request need not be planned."
+    ),
     setting!("online_settings.read_chunk", |c| Slot::Count(&mut c.online_settings.read_chunk, 1, 100_000), "Keys in one read command."),
     setting!("online_settings.write_chunk", |c| Slot::Count(&mut c.online_settings.write_chunk, 1, 100_000), "Rows in one write command."),
     setting!("online_settings.max_keys", |c| Slot::Count(&mut c.online_settings.max_keys, 1, 1 << 30), "Keys that one lookup may ask for."),

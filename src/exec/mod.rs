@@ -2,6 +2,7 @@
 
 mod append;
 pub mod command;
+pub mod compiled;
 pub mod external;
 pub mod freshness;
 mod functions;

@@ -23,6 +23,7 @@ use super::resolve::{Resolver, Tables};
 use super::{external, insert};
 use crate::clock::Micros;
 use crate::error::{Error, Result, Span};
+use crate::operator::bound_rows::BoundRowsPlanner;
 use crate::operator::online_lookup::OnlineLookupPlanner;
 use crate::operator::pit_join::PitJoinPlanner;
 use crate::plan::names::Names;
@@ -40,7 +41,8 @@ pub struct Physical {
 #[async_trait]
 impl QueryPlanner for Physical {
     async fn create_physical_plan(&self, plan: &LogicalPlan, session: &dyn Session) -> DfResult<Arc<dyn ExecutionPlan>> {
-        let mut planners: Vec<Arc<dyn ExtensionPlanner + Send + Sync>> = vec![Arc::new(PitJoinPlanner), Arc::new(OnlineLookupPlanner)];
+        let mut planners: Vec<Arc<dyn ExtensionPlanner + Send + Sync>> =
+            vec![Arc::new(PitJoinPlanner), Arc::new(OnlineLookupPlanner), Arc::new(BoundRowsPlanner)];
         if let Some(resolver) = &self.resolver {
             planners.push(Arc::new(CommandPlanner { resolver: Arc::clone(resolver) }));
         }

@@ -1,4 +1,5 @@
 //! Physical operators, one folder each.
 
+pub mod bound_rows;
 pub mod online_lookup;
 pub mod pit_join;

@@ -13,7 +13,7 @@ use datafusion::sql::sqlparser::ast::{Expr as SqlExpr, FunctionArg, FunctionArgE
 
 use super::asof_keys::check_instant;
 use super::names::Names;
-use super::online_lookup::{LookupItem, OnlineLookupNode, STATUS};
+use super::online_lookup::{INSTANT, LookupItem, OnlineLookupNode, STATUS};
 use super::service;
 use super::target::Target;
 use crate::clock::Micros;
@@ -91,7 +91,11 @@ pub fn plan(
 
     let bare = |name: &str| Expr::Column(ColumnRef::new_unqualified(name));
     let mut list: Vec<Expr> = wanted.iter().map(|w| bare(&w.name).alias_qualified(Some(qualifier.clone()), &w.name)).collect();
-    let row_instant = at.map(|micros| lit(ScalarValue::TimestampMicrosecond(Some(micros), Some("UTC".into()))));
+    let row_instant = match at {
+        Some(micros) => lit(ScalarValue::TimestampMicrosecond(Some(micros), Some("UTC".into()))),
+        // decided when the lookup runs, so that its plan can be used again
+        None => bare(INSTANT),
+    };
     for (expr, output) in outputs {
         let column = |c: &ColumnRef| match &c.relation {
             Some(r) => match target.items.iter().find(|i| i.alias == r.table()) {
@@ -103,7 +107,7 @@ pub fn plan(
             },
             None => Ok(bare(&c.name)),
         };
-        list.push(service::place(expr, &column, row_instant.as_ref())?.alias_qualified(Some(qualifier.clone()), output));
+        list.push(service::place(expr, &column, Some(&row_instant))?.alias_qualified(Some(qualifier.clone()), output));
     }
     if args.status {
         for item in &target.items {
@@ -139,15 +143,7 @@ fn read_args(names: &dyn Names, args: Vec<FunctionArg>) -> Result<(Target, Optio
             return Err(Error::syntax(format!("ONLINE_LOOKUP wants a name in quotes first, not {other}")).with_hint(usage).or_span(place));
         }
     };
-    let mut c = Cursor::new(&text)?;
-    let mut n = c.name("the name of a feature view or service").map_err(|e| Error::syntax(e.message().to_string()).or_span(place))?;
-    n.span = place;
-    let Some(target) = Target::find(names, &n)? else {
-        let catalog = names.catalog();
-        let schema = n.schema.as_deref().unwrap_or(names.schema());
-        let known = catalog.services.keys().chain(catalog.feature_views.keys()).filter(|k| k.schema == schema).map(|k| k.name.as_str());
-        return Err(super::names::unknown("feature view or service", &n).suggest(&n.name, known));
-    };
+    let target = find(names, &text, place)?;
     let mut out = Args { rows: vec![], status: false, at: None };
     for arg in args {
         match arg {
@@ -158,6 +154,22 @@ fn read_args(names: &dyn Names, args: Vec<FunctionArg>) -> Result<(Target, Optio
         }
     }
     Ok((target, place, out))
+}
+
+/// The feature view or service that a text names, as ONLINE_LOOKUP reads it; `place`: where the text stands.
+pub fn find(names: &dyn Names, text: &str, place: Option<Span>) -> Result<Target> {
+    let mut c = Cursor::new(text)?;
+    let mut n = c.name("the name of a feature view or service").map_err(|e| Error::syntax(e.message().to_string()).or_span(place))?;
+    n.span = place;
+    match Target::find(names, &n)? {
+        Some(target) => Ok(target),
+        None => {
+            let catalog = names.catalog();
+            let schema = n.schema.as_deref().unwrap_or(names.schema());
+            let known = catalog.services.keys().chain(catalog.feature_views.keys()).filter(|k| k.schema == schema).map(|k| k.name.as_str());
+            Err(super::names::unknown("feature view or service", &n).suggest(&n.name, known))
+        }
+    }
 }
 
 fn named(out: &mut Args, name: &str, value: SqlExpr) -> Result<()> {
@@ -317,7 +329,16 @@ fn from_query(target: &Target, wanted: &[Column], plan: LogicalPlan) -> Result<L
 /// Casts a value to the declared type of its column, or refuses it: a key must not be changed by a cast.
 fn to_declared(e: Expr, schema: &DFSchema, column: &Column, target: &str) -> Result<Expr> {
     let (have, want) = (e.get_type(schema)?, column.data_type.arrow());
-    let loses = match (&have, want) {
+    if loses(&have, want) {
+        return Err(Error::invalid(format!("ONLINE_LOOKUP('{target}'): {:?} is {}, but {e} is {have}", column.name, column.data_type))
+            .with_hint(format!("bring a value of type {}", column.data_type)));
+    }
+    if have == *want { Ok(e) } else { Ok(Expr::Cast(Cast::new(Box::new(e), want.clone()))) }
+}
+
+/// Whether a value of type `have` may become another one as `want`: such values are refused.
+pub fn loses(have: &DataType, want: &DataType) -> bool {
+    match (have, want) {
         (t, DataType::Int8 | DataType::Int16 | DataType::Int32 | DataType::Int64) => {
             t.is_floating()
                 || matches!(t, DataType::Decimal128(_, s) | DataType::Decimal256(_, s) if *s > 0)
@@ -328,10 +349,5 @@ fn to_declared(e: Expr, schema: &DFSchema, column: &Column, target: &str) -> Res
         (t, DataType::Date32) => t.is_numeric() || matches!(t, DataType::Timestamp(..)),
         (t, DataType::Timestamp(..)) => t.is_numeric(),
         _ => false,
-    };
-    if loses {
-        return Err(Error::invalid(format!("ONLINE_LOOKUP('{target}'): {:?} is {}, but {e} is {have}", column.name, column.data_type))
-            .with_hint(format!("bring a value of type {}", column.data_type)));
     }
-    if have == *want { Ok(e) } else { Ok(Expr::Cast(Cast::new(Box::new(e), want.clone()))) }
 }

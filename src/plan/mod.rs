@@ -2,6 +2,7 @@
 
 pub mod asof;
 pub mod asof_keys;
+pub mod bound_rows;
 pub mod command;
 pub mod feature_table;
 pub mod lookup;

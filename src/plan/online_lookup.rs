@@ -15,6 +15,8 @@ use crate::error::{Error, Result};
 use crate::model::FeatureView;
 use crate::model::types::timestamp_type;
 
+/// Name of the last column: the instant at which rows had to be live, what `now()` means in a service.
+pub const INSTANT: &str = "_remige_instant";
 /// Name of the column that says whether an item's row was found.
 pub const STATUS: &str = "__status";
 pub const PRESENT: &str = "PRESENT";
@@ -56,7 +58,7 @@ impl Hash for LookupItem {
     }
 }
 
-/// One output row per input row, in order: the input's columns, then each item's.
+/// One output row per input row, in order: the input's columns, then each item's, then [`INSTANT`].
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct OnlineLookupNode {
     pub input: LogicalPlan,
@@ -83,6 +85,7 @@ impl OnlineLookupNode {
             let qualifier = TableReference::bare(item.alias.as_str());
             fields.extend(item.fields().into_iter().map(|f| (Some(qualifier.clone()), Arc::new(f))));
         }
+        fields.push((None, Arc::new(Field::new(INSTANT, timestamp_type(), true))));
         let schema = Arc::new(DFSchema::new_with_metadata(fields, HashMap::new())?);
         Ok(OnlineLookupNode { input, items, at, schema })
     }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use arrow::compute::kernels::cmp::not_distinct;
 use arrow::compute::{CastOptions, cast_with_options, concat_batches};
 use arrow::record_batch::RecordBatchOptions;
 use arrow_flight::decode::{DecodedPayload, FlightDataDecoder};
@@ -118,10 +119,17 @@ pub(super) fn bind(types: &[Option<DataType>], rows: &RecordBatch) -> Result<Rec
         let column = if column.data_type() == &target {
             Arc::clone(column)
         } else {
-            cast_with_options(column, &target, &options).map_err(|e| {
-                let cause = Error::from(e);
-                Error::invalid(format!("parameter {}: cannot use {} as {target}: {}", placeholder(i), column.data_type(), cause.message()))
-            })?
+            let unfit =
+                |why: &str| Error::invalid(format!("parameter {}: cannot use {} as {target}: {why}", placeholder(i), column.data_type()));
+            let cast = cast_with_options(column, &target, &options).map_err(|e| unfit(Error::from(e).message()))?;
+            // a cast drops what is behind the point, and a key must not become another one
+            if column.data_type().is_floating() && target.is_integer() {
+                let back = cast_with_options(&cast, column.data_type(), &options)?;
+                if not_distinct(column, &back)?.false_count() > 0 {
+                    return Err(unfit("a value is no whole number"));
+                }
+            }
+            cast
         };
         fields.push(Field::new(placeholder(i), target, true));
         columns.push(column);
@@ -133,7 +141,7 @@ pub(super) fn bind(types: &[Option<DataType>], rows: &RecordBatch) -> Result<Rec
 
 #[cfg(test)]
 mod tests {
-    use datafusion::arrow::array::{Array, ArrayRef, AsArray, DictionaryArray, Int64Array, StringArray};
+    use datafusion::arrow::array::{Array, ArrayRef, AsArray, DictionaryArray, Float64Array, Int64Array, StringArray};
     use datafusion::arrow::datatypes::{Int8Type, Int32Type};
 
     use super::*;
@@ -171,6 +179,9 @@ mod tests {
         let given = batch(vec![("0", Arc::new(StringArray::from(vec!["x"])) as ArrayRef)]);
         let e = bind(&[Some(DataType::Int64)], &given).unwrap_err();
         assert!(e.message().contains("$1") && e.message().contains("Int64"), "{e}");
+        let fraction = batch(vec![("0", Arc::new(Float64Array::from(vec![2.0, 1.5])) as ArrayRef)]);
+        assert!(bind(&[Some(DataType::Int64)], &fraction).unwrap_err().message().contains("no whole number"));
+        assert!(bind(&[Some(DataType::Int64)], &fraction.slice(0, 1)).is_ok());
         let e = bind(&[None, None], &given).unwrap_err();
         assert!(e.message().contains("2 parameters, but 1 value is"), "{e}");
     }

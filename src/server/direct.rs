@@ -45,9 +45,14 @@ impl Shared {
     }
 }
 
-fn rows(ipc: &[u8], limit: usize) -> Result<RecordBatch> {
+pub(super) fn rows(ipc: &[u8], limit: usize) -> Result<RecordBatch> {
     if ipc.len() > limit {
         return Err(Error::exhausted(format!("the parameters have {} bytes, the limit is {limit}", ipc.len())));
+    }
+    if ipc.is_empty() {
+        return Err(
+            Error::invalid("the ticket holds no rows").with_hint("put an Arrow IPC stream into it, with one column per value wanted")
+        );
     }
     let reader = StreamReader::try_new(ipc, None).map_err(|e| Error::invalid(format!("the ticket's parameters cannot be read: {e}")))?;
     let schema = reader.schema();

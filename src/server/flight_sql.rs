@@ -11,6 +11,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::direct::DIRECT_QUERY;
 use super::encode::{self, FlightStream};
+use super::lookup_ticket::ONLINE_LOOKUP;
 use super::sessions::Caller;
 use super::{Shared, metadata};
 
@@ -41,6 +42,7 @@ impl FlightSqlService for FlightSql {
     }
     async fn do_get_fallback(&self, request: Request<Ticket>, ticket: Any) -> Rows {
         match ticket.type_url.as_str() {
+            ONLINE_LOOKUP => self.0.do_get_lookup(&ticket, Caller::of(&request)).await,
             DIRECT_QUERY => self.0.do_get_direct(&ticket, Caller::of(&request)).await,
             _ => self.0.do_get_result(&ticket),
         }

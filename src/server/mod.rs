@@ -11,6 +11,7 @@
 //! | GetFlightInfo, DoGet | GetSqlInfo, GetXdbcTypeInfo | `sql_info`, `type_info` |
 //! | Set/GetSessionOptions, CloseSession | | `session_actions` |
 //! | DoGet | DirectQuery: SQL and parameters in the ticket | `direct` |
+//! | DoGet | OnlineLookup: name and rows of a lookup in the ticket | `lookup_ticket` |
 //! | CancelQuery, CancelFlightInfo | | `cancel` |
 //!
 //! `flight_sql` holds the table of Flight SQL commands, `flight` the few RPCs around it that
@@ -29,6 +30,7 @@ mod freshness;
 mod gate;
 mod handshake;
 mod ingest;
+mod lookup_ticket;
 mod metadata;
 mod prepared;
 mod schedule;
@@ -45,6 +47,7 @@ mod type_info;
 mod upkeep;
 
 pub use direct::{DIRECT_QUERY, DirectQuery};
+pub use lookup_ticket::{ONLINE_LOOKUP, OnlineLookup, lookup_ticket};
 pub use tls::{check_listener, choose_crypto};
 
 use std::future::Future;

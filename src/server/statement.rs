@@ -237,7 +237,14 @@ impl Shared {
 
     async fn begin(&self, statement: &Arc<Statement>) -> Result<Run, Status> {
         let place = self.gate.enter().await?;
-        Ok(Run { guard: statement.start(), _place: place, kind: statement.kind(), since: clock::stopwatch(), ended: false })
+        Ok(Run {
+            guard: statement.start(),
+            _place: place,
+            kind: statement.kind(),
+            lookup: statement.prepared.looks_up,
+            since: clock::stopwatch(),
+            ended: false,
+        })
     }
 
     async fn outcome(&self, statement: &Arc<Statement>, run: &Run) -> Result<Outcome, Status> {
@@ -260,6 +267,8 @@ struct Run {
     guard: RunGuard,
     _place: tokio::sync::OwnedSemaphorePermit,
     kind: StatementKind,
+    /// Lookups are many and small: they are no lines of the log.
+    lookup: bool,
     since: std::time::Instant,
     ended: bool,
 }
@@ -274,6 +283,7 @@ impl Run {
             return;
         }
         let kind = match self.kind {
+            StatementKind::Query if self.lookup => "lookup",
             StatementKind::Query => "query",
             StatementKind::Command => "command",
             StatementKind::Update => "update",
@@ -281,7 +291,10 @@ impl Run {
         let seconds = self.since.elapsed().as_secs_f64();
         metrics::counter!(telemetry::STATEMENTS, "kind" => kind, "outcome" => outcome).increment(1);
         metrics::histogram!(telemetry::STATEMENT_SECONDS, "kind" => kind).record(seconds);
-        tracing::info!(kind, outcome, seconds, "statement");
+        match self.lookup {
+            true => tracing::debug!(kind, outcome, seconds, "statement"),
+            false => tracing::info!(kind, outcome, seconds, "statement"),
+        }
     }
 }
 
@@ -292,14 +305,14 @@ impl Drop for Run {
 }
 
 /// A panic below costs one statement, not the connection and everybody else on it.
-async fn caught<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
+pub(super) async fn caught<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
     match AssertUnwindSafe(work).catch_unwind().await {
         Ok(done) => done,
         Err(_) => Err(Error::internal("the statement failed in an unforeseen way; the server's log has the details")),
     }
 }
 
-fn stopping() -> Error {
+pub(super) fn stopping() -> Error {
     Error::unavailable("the server is shutting down")
 }
 

@@ -231,6 +231,7 @@ mod tests {
             schema: Arc::new(Schema::empty()),
             parameters: vec![None],
             changes_session: false,
+            looks_up: false,
             tag: "SELECT",
         };
         Statement::new(Caller::default(), session, prepared)

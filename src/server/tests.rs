@@ -239,3 +239,46 @@ async fn tls_with_a_certificate() {
     stop.cancel();
     server.await.unwrap().unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_ticket_with_name_and_rows_answers_in_one_call() {
+    use datafusion::arrow::array::{ArrayRef, Int64Array};
+    use datafusion::arrow::datatypes::Int64Type;
+    let server = start().await;
+    let mut c = server.client().await;
+    for sql in [
+        "CREATE ENTITY u KEY (user_id BIGINT)",
+        "CREATE FEATURE VIEW f (orders BIGINT) ENTITY u EVENT TIMESTAMP ts ONLINE",
+        "INSERT INTO f VALUES (1, TIMESTAMP '2024-01-01 00:00:00', 10), (2, TIMESTAMP '2024-01-01 00:00:00', 20)",
+    ] {
+        c.execute_update(sql.to_string(), None).await.unwrap();
+    }
+    let keys = |column: &str, keys: Vec<Option<i64>>| {
+        RecordBatch::try_from_iter([(column, Arc::new(Int64Array::from(keys)) as ArrayRef)]).unwrap()
+    };
+    let request = crate::session::LookupRequest { name: "f".into(), status: true, ..Default::default() };
+    let ticket = lookup_ticket(&request, &keys("user_id", vec![Some(2), Some(3), None, Some(1), Some(2)])).unwrap();
+    let rows: Vec<RecordBatch> = c.do_get(ticket.clone()).await.unwrap().try_collect().await.unwrap();
+    let orders: Vec<Option<i64>> = rows[0].column_by_name("orders").unwrap().as_primitive::<Int64Type>().iter().collect();
+    assert_eq!(orders, [Some(20), None, None, Some(10), Some(20)]);
+    let status: Vec<_> = rows[0].column_by_name("f__status").unwrap().as_string::<i32>().iter().flatten().collect();
+    assert_eq!(status, ["PRESENT", "NOT_FOUND", "NOT_FOUND", "PRESENT", "PRESENT"]);
+    // no rows asked for: columns, and no rows
+    let none = lookup_ticket(&request, &keys("user_id", vec![])).unwrap();
+    let mut answer = c.do_get(none).await.unwrap();
+    let batches: Vec<RecordBatch> = StreamExt::by_ref(&mut answer).try_collect().await.unwrap();
+    assert_eq!(batches.iter().map(RecordBatch::num_rows).sum::<usize>(), 0);
+    assert_eq!(answer.schema().unwrap().fields().len(), 4);
+
+    let wrong = lookup_ticket(&request, &keys("user", vec![Some(1)])).unwrap();
+    let refused = c.do_get(wrong).await.err().unwrap();
+    assert_eq!(code(refused), Code::NotFound);
+    let damaged = Any { type_url: ONLINE_LOOKUP.into(), value: vec![0xff; 9].into() };
+    let damaged = c.do_get(Ticket { ticket: damaged.encode_to_vec().into() }).await;
+    assert!(damaged.is_err());
+    let empty = OnlineLookup { name: "f".into(), ..Default::default() };
+    let empty = Any { type_url: ONLINE_LOOKUP.into(), value: empty.encode_to_vec().into() };
+    assert!(c.do_get(Ticket { ticket: empty.encode_to_vec().into() }).await.is_err());
+    drop(c);
+    server.end().await;
+}

@@ -1,5 +1,5 @@
 use std::fmt;
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 
 use async_trait::async_trait;
 use datafusion::arrow::datatypes::SchemaRef;
@@ -10,13 +10,13 @@ use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
 use datafusion::logical_expr::{LogicalPlan, UserDefinedLogicalNode};
 use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
-use datafusion::physical_plan::execution_plan::{CardinalityEffect, ReplaceChildrenOptions};
+use datafusion::physical_plan::execution_plan::{CardinalityEffect, ChildrenPropertiesMode, ReplaceChildrenOptions};
 use datafusion::physical_plan::metrics::{ExecutionPlanMetricsSet, MetricsSet};
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, ExecutionPlanProperties, PlanProperties};
 use datafusion::physical_planner::{ExtensionPlanner, PhysicalPlanner};
 use parking_lot::Mutex;
 
-use super::{LookupHandle, stream};
+use super::{LookupHandle, LookupInstant, stream};
 use crate::clock::{Clock, Micros};
 use crate::error::Error;
 use crate::plan::online_lookup::{LookupItem, OnlineLookupNode, describe_at, describe_item};
@@ -53,6 +53,8 @@ pub struct OnlineLookupExec {
     store: Option<String>,
     properties: Arc<PlanProperties>,
     metrics: ExecutionPlanMetricsSet,
+    /// Decoders and names, made by the first execution; plans that are reset share them.
+    prepared: Arc<OnceLock<Arc<[stream::Item]>>>,
     /// What `now` means in the running query. A plan may run again: a new task is a new query.
     instant: Mutex<Option<(Weak<TaskContext>, Micros)>>,
 }
@@ -75,6 +77,21 @@ impl OnlineLookupExec {
             store,
             properties: Arc::new(properties),
             metrics: ExecutionPlanMetricsSet::new(),
+            prepared: Arc::default(),
+            instant: Mutex::default(),
+        }
+    }
+
+    /// The same over another input with the same properties, with metrics of its own.
+    fn again(&self, input: Arc<dyn ExecutionPlan>) -> Self {
+        OnlineLookupExec {
+            input,
+            items: Arc::clone(&self.items),
+            at: self.at,
+            store: self.store.clone(),
+            properties: Arc::clone(&self.properties),
+            metrics: ExecutionPlanMetricsSet::new(),
+            prepared: Arc::clone(&self.prepared),
             instant: Mutex::default(),
         }
     }
@@ -130,25 +147,35 @@ impl ExecutionPlan for OnlineLookupExec {
     fn replace_children(
         self: Arc<Self>,
         mut children: Vec<Arc<dyn ExecutionPlan>>,
-        _: ReplaceChildrenOptions,
+        options: ReplaceChildrenOptions,
     ) -> DfResult<Arc<dyn ExecutionPlan>> {
         let (Some(input), true) = (children.pop(), children.is_empty()) else {
             return Err(Error::internal("an online lookup has exactly one input").into());
         };
+        if options.children_properties == ChildrenPropertiesMode::Keep {
+            return Ok(Arc::new(self.again(input)));
+        }
         Ok(Arc::new(OnlineLookupExec::new(input, self.items.to_vec(), self.at, self.schema(), self.store.clone())))
     }
 
     fn with_new_children(self: Arc<Self>, children: Vec<Arc<dyn ExecutionPlan>>) -> DfResult<Arc<dyn ExecutionPlan>> {
-        use datafusion::physical_plan::execution_plan::ChildrenPropertiesMode;
         self.replace_children(children, ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute))
     }
 
     fn execute(&self, partition: usize, task: Arc<TaskContext>) -> DfResult<SendableRecordBatchStream> {
         let handle =
             task.session_config().get_extension::<LookupHandle>().ok_or_else(|| Error::internal("the session has no online store"))?;
-        let at = self.at.unwrap_or_else(|| self.instant(&task, &handle.0.clock()));
+        let given = || task.session_config().get_extension::<LookupInstant>().map(|i| i.0);
+        let at = self.at.or_else(given).unwrap_or_else(|| self.instant(&task, &handle.0.clock()));
         let input = self.input.execute(partition, Arc::clone(&task))?;
-        let lookup = stream::Lookup::new(&handle.0, &self.items, at, self.schema(), &task, &self.metrics, partition)?;
+        let items = match self.prepared.get() {
+            Some(items) => Arc::clone(items),
+            None => {
+                let made = stream::Item::all(&self.items, &*handle.0)?;
+                Arc::clone(self.prepared.get_or_init(|| made))
+            }
+        };
+        let lookup = stream::Lookup::new(&handle.0, items, at, self.schema(), &task, &self.metrics, partition)?;
         Ok(lookup.stream(input))
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use crate::clock::Clock;
+use crate::clock::{Clock, Micros};
 use crate::config::OnlineSettings;
 use crate::error::Result;
 use crate::model::codec::row_schema;
@@ -40,3 +40,7 @@ pub trait LookupContext: Send + Sync + Debug {
 /// The form in which a [`LookupContext`] travels: `SessionConfig::with_extension(Arc::new(LookupHandle(…)))`.
 #[derive(Debug, Clone)]
 pub struct LookupHandle(pub Arc<dyn LookupContext>);
+
+/// The instant at which a lookup judges its rows where its plan leaves that open; an extension of the task.
+#[derive(Debug, Clone, Copy)]
+pub struct LookupInstant(pub Micros);

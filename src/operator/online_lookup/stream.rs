@@ -21,13 +21,14 @@ use crate::model::live::{is_live, narrow};
 use crate::model::{Column, FeatureView};
 use crate::plan::online_lookup::{LookupItem, NOT_FOUND, NULL_VALUE, OUTSIDE_MAX_AGE, PRESENT};
 use crate::store::online::{KeysOf, OnlineStore, OnlineView, RowsOf};
+use crate::telemetry;
 
 /// One partition of a running lookup.
 pub(super) struct Lookup {
     context: Arc<dyn LookupContext>,
     store: Arc<dyn OnlineStore>,
     settings: OnlineSettings,
-    items: Vec<Item>,
+    items: Arc<[Item]>,
     at: Micros,
     schema: SchemaRef,
     /// Time spent waiting for the store.
@@ -45,7 +46,8 @@ struct Metrics {
     round_trips: Count,
 }
 
-struct Item {
+#[derive(Debug)]
+pub(super) struct Item {
     view: Arc<FeatureView>,
     online: OnlineView,
     key_inputs: Vec<usize>,
@@ -92,7 +94,7 @@ impl Requested {
 impl Lookup {
     pub fn new(
         context: &Arc<dyn LookupContext>,
-        items: &[LookupItem],
+        items: Arc<[Item]>,
         at: Micros,
         schema: SchemaRef,
         task: &TaskContext,
@@ -104,7 +106,7 @@ impl Lookup {
             context: Arc::clone(context),
             store: context.store(),
             settings: context.settings(),
-            items: items.iter().map(|i| Item::new(i, &**context)).collect::<Result<_>>()?,
+            items,
             at,
             schema,
             waited: Duration::ZERO,
@@ -124,7 +126,10 @@ impl Lookup {
         let schema = Arc::clone(&self.schema);
         let batches = stream::try_unfold((self, input), |(mut lookup, mut input)| async move {
             let Some(batch) = input.next().await.transpose()? else { return Ok(None) };
-            let out = lookup.batch(&batch).await?;
+            let watch = stopwatch();
+            let out = lookup.batch(&batch).await.inspect_err(|_| metrics::counter!(telemetry::LOOKUP_ERRORS).increment(1))?;
+            metrics::counter!(telemetry::LOOKUPS).increment(1);
+            metrics::histogram!(telemetry::LOOKUP_SECONDS).record(watch.elapsed().as_secs_f64());
             Ok::<_, DataFusionError>(Some((out, (lookup, input))))
         });
         Box::pin(RecordBatchStreamAdapter::new(schema, batches.into_stream()))
@@ -156,6 +161,8 @@ impl Lookup {
             self.metrics.hits.add(hits);
             columns.extend(arrays);
         }
+        let at = TimestampMicrosecondArray::from_value(self.at, batch.num_rows());
+        columns.push(Arc::new(at.with_timezone("UTC")));
         self.metrics.lookups.add(batch.num_rows());
         let out = RecordBatch::try_new(Arc::clone(&self.schema), columns)?;
         self.memory.free();
@@ -172,9 +179,14 @@ impl Lookup {
         let deadline = Duration::from_micros(self.settings.lookup_deadline.max(0) as u64);
         let watch = stopwatch();
         let answer = tokio::time::timeout(deadline.saturating_sub(self.waited), self.store.get_batch(&requests)).await;
-        self.waited += watch.elapsed();
+        let took = watch.elapsed();
+        self.waited += took;
         self.metrics.round_trips.add(1);
-        self.metrics.keys.add(requests.iter().map(|r| r.keys.len()).sum());
+        let keys = requests.iter().map(|r| r.keys.len()).sum();
+        self.metrics.keys.add(keys);
+        metrics::counter!(telemetry::STORE_ROUND_TRIPS).increment(1);
+        metrics::histogram!(telemetry::STORE_SECONDS).record(took.as_secs_f64());
+        metrics::counter!(telemetry::LOOKUP_KEYS).increment(keys as u64);
         let found = answer.map_err(|_| {
             Error::unavailable(format!("the online store {} did not answer within {} ms", self.store.describe(), deadline.as_millis()))
         })??;
@@ -184,6 +196,10 @@ impl Lookup {
 }
 
 impl Item {
+    pub fn all(items: &[LookupItem], context: &dyn LookupContext) -> Result<Arc<[Item]>> {
+        items.iter().map(|i| Item::new(i, context)).collect()
+    }
+
     fn new(item: &LookupItem, context: &dyn LookupContext) -> Result<Self> {
         let schemas = context.row_schemas(&item.view);
         let features = item.features.iter().filter_map(|f| item.view.features.get(*f));
@@ -239,8 +255,19 @@ impl Item {
         }
         let times: TimestampMicrosecondArray = rows.iter().map(|r| r.map(|r| r.prefix.event_ts)).collect();
         arrays.push(Arc::new(times.with_timezone("UTC")));
+        count(&requested.slots, &status);
         let hits = requested.slots.iter().filter(|s| rows[**s as usize].is_some()).count();
         arrays.push(Arc::new(StringArray::from(status)));
         Ok((arrays.into_iter().map(|a| requested.expand(a)).collect::<Result<_>>()?, hits))
+    }
+}
+
+fn count(slots: &[u32], status: &[&'static str]) {
+    for (name, label) in [(PRESENT, "present"), (NULL_VALUE, "null_value"), (NOT_FOUND, "not_found"), (OUTSIDE_MAX_AGE, "outside_max_age")]
+    {
+        let n = slots.iter().filter(|s| status[**s as usize] == name).count();
+        if n > 0 {
+            metrics::counter!(telemetry::LOOKUP_STATUS, "status" => label).increment(n as u64);
+        }
     }
 }

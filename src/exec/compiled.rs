@@ -1,0 +1,132 @@
+//! Lookups planned once: one physical plan per lookup and catalog version, run with other rows each time.
+
+use std::sync::Arc;
+
+use datafusion::arrow::array::{ArrayRef, RecordBatch};
+use datafusion::arrow::compute::{CastOptions, cast_with_options};
+use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use datafusion::execution::TaskContext;
+use datafusion::execution::runtime_env::RuntimeEnv;
+use datafusion::execution::session_state::SessionState;
+use datafusion::logical_expr::LogicalPlan;
+use datafusion::physical_plan::execution_plan::reset_plan_states;
+use datafusion::physical_plan::{ExecutionPlan, execute_stream};
+use datafusion::prelude::SessionConfig;
+use futures::TryStreamExt;
+use futures::future::BoxFuture;
+
+use super::services::{Services, lookups};
+use crate::clock::Micros;
+use crate::error::{Error, Result};
+use crate::model::Column;
+use crate::operator::bound_rows::BoundRows;
+use crate::operator::online_lookup::LookupInstant;
+use crate::plan::bound_rows::over_bound_rows;
+use crate::plan::lookup::loses;
+
+/// A lookup that is planned, for any number of requests.
+pub struct Compiled {
+    /// The catalog that its names were read from.
+    pub catalog_version: u64,
+    /// What it wants, one column per parameter; empty where it came from a text with parameters.
+    pub wanted: Vec<Column>,
+    pub schema: SchemaRef,
+    rows: SchemaRef,
+    plan: Arc<dyn ExecutionPlan>,
+    config: SessionConfig,
+    runtime: Arc<RuntimeEnv>,
+}
+
+impl std::fmt::Debug for Compiled {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Compiled(catalog version {}, {})", self.catalog_version, self.schema)
+    }
+}
+
+/// Plans `plan` for bound rows of these types; `None` where one run over many rows would mean something else.
+pub fn compile<'a>(
+    services: &'a Arc<Services>,
+    mut state: SessionState,
+    catalog_version: u64,
+    plan: &'a LogicalPlan,
+    types: &'a [DataType],
+    wanted: Vec<Column>,
+) -> BoxFuture<'a, Result<Option<Compiled>>> {
+    Box::pin(async move {
+        let Some(plan) = over_bound_rows(plan, types)? else { return Ok(None) };
+        state.config_mut().options_mut().execution.target_partitions = 1;
+        state.config_mut().set_extension(lookups(services).await?);
+        let schema = Arc::new(plan.schema().as_arrow().clone());
+        let physical = state.create_physical_plan(&plan).await?;
+        let fields: Vec<_> = types.iter().enumerate().map(|(i, t)| Field::new(format!("${}", i + 1), t.clone(), true)).collect();
+        Ok(Some(Compiled {
+            catalog_version,
+            wanted,
+            schema,
+            rows: Arc::new(Schema::new(fields)),
+            plan: physical,
+            config: state.config().clone(),
+            runtime: Arc::clone(state.runtime_env()),
+        }))
+    })
+}
+
+impl Compiled {
+    /// Answers one row per row of `columns` (one per parameter, in order, of the declared types), in order.
+    /// `at`: judge rows at this instant instead of now.
+    pub async fn run(&self, columns: Vec<ArrayRef>, at: Option<Micros>) -> Result<Vec<RecordBatch>> {
+        let rows = RecordBatch::try_new(Arc::clone(&self.rows), columns)?;
+        let mut config = self.config.clone();
+        config.set_extension(Arc::new(BoundRows(rows)));
+        if let Some(at) = at {
+            config.set_extension(Arc::new(LookupInstant(at)));
+        }
+        // nothing looks functions up at execution
+        let (scalar, higher, aggregate, window) = Default::default();
+        let task = TaskContext::new(None, String::new(), config, scalar, higher, aggregate, window, Arc::clone(&self.runtime));
+        // a plan keeps the metrics of every execution: each gets a fresh one
+        let plan = reset_plan_states(Arc::clone(&self.plan))?;
+        Ok(execute_stream(plan, Arc::new(task))?.try_collect().await?)
+    }
+
+    /// The parameters, taken from a client's columns by name.
+    pub fn by_name(&self, rows: &RecordBatch, target: &str) -> Result<Vec<ArrayRef>> {
+        let given = rows.schema();
+        let names = || given.fields().iter().map(|f| f.name().as_str()).collect::<Vec<_>>().join(", ");
+        let wanted = || self.wanted.iter().map(|c| c.name.as_str()).collect::<Vec<_>>().join(", ");
+        self.wanted
+            .iter()
+            .map(|c| {
+                let mut found = given.fields().iter().enumerate().filter(|(_, f)| *f.name() == c.name).map(|(i, _)| i);
+                let Some(i) = found.next() else {
+                    return Err(Error::not_found(format!("lookup of {target}: the rows have no column {:?}", c.name)).with_hint(format!(
+                        "their columns are {}; wanted are {}",
+                        names(),
+                        wanted()
+                    )));
+                };
+                if found.next().is_some() {
+                    return Err(Error::invalid(format!("lookup of {target}: the rows have column {:?} twice", c.name)));
+                }
+                declared(rows.column(i), c, target)
+            })
+            .collect()
+    }
+}
+
+/// Values in the declared type of their column; what a cast would change is refused.
+fn declared(values: &ArrayRef, column: &Column, target: &str) -> Result<ArrayRef> {
+    let (have, want) = (values.data_type(), column.data_type.arrow());
+    if have == want {
+        return Ok(Arc::clone(values));
+    }
+    let refused = |why: String| {
+        Error::invalid(format!("lookup of {target}: {:?} is {}, but the values brought are {have}{why}", column.name, column.data_type))
+            .with_hint(format!("bring values of type {}", column.data_type))
+    };
+    if loses(have, want) {
+        return Err(refused(String::new()));
+    }
+    let strict = CastOptions { safe: false, ..Default::default() };
+    cast_with_options(values, want, &strict).map_err(|e| refused(format!(": {}", Error::from(e).message())))
+}

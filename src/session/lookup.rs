@@ -1,0 +1,189 @@
+//! Lookups that are planned once and run many times (storage.md, "Catalog and leases": their catalog may be
+//! `online_settings.catalog_max_age` old).
+
+use std::sync::Arc;
+
+use datafusion::arrow::array::{ArrayRef, RecordBatch};
+use datafusion::arrow::compute::{CastOptions, cast_with_options};
+use datafusion::arrow::datatypes::{DataType, SchemaRef};
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use futures::future::BoxFuture;
+
+use super::{Notices, Outcome, Prepared, Session, state};
+use crate::catalog::CatalogSnapshot;
+use crate::clock::Micros;
+use crate::error::{Error, Kind, Result};
+use crate::exec::compiled::{Compiled, compile};
+use crate::model::Column;
+use crate::plan::lookup::find;
+
+/// Which lookup: how it is named, and what changes its plan.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Key {
+    /// For names without one.
+    schema: String,
+    form: Form,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+enum Form {
+    Text(String),
+    Target { name: String, status: bool },
+}
+
+/// A lookup, planned; or known to be one that must be planned for each row.
+#[derive(Debug, Clone)]
+enum Plan {
+    Ready(Arc<Compiled>),
+    PerRow { catalog_version: u64 },
+}
+
+/// Plans of lookups, the most used ones.
+pub(super) struct Plans(quick_cache::sync::Cache<Key, Plan>);
+
+impl std::fmt::Debug for Plans {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Plans({})", self.0.len())
+    }
+}
+
+impl Plans {
+    pub fn new(kept: usize) -> Self {
+        Plans(quick_cache::sync::Cache::new(kept.max(1)))
+    }
+}
+
+/// A lookup by name, as a ticket asks for it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LookupRequest {
+    /// A feature view or service, as ONLINE_LOOKUP names it.
+    pub name: String,
+    /// For a name without one; `None`: the session's.
+    pub schema: Option<String>,
+    /// Adds status and event timestamp of each item.
+    pub status: bool,
+    /// Judge rows at this instant (microseconds, UTC) instead of now.
+    pub at: Option<Micros>,
+}
+
+impl Session {
+    /// The answer of `ONLINE_LOOKUP(name, rows …)`: columns are taken by name; one row per row of `rows`, in order.
+    pub fn lookup<'a>(&'a self, request: &'a LookupRequest, rows: &'a RecordBatch) -> BoxFuture<'a, Result<(SchemaRef, Vec<RecordBatch>)>> {
+        Box::pin(async move {
+            let schema = request.schema.clone().unwrap_or_else(|| self.current_schema());
+            let key = Key { schema, form: Form::Target { name: request.name.clone(), status: request.status } };
+            let columns = |c: &Compiled| c.by_name(rows, &request.name);
+            match self.planned(&key, None, &columns, request.at).await? {
+                Some(answer) => Ok(answer),
+                None => Err(Error::internal(format!("the lookup of {} cannot be planned for bound rows", request.name))),
+            }
+        })
+    }
+
+    /// Runs a prepared lookup over all bound rows at once; `None` where each row needs a run of its own.
+    pub(super) fn run_compiled<'a>(&'a self, prepared: &'a Prepared, rows: &'a RecordBatch) -> BoxFuture<'a, Result<Option<Outcome>>> {
+        Box::pin(async move {
+            let Some(types) = prepared.parameters.iter().cloned().collect::<Option<Vec<DataType>>>() else { return Ok(None) };
+            let key = Key { schema: self.current_schema(), form: Form::Text(prepared.sql.clone()) };
+            let columns = |_: &Compiled| rows.columns().iter().zip(&types).enumerate().map(|(i, (c, t))| bound(c, t, i)).collect();
+            let Some((schema, batches)) = self.planned(&key, Some(&types), &columns, None).await? else { return Ok(None) };
+            *self.own.notices.lock() = Notices::default();
+            let rows = futures::stream::iter(batches.into_iter().map(Ok));
+            Ok(Some(Outcome::Rows(Box::pin(RecordBatchStreamAdapter::new(schema, rows)))))
+        })
+    }
+
+    async fn planned(
+        &self,
+        key: &Key,
+        types: Option<&[DataType]>,
+        columns: &(dyn Fn(&Compiled) -> Result<Vec<ArrayRef>> + Sync),
+        at: Option<Micros>,
+    ) -> Result<Option<(SchemaRef, Vec<RecordBatch>)>> {
+        let registry = &self.services().registry;
+        let mut catalog = registry.recent(self.engine.config().online_settings.catalog_max_age).await?;
+        loop {
+            let done = async {
+                let Plan::Ready(plan) = self.plan_of(key, types, &catalog).await? else { return Ok(None) };
+                let rows = columns(&plan)?;
+                let limit = self.engine.config().online_settings.max_keys;
+                if rows.first().is_some_and(|r| r.len() > limit) {
+                    return Err(Error::exhausted(format!("a lookup may ask for {limit} keys at most"))
+                        .with_hint("ask in several lookups, use an ASOF JOIN for bulk reads, or raise online_settings.max_keys"));
+                }
+                let schema = Arc::clone(&plan.schema);
+                Ok(Some((schema, plan.run(rows, at).await?)))
+            };
+            match crate::exec::boxed(done).await {
+                // what an old catalog says may be wrong
+                Err(e) if matches!(e.kind(), Kind::Invalid | Kind::NotFound | Kind::Conflict) => {
+                    let newest = registry.snapshot().await?;
+                    if newest.version == catalog.version {
+                        return Err(e);
+                    }
+                    catalog = newest;
+                }
+                done => return done,
+            }
+        }
+    }
+
+    async fn plan_of(&self, key: &Key, types: Option<&[DataType]>, catalog: &Arc<CatalogSnapshot>) -> Result<Plan> {
+        let kept = self.engine.lookups.0.get(key);
+        match kept {
+            Some(Plan::Ready(plan)) if plan.catalog_version == catalog.version => return Ok(Plan::Ready(plan)),
+            Some(Plan::PerRow { catalog_version }) if catalog_version == catalog.version => return Ok(Plan::PerRow { catalog_version }),
+            _ => (),
+        }
+        let session = self.in_schema(&key.schema);
+        let resolver = session.resolver_at(Arc::clone(catalog), vec![], Notices::default());
+        let (sql, wanted) = match &key.form {
+            Form::Text(sql) => (sql.clone(), vec![]),
+            Form::Target { name, status } => {
+                let wanted = find(&*resolver, name, None)?.wanted()?;
+                (text(name, wanted.len(), *status), wanted)
+            }
+        };
+        let planned = session.plan(&sql, &resolver).await?;
+        let own: Vec<DataType>;
+        let types = match types {
+            Some(types) => types,
+            None => {
+                own = wanted.iter().map(|c: &Column| c.data_type.arrow().clone()).collect();
+                &own
+            }
+        };
+        let made = compile(self.services(), state(&resolver, &key.schema)?, catalog.version, &planned.plan, types, wanted).await?;
+        let plan = made.map_or(Plan::PerRow { catalog_version: catalog.version }, |c| Plan::Ready(Arc::new(c)));
+        self.engine.lookups.0.insert(key.clone(), plan.clone());
+        Ok(plan)
+    }
+
+    /// The same user in another schema; what it changes does not last.
+    fn in_schema(&self, schema: &str) -> Session {
+        if self.current_schema() == schema {
+            return self.clone();
+        }
+        let other = self.engine.session();
+        *other.own.schema.write() = schema.to_string();
+        other
+    }
+}
+
+/// The lookup as text, with one parameter per column that it wants.
+fn text(name: &str, wanted: usize, status: bool) -> String {
+    let parameters: Vec<String> = (1..=wanted).map(|i| format!("${i}")).collect();
+    // in brackets: a list of parameters would be rows where only one column is wanted
+    format!("SELECT * FROM ONLINE_LOOKUP('{}', ({}), status => {status})", name.replace('\'', "''"), parameters.join(", "))
+}
+
+fn bound(values: &ArrayRef, want: &DataType, i: usize) -> Result<ArrayRef> {
+    if values.data_type() == want {
+        return Ok(Arc::clone(values));
+    }
+    let strict = CastOptions { safe: false, ..Default::default() };
+    cast_with_options(values, want, &strict).map_err(|e| Error::from(e).context(format!("parameter ${}", i + 1)))
+}
+
+#[cfg(test)]
+mod tests;
