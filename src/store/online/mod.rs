@@ -18,7 +18,7 @@ use crate::config::OnlineSettings;
 use crate::error::{Error, Result};
 
 #[cfg(test)]
-mod conformance;
+pub(crate) mod conformance;
 mod embedded;
 mod embedded_files;
 #[cfg(feature = "redis")]

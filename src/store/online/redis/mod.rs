@@ -31,6 +31,8 @@ mod map;
 mod node;
 mod read;
 mod scripts;
+#[cfg(test)]
+mod tests;
 mod write;
 
 pub struct RedisStore {
