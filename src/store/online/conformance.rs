@@ -3,12 +3,12 @@
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use datafusion::arrow::array::{ArrayRef, Int64Array, TimestampMicrosecondArray};
 use super::*;
 use crate::clock::stopwatch;
 use crate::error::Kind;
 use crate::model::Column;
 use crate::model::codec::{EncodedKey, Row, RowDecoder, RowEncoder, encode_keys};
+use datafusion::arrow::array::{ArrayRef, Int64Array, TimestampMicrosecondArray};
 
 mod places;
 

@@ -203,7 +203,7 @@ impl Place {
             let replicas = |s: &Server| s.cli(&["INFO", "replication"]).contains("state=online");
             wait_for("the replicas", || self.servers[..3].iter().all(replicas));
             // What everybody says to a client, too.
-            let shown = |s: &Server| s.cli(&["CLUSTER", "NODES"]).matches(" slave ").count() == 3;
+            let shown = |s: &Server| s.cli(&["CLUSTER", "NODES"]).matches("slave ").count() == 3;
             wait_for("the map", || self.servers.iter().all(shown));
         } else if self.url.contains("+sentinel") {
             let known = |s: &Server| {

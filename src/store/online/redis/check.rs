@@ -101,9 +101,7 @@ impl RedisStore {
     /// `None`: it may not be asked.
     async fn cluster_state(&self, node: &Node) -> Result<Option<String>> {
         match self.on(node, cmd("CLUSTER").arg("INFO")).await {
-            Ok(Value::BulkString(text)) => {
-                Ok(Facts(String::from_utf8_lossy(&text).into_owned()).text("cluster_state").map(str::to_string))
-            }
+            Ok(Value::BulkString(text)) => Ok(Facts(String::from_utf8_lossy(&text).into_owned()).text("cluster_state").map(str::to_string)),
             Ok(_) => Ok(None),
             Err(e) if e.kind() == Kind::Denied => Ok(None),
             Err(e) => Err(e),
@@ -178,7 +176,9 @@ mod tests {
     #[test]
     fn what_is_wrong_is_named_with_its_cure() {
         let facts = |policy, evicted, version| {
-            Facts(format!("redis_version:{version}\r\nmaxmemory:0\r\nmaxmemory_policy:{policy}\r\nevicted_keys:{evicted}\r\naof_enabled:1\r\n"))
+            Facts(format!(
+                "redis_version:{version}\r\nmaxmemory:0\r\nmaxmemory_policy:{policy}\r\nevicted_keys:{evicted}\r\naof_enabled:1\r\n"
+            ))
         };
         assert_eq!(judged("x", &facts("noeviction", 0, "7.0.15")), Vec::<String>::new());
         assert_eq!(judged("x", &facts("noeviction", 0, "10.0.0")), Vec::<String>::new());

@@ -66,7 +66,7 @@ impl Fault {
                 .with_hint("raise maxmemory of the server (two generations of the largest view must fit) and run the statement again");
         }
         match self.error.kind() {
-            ErrorKind::Io => Error::unavailable(format!("cannot reach the online store {store}{place}: {text}")).with_hint(way(&text)),
+            ErrorKind::Io => Error::unavailable(format!("cannot reach the online store {store}{place}: {text}")).with_hint(way(store, &text)),
             ErrorKind::Server(ServerErrorKind::Moved | ServerErrorKind::Ask | ServerErrorKind::CrossSlot) if *shape == Shape::Single => {
                 Error::invalid(format!("the online store {store} is one server of a Redis Cluster"))
                     .with_hint("write redis+cluster://host:port,host:port in place of redis://")
@@ -93,11 +93,14 @@ impl Fault {
     }
 }
 
-fn way(text: &str) -> &'static str {
+fn way(store: &str, text: &str) -> &'static str {
     if text.contains("UnknownIssuer") || text.contains("certificate") {
         "let online_settings.tls_ca name the file of the CA that signed the server's certificate (PEM)"
     } else if text.contains("InvalidContentType") || text.contains("corrupt message") {
         "the server does not seem to speak TLS at this port: write redis:// in place of rediss://, or name its TLS port"
+    } else if store.starts_with("rediss") && text.contains("timed out") {
+        // A server that does not speak TLS waits for the rest of what it takes for a command.
+        "check that the server runs, that the address is right, and that it speaks TLS at this port"
     } else {
         "check that the server runs and that the address is right"
     }
@@ -123,7 +126,9 @@ mod tests {
     fn missing_rights_are_named() {
         assert!(missing_right("\"NOPERM\": this user has no permissions to run the 'mget' command").ends_with("+mget"));
         assert!(missing_right("\"NOPERM\": User r has no permissions to run the 'script|load' command").ends_with("+script|load"));
-        assert!(missing_right("\"NOPERM\": this user has no permissions to access one of the keys used as arguments").contains("~remige:*"));
+        assert!(
+            missing_right("\"NOPERM\": this user has no permissions to access one of the keys used as arguments").contains("~remige:*")
+        );
         assert!(missing_right("WRONGPASS invalid username-password pair").contains("password"));
     }
 }

@@ -82,14 +82,7 @@ impl Link {
             (Shape::Single, Some(host)) => Some(Arc::new(Map::one(Arc::new(connector.node(host)?), 1))),
             _ => None,
         };
-        Ok(Link {
-            address,
-            connector,
-            scripts,
-            map: ArcSwapOption::new(map),
-            discovery: Mutex::default(),
-            suspect: AtomicBool::new(false),
-        })
+        Ok(Link { address, connector, scripts, map: ArcSwapOption::new(map), discovery: Mutex::default(), suspect: AtomicBool::new(false) })
     }
 
     pub fn shown(&self) -> &str {
@@ -147,9 +140,7 @@ impl Link {
         let (connector, hosts) = (&self.connector, self.address.hosts.as_slice());
         let mut map = match &self.address.shape {
             Shape::Single | Shape::Cluster => of_cluster(connector, hosts, known.as_deref()).await?,
-            Shape::Sentinel { service } => {
-                of_sentinels(connector, hosts, &self.address.sentinel_login, service, known.as_deref()).await?
-            }
+            Shape::Sentinel { service } => of_sentinels(connector, hosts, &self.address.sentinel_login, service, known.as_deref()).await?,
         };
         map.epoch = known.map_or(1, |m| m.epoch + 1);
         let map = Arc::new(map);
@@ -328,11 +319,7 @@ fn group(map: &Map, pending: Vec<Pending>) -> Result<Vec<Sent>, Fault> {
         let sent = match groups.iter().position(|g| g.node.host == node.host) {
             Some(i) => &mut groups[i],
             None => {
-                groups.push(Sent {
-                    node: Arc::clone(node),
-                    places: Vec::with_capacity(room),
-                    commands: Pipeline::with_capacity(room),
-                });
+                groups.push(Sent { node: Arc::clone(node), places: Vec::with_capacity(room), commands: Pipeline::with_capacity(room) });
                 let last = groups.len() - 1;
                 &mut groups[last]
             }

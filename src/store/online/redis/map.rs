@@ -92,8 +92,9 @@ pub(super) async fn of_cluster(connector: &Connector, seeds: &[Host], known: Opt
         async move {
             let answer = node.command(Lane::Load, cmd("CLUSTER").arg("SLOTS")).await.and_then(Value::extract_error);
             let ranges = answer.map_err(|e| not_a_cluster(e).at(&node.host))?;
-            ranges_of(ranges, &node.host, connector.is_tls())
-                .ok_or_else(|| Fault::new(Kind::Unavailable, format!("server {} knows no slots", node.host), "name a server that is part of the cluster"))
+            ranges_of(ranges, &node.host, connector.is_tls()).ok_or_else(|| {
+                Fault::new(Kind::Unavailable, format!("server {} knows no slots", node.host), "name a server that is part of the cluster")
+            })
         }
         .boxed()
     });
@@ -219,9 +220,11 @@ fn primary_of(answer: &Value) -> Option<Host> {
 
 fn not_a_sentinel(e: RedisError) -> Fault {
     match e.to_string() {
-        text if text.contains("unknown command") => {
-            Fault::new(Kind::Invalid, "the server is no Sentinel", "the address names the Sentinels (port 26379), or write redis:// for the server itself")
-        }
+        text if text.contains("unknown command") => Fault::new(
+            Kind::Invalid,
+            "the server is no Sentinel",
+            "the address names the Sentinels (port 26379), or write redis:// for the server itself",
+        ),
         _ => e.into(),
     }
 }
@@ -232,7 +235,9 @@ async fn is_primary(connector: &Connector, known: Option<&Map>, host: &Host) -> 
     let role = node.command(Lane::Load, &cmd("ROLE")).await.and_then(Value::extract_error);
     match role {
         Ok(Value::Array(role)) if role.first().and_then(text) == Some("master") => Ok(node),
-        Ok(_) => Err(Fault::new(Kind::Unavailable, format!("server {host} is no primary yet"), "a failover is under way; try again in a moment")),
+        Ok(_) => {
+            Err(Fault::new(Kind::Unavailable, format!("server {host} is no primary yet"), "a failover is under way; try again in a moment"))
+        }
         // Without the right to ask: writes will tell.
         Err(e) if Fault::from(e.clone()).is_denied() && e.code() == Some("NOPERM") => Ok(node),
         Err(e) => Err(e.into()),

@@ -1,7 +1,7 @@
 //! One Redis server: a few sockets for lookups, others for loads, so that neither waits behind the other.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures::FutureExt;
@@ -73,13 +73,14 @@ impl Connector {
                 .set_connection_timeout(Some(self.timeout))
                 .set_response_timeout(Some(timeout))
                 .set_pipeline_buffer_size(QUEUE);
-            (0..count).map(|_| Socket::new(client.clone(), config.clone())).collect()
+            (0..count).map(|_| Socket::new(client.clone(), config.clone(), timeout)).collect()
         };
         Ok(Node {
             host: host.clone(),
             reads: lane(self.read_timeout, self.read_connections),
             loads: lane(self.timeout, LOAD_CONNECTIONS),
             turn: AtomicUsize::new(0),
+            era: AtomicU64::new(0),
         })
     }
 
@@ -155,6 +156,9 @@ pub(super) struct Node {
     reads: Vec<Socket>,
     loads: Vec<Socket>,
     turn: AtomicUsize,
+    /// Grows when a connection is lost. Then the server has most likely closed all, and those that
+    /// were made before are not used again: a command that is sent anew must not find the next dead one.
+    era: AtomicU64,
 }
 
 impl Node {
@@ -162,22 +166,29 @@ impl Node {
     pub async fn command(&self, lane: Lane, command: &Cmd) -> RedisResult<Value> {
         let socket = self.socket(lane);
         let _busy = Busy::new(&socket.busy);
-        let mut open = socket.open().await?;
+        let mut open = socket.open(self.era.load(Ordering::Relaxed)).await?;
         let answer = open.connection.send_packed_command(command).await;
-        socket.noticed(&open, answer)
+        self.noticed(&open, answer)
     }
 
     /// An answer per command.
     pub async fn pipeline(&self, lane: Lane, pipeline: &Pipeline) -> RedisResult<Vec<Value>> {
         let socket = self.socket(lane);
         let _busy = Busy::new(&socket.busy);
-        let mut open = socket.open().await?;
+        let mut open = socket.open(self.era.load(Ordering::Relaxed)).await?;
         let answers = open.connection.send_packed_commands(pipeline, 0, pipeline.len()).await;
-        let answers = socket.noticed(&open, answers)?;
+        let answers = self.noticed(&open, answers)?;
         match answers.len() == pipeline.len() {
             true => Ok(answers),
             false => Err(RedisError::from((ErrorKind::Client, "the server answers too few values"))),
         }
+    }
+
+    fn noticed<T>(&self, open: &Open, answer: RedisResult<T>) -> RedisResult<T> {
+        if answer.as_ref().is_err_and(|e| is_lost(e) || e.kind() == ErrorKind::Parse) {
+            let _ = self.era.compare_exchange(open.era, open.era + 1, Ordering::Relaxed, Ordering::Relaxed);
+        }
+        answer
     }
 
     /// The one with the least to do; of several such ones in turn.
@@ -232,62 +243,60 @@ pub(super) fn ended() -> RedisError {
 
 struct Socket {
     client: Arc<(Client, AsyncConnectionConfig)>,
+    /// How long a command waits for the connection. Connecting may take longer, for those who come later.
+    patience: Duration,
     now: Mutex<Connecting>,
     busy: AtomicUsize,
 }
 
 #[derive(Default)]
 struct Connecting {
+    /// Counts attempts.
     number: u64,
+    /// The node's when the attempt began.
+    era: u64,
     flight: Option<Flight<MultiplexedConnection, RedisError>>,
 }
 
 struct Open {
     connection: MultiplexedConnection,
-    number: u64,
+    era: u64,
 }
 
 impl Socket {
-    fn new(client: Client, config: AsyncConnectionConfig) -> Self {
-        Socket { client: Arc::new((client, config)), now: Mutex::default(), busy: AtomicUsize::new(0) }
+    fn new(client: Client, config: AsyncConnectionConfig, patience: Duration) -> Self {
+        Socket { client: Arc::new((client, config)), patience, now: Mutex::default(), busy: AtomicUsize::new(0) }
     }
 
-    async fn open(&self) -> RedisResult<Open> {
-        let (number, flight) = {
+    async fn open(&self, era: u64) -> RedisResult<Open> {
+        let (number, era, flight) = {
             let mut now = self.now.lock();
+            if now.era < era {
+                now.flight = None;
+            }
             match now.flight.clone().map(|f| f.now_or_never()) {
-                Some(Some(Ok(connection))) => return Ok(Open { connection, number: now.number }),
+                Some(Some(Ok(connection))) => return Ok(Open { connection, era: now.era }),
                 // It failed after all who had waited for it gave up.
                 Some(Some(Err(_))) => now.flight = None,
                 _ => (),
             }
             if now.flight.is_none() {
                 now.number += 1;
+                now.era = now.era.max(era);
             }
             let client = Arc::clone(&self.client);
             let connect = async move { client.0.get_multiplexed_async_connection_with_config(&client.1).await };
-            (now.number, now.flight.get_or_insert_with(|| flight(connect, ended)).clone())
+            (now.number, now.era, now.flight.get_or_insert_with(|| flight(connect, ended)).clone())
         };
-        let answer = flight.await;
+        let answer = tokio::time::timeout(self.patience, flight).await;
+        let answer = answer.map_err(|_| RedisError::from(std::io::Error::from(std::io::ErrorKind::TimedOut)))?;
         if answer.is_err() {
-            self.forget(number);
+            let mut now = self.now.lock();
+            if now.number == number {
+                now.flight = None;
+            }
         }
-        Ok(Open { connection: answer?, number })
-    }
-
-    /// The next command connects anew.
-    fn forget(&self, number: u64) {
-        let mut now = self.now.lock();
-        if now.number == number {
-            now.flight = None;
-        }
-    }
-
-    fn noticed<T>(&self, open: &Open, answer: RedisResult<T>) -> RedisResult<T> {
-        if answer.as_ref().is_err_and(|e| is_lost(e) || e.kind() == ErrorKind::Parse) {
-            self.forget(open.number);
-        }
-        answer
+        Ok(Open { connection: answer?, era })
     }
 }
 

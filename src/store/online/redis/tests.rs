@@ -228,7 +228,9 @@ async fn missing_rights_are_named() {
         assert!(e.kind() == Kind::Denied && e.hint().unwrap().contains("~remige:*"), "{e}");
     }
     // Writers do not need everything.
-    acl("writer on >s3cret ~remige:* +get +mget +info +set +incr +sadd +srem +sismember +sunion +unlink +del +exists +strlen +scan +evalsha +script|load +ping");
+    acl(
+        "writer on >s3cret ~remige:* +get +mget +info +set +incr +sadd +srem +sismember +sunion +unlink +del +exists +strlen +scan +evalsha +script|load +ping",
+    );
     let writer = login("writer").await;
     assert_eq!(writer.check().await.unwrap(), Vec::<String>::new());
     p.servers[0].cli(&["SCRIPT", "FLUSH"]);

@@ -222,7 +222,8 @@ impl RedisStore {
                 pipeline.cmd("SET").arg(key).arg("").arg("PX").arg(60_000);
                 pipeline.cmd("WAIT").arg(1).arg(patience);
                 let answers = node.pipeline(Lane::Load, &pipeline).await;
-                let acknowledged = answers.and_then(|answers| answers.into_iter().map(Value::extract_error).last().unwrap_or(Ok(Value::Nil)));
+                let acknowledged =
+                    answers.and_then(|answers| answers.into_iter().map(Value::extract_error).last().unwrap_or(Ok(Value::Nil)));
                 match acknowledged {
                     Ok(Value::Int(n)) if n > 0 => (),
                     other => tracing::warn!(server = %node.host, answer = ?other, "no replica of a Redis server has taken what was loaded"),
