@@ -21,7 +21,7 @@ pub struct Config {
     pub warehouse: String,
     /// Schema that bare names mean at the start of a session. Default `public`.
     pub schema: String,
-    /// `embedded`, `redis://…`, `rediss://…`, `redis+cluster://…`, `redis+sentinel://…`.
+    /// `embedded`, `redis://…`, `redis+cluster://…`, `redis+sentinel://…`, the last three over TLS with `rediss`.
     pub online: String,
     /// Bytes that statements may use for sorting, joining and buffering. Default: half of the memory.
     pub memory_limit: usize,
@@ -53,6 +53,13 @@ pub struct OnlineSettings {
     pub catalog_max_age: Micros,
     /// Lookups whose plans are kept.
     pub kept_plans: usize,
+    /// Connections for lookups to each server of the online store.
+    pub read_connections: usize,
+    /// Certificates of the authorities that signed the certificate of the online store (PEM). `None`: the system's.
+    pub tls_ca: Option<PathBuf>,
+    /// Our certificate and its key, where the online store asks for one (PEM).
+    pub tls_cert: Option<PathBuf>,
+    pub tls_key: Option<PathBuf>,
     /// Keys in one read command.
     pub read_chunk: usize,
     /// Rows in one write command.
@@ -122,6 +129,10 @@ impl Default for OnlineSettings {
             lookup_deadline: 4 * SECOND,
             catalog_max_age: SECOND,
             kept_plans: 1000,
+            read_connections: 4,
+            tls_ca: None,
+            tls_cert: None,
+            tls_key: None,
             read_chunk: 500,
             write_chunk: 500,
             max_keys: 100_000,

@@ -46,7 +46,7 @@ pub const SETTINGS: &[Setting] = &[
     setting!(
         "online",
         |c| Slot::Store(&mut c.online),
-        "Online store: embedded, redis://[user:pass@]host:port/db, rediss://…, redis+cluster://h1:p1,h2:p2, redis+sentinel://h1:p1,h2:p2/master. Keep passwords in REMIGE_ONLINE."
+        "Online store: embedded, redis://[user:pass@]host:port/db, redis+cluster://h1:p1,h2:p2, redis+sentinel://h1:p1,h2:p2/service, over TLS rediss, rediss+cluster, rediss+sentinel. Keep passwords in REMIGE_ONLINE."
     ),
     setting!(
         "memory_limit",
@@ -94,6 +94,24 @@ pub const SETTINGS: &[Setting] = &[
         |c| Slot::Count(&mut c.online_settings.kept_plans, 1, 1 << 20),
         "Lookups whose plans are kept, so that a request need not be planned."
     ),
+    setting!(
+        "online_settings.read_connections",
+        |c| Slot::Count(&mut c.online_settings.read_connections, 1, 64),
+        "Connections for lookups to each server of the online store."
+    ),
+    setting!(
+        "online_settings.tls_ca",
+        |c| Slot::Path(&mut c.online_settings.tls_ca),
+        "Certificates of the authorities that signed the online store's (PEM file), for rediss://. Default: the system's.",
+        "redis-ca.crt"
+    ),
+    setting!(
+        "online_settings.tls_cert",
+        |c| Slot::Path(&mut c.online_settings.tls_cert),
+        "Our certificate, where the online store asks clients for one (PEM file).",
+        "redis-client.crt"
+    ),
+    setting!("online_settings.tls_key", |c| Slot::Path(&mut c.online_settings.tls_key), "Its key (PEM file).", "redis-client.key"),
     setting!("online_settings.read_chunk", |c| Slot::Count(&mut c.online_settings.read_chunk, 1, 100_000), "Keys in one read command."),
     setting!("online_settings.write_chunk", |c| Slot::Count(&mut c.online_settings.write_chunk, 1, 100_000), "Rows in one write command."),
     setting!("online_settings.max_keys", |c| Slot::Count(&mut c.online_settings.max_keys, 1, 1 << 30), "Keys that one lookup may ask for."),
@@ -293,7 +311,8 @@ fn store<T>(to: &mut T, value: Result<T, String>) -> Result<(), String> {
 }
 
 fn check_store(value: &str) -> Result<String, String> {
-    const SCHEMES: [&str; 4] = ["redis://", "rediss://", "redis+cluster://", "redis+sentinel://"];
+    const SCHEMES: [&str; 6] =
+        ["redis://", "rediss://", "redis+cluster://", "rediss+cluster://", "redis+sentinel://", "rediss+sentinel://"];
     if value == "embedded" || SCHEMES.iter().any(|s| value.len() > s.len() && value.starts_with(s)) {
         return Ok(value.to_string());
     }

@@ -1,90 +1,18 @@
 //! What every store must do, run against each of them.
 
-use std::net::TcpListener;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::Duration;
-
-use datafusion::arrow::array::{ArrayRef, Int64Array, TimestampMicrosecondArray};
-use tempfile::TempDir;
 
 use super::*;
 use crate::clock::stopwatch;
 use crate::error::Kind;
 use crate::model::Column;
 use crate::model::codec::{EncodedKey, Row, RowDecoder, RowEncoder, encode_keys};
+use datafusion::arrow::array::{ArrayRef, Int64Array, TimestampMicrosecondArray};
 
-/// A place for a store that several handles open; gone when dropped.
-pub(crate) struct Place {
-    pub url: String,
-    dir: TempDir,
-    server: Option<Child>,
-}
+mod places;
 
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.stop();
-    }
-}
-
-impl Place {
-    pub fn embedded() -> Place {
-        Place { url: "embedded".into(), dir: tempfile::tempdir().unwrap(), server: None }
-    }
-
-    pub fn redis() -> Place {
-        for _ in 0..5 {
-            let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-            let mut place = Place { url: format!("redis://127.0.0.1:{port}"), dir: tempfile::tempdir().unwrap(), server: None };
-            place.start();
-            if place.server.is_some() {
-                return place;
-            }
-        }
-        panic!("redis-server does not start");
-    }
-
-    pub fn start(&mut self) {
-        let port: u16 = self.url.rsplit(':').next().unwrap().parse().unwrap();
-        let mut child = Command::new("redis-server")
-            .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])
-            .current_dir(self.dir.path())
-            .stdout(Stdio::null())
-            .spawn()
-            .unwrap_or_else(|e| panic!("these tests need redis-server ({e}); install it: apt-get install -y redis-server"));
-        for _ in 0..500 {
-            if child.try_wait().unwrap().is_some() {
-                return;
-            }
-            if std::net::TcpStream::connect(("127.0.0.1", port)).is_ok() {
-                self.server = Some(child);
-                return;
-            }
-            std::thread::sleep(Duration::from_millis(10));
-        }
-        let _ = child.kill();
-        let _ = child.wait();
-    }
-
-    pub fn stop(&mut self) {
-        if let Some(mut child) = self.server.take() {
-            let _ = child.kill();
-            let _ = child.wait();
-        }
-    }
-
-    pub fn pause(&self, on: bool) {
-        let id = self.server.as_ref().unwrap().id().to_string();
-        assert!(Command::new("kill").args([if on { "-STOP" } else { "-CONT" }, &id]).status().unwrap().success());
-    }
-
-    pub async fn open(&self) -> Arc<dyn OnlineStore> {
-        self.open_with(&OnlineSettings::default()).await
-    }
-
-    pub async fn open_with(&self, settings: &OnlineSettings) -> Arc<dyn OnlineStore> {
-        connect(&self.url, Some(self.dir.path()), settings, Clock::system()).await.unwrap()
-    }
-}
+pub(crate) use places::{Place, test_certificate, wait_for};
 
 pub(crate) fn view(online_id: u32) -> OnlineView {
     OnlineView { warehouse_id: "w-1".into(), online_id }
@@ -120,7 +48,7 @@ fn row(kind: PutKind, k: i64, order: (i64, Option<i64>, i64), asof: u64, value: 
     PutRow { key: key(k).into_stored(), row, kind, expire_at: None }
 }
 
-fn offer(k: i64, event: i64, seq: i64, asof: u64, value: i64) -> PutRow {
+pub(crate) fn offer(k: i64, event: i64, seq: i64, asof: u64, value: i64) -> PutRow {
     row(PutKind::Offer, k, (event, None, seq), asof, value)
 }
 
@@ -134,7 +62,7 @@ fn grave(k: i64, asof: u64) -> PutRow {
 }
 
 /// The value of each key; `None` for no row and for a tombstone.
-async fn values(store: &dyn OnlineStore, view: &OnlineView, keys: &[i64]) -> Vec<Option<i64>> {
+pub(crate) async fn values(store: &dyn OnlineStore, view: &OnlineView, keys: &[i64]) -> Vec<Option<i64>> {
     use datafusion::arrow::array::{Array, AsArray};
     let encoded: Vec<_> = keys.iter().map(|k| key(*k)).collect();
     let got = store.get_batch(&[KeysOf { view, keys: encoded.iter().map(|k| k.stored()).collect() }]).await.unwrap().remove(0);
@@ -145,13 +73,13 @@ async fn values(store: &dyn OnlineStore, view: &OnlineView, keys: &[i64]) -> Vec
     (0..keys.len()).map(|i| column.is_valid(i).then(|| column.value(i))).collect()
 }
 
-async fn published(store: &dyn OnlineStore, view: &OnlineView) -> u32 {
+pub(crate) async fn published(store: &dyn OnlineStore, view: &OnlineView) -> u32 {
     let generation = store.begin_generation(view).await.unwrap();
     assert!(store.publish(view, None, &pointer(generation)).await.unwrap());
     generation
 }
 
-async fn put(store: &dyn OnlineStore, view: &OnlineView, generation: u32, rows: Vec<PutRow>) -> (u64, u64) {
+pub(crate) async fn put(store: &dyn OnlineStore, view: &OnlineView, generation: u32, rows: Vec<PutRow>) -> (u64, u64) {
     let s = store.put(view, generation, rows).await.unwrap();
     (s.written, s.skipped)
 }
@@ -403,6 +331,18 @@ macro_rules! conformance {
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $case() { super::$case(&super::Place::redis()).await }
         )* }
+        #[cfg(feature = "redis")]
+        mod redis_over_tls { $(
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $case() { super::$case(&super::Place::tls("no")).await }
+        )* }
+        // These take seconds to start: one for all cases.
+        #[cfg(feature = "redis")]
+        async fn all_cases(place: Place) { $(
+            eprintln!(stringify!($case));
+            $case(&place).await;
+            place.flush();
+        )* }
     };
 }
 
@@ -420,6 +360,18 @@ conformance!(
     drop_reclaims_exactly_its_own,
     readers_never_see_two_generations,
 );
+
+#[cfg(feature = "redis")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn redis_cluster() {
+    all_cases(Place::cluster()).await
+}
+
+#[cfg(feature = "redis")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn redis_sentinel() {
+    all_cases(Place::sentinel()).await
+}
 
 #[cfg(feature = "redis")]
 mod redis_only {
@@ -676,9 +628,8 @@ mod embedded_only {
         let e = open("embedded").await;
         assert!(e.hint().unwrap().contains("redis://"), "{e}");
         for (url, kind, shown) in [
-            ("rediss://:pw@h", Kind::NotBuilt, "rediss"),
-            ("redis+cluster://h", Kind::NotBuilt, "Cluster"),
-            ("redis+sentinel://h", Kind::NotBuilt, "Sentinel"),
+            ("redis+cluster://:pw@h/1", Kind::Invalid, "numbered databases"),
+            ("redis+sentinel://:pw@h", Kind::Invalid, "service"),
             ("memcached://u:pw@h", Kind::Invalid, "memcached"),
             ("redis://:pw@h:port", Kind::Invalid, "redis"),
         ] {

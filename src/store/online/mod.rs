@@ -18,15 +18,11 @@ use crate::config::OnlineSettings;
 use crate::error::{Error, Result};
 
 #[cfg(test)]
-mod conformance;
+pub(crate) mod conformance;
 mod embedded;
 mod embedded_files;
 #[cfg(feature = "redis")]
 mod redis;
-#[cfg(feature = "redis")]
-mod redis_keys;
-#[cfg(feature = "redis")]
-mod redis_read;
 mod rule;
 
 #[cfg(test)]
@@ -108,6 +104,19 @@ impl RowsOf {
     }
 }
 
+/// What the servers of a store report, summed over those that take writes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Health {
+    /// All of them answered. Where not, the figures are 0.
+    pub connected: bool,
+    /// Keys thrown out for lack of memory since the servers started.
+    pub evicted_keys: u64,
+    /// Bytes.
+    pub used_memory: u64,
+    /// Bytes; 0: without limit.
+    pub maxmemory: u64,
+}
+
 /// The right to write a view, until dropped.
 pub struct WriteClaim(#[allow(dead_code)] Option<Arc<dyn Any + Send + Sync>>);
 
@@ -119,6 +128,11 @@ pub trait OnlineStore: Send + Sync + Debug {
 
     /// Whether it can be reached, within the timeout; answers warnings about how it is set up.
     async fn check(&self) -> Result<Vec<String>>;
+
+    /// What its servers report; `None` where there are none.
+    async fn health(&self) -> Result<Option<Health>> {
+        Ok(None)
+    }
 
     /// Takes the right to write `view` in this process where only one process may (embedded); an error
     /// names the other. Writes take it by themselves; hold it where a later failure would be too late.
@@ -160,8 +174,9 @@ pub trait OnlineStore: Send + Sync + Debug {
     async fn stats(&self, view: &OnlineView, generation: u32) -> Result<(u64, u64)>;
 }
 
-/// Opens the store that `url` names: `embedded` (files in the warehouse directory) or `redis://…`.
-/// Does not wait for a server: use [`OnlineStore::check`].
+/// Opens the store that `url` names: `embedded` (files in the warehouse directory) or Redis in one of
+/// the forms of `redis/address.rs`. Does not wait for a server: use [`OnlineStore::check`]; its
+/// warnings are written to the log once, in the background.
 #[cfg_attr(not(feature = "redis"), allow(unused_variables))]
 pub async fn connect(url: &str, warehouse_dir: Option<&Path>, settings: &OnlineSettings, clock: Clock) -> Result<Arc<dyn OnlineStore>> {
     let scheme = url.split_once(':').map_or(url, |(s, _)| s);
@@ -172,15 +187,25 @@ pub async fn connect(url: &str, warehouse_dir: Option<&Path>, settings: &OnlineS
                 .with_hint("use a server: --online redis://host:port")),
         },
         #[cfg(feature = "redis")]
-        "redis" => Ok(Arc::new(RedisStore::connect(url, settings, clock)?)),
+        "redis" | "rediss" | "redis+cluster" | "rediss+cluster" | "redis+sentinel" | "rediss+sentinel" => {
+            let store = Arc::new(RedisStore::connect(url, settings, clock)?);
+            let checked = Arc::clone(&store);
+            tokio::spawn(async move {
+                // Where it cannot be reached, whoever needs it will say so.
+                for warning in checked.check().await.unwrap_or_default() {
+                    tracing::warn!("{warning}");
+                }
+            });
+            Ok(store)
+        }
         #[cfg(not(feature = "redis"))]
-        "redis" => Err(Error::invalid("this program was built without Redis").with_hint("build it with --features redis")),
-        "rediss" => Err(Error::not_built("an online store over TLS (rediss://)")),
-        "redis+cluster" => Err(Error::not_built("Redis Cluster (redis+cluster://)")),
-        "redis+sentinel" => Err(Error::not_built("Redis Sentinel (redis+sentinel://)")),
+        _ if scheme.starts_with("redis") => {
+            Err(Error::invalid("this program was built without Redis").with_hint("build it with --features redis"))
+        }
         _ => {
             // Only the scheme is named: what follows it may hold a password.
-            Err(Error::invalid(format!("unknown online store {scheme:?}")).with_hint("the stores are `embedded` and `redis://host:port`"))
+            Err(Error::invalid(format!("unknown online store {scheme:?}"))
+                .with_hint("the stores are `embedded`, `redis://host:port`, `redis+cluster://…` and `redis+sentinel://…`"))
         }
     }
 }

@@ -1,0 +1,294 @@
+//! The read path: rows and the pointer fetched together.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::{StreamExt, TryStreamExt, stream};
+use redis::{Cmd, Value};
+
+use super::keys::Keys;
+use super::link::{Repeat, Task};
+use super::map::slot;
+use super::node::Lane;
+use super::{Fault, RedisStore};
+use crate::error::{Error, Result};
+use crate::store::online::{KeysOf, OnlineView, Pointer, RowsOf};
+
+/// Commands of one lookup that are on their way at once.
+const PARALLEL_READS: usize = 4;
+
+// One server answers a command as of one instant, so rows and the pointer that an MGET brings belong
+// together. The servers of a cluster answer at different instants: while the pointer still named a
+// generation, rows of it may already have been removed elsewhere. A row that is there is right, its
+// key names its generation. One that is missing is believed once the pointer, read again after the
+// rows, still names the generation: what is current is not removed.
+
+/// Names of a view's keys, and what was last seen as current.
+pub(super) struct Known {
+    pointer_key: String,
+    current: Option<Current>,
+}
+
+struct Current {
+    /// As Redis has it; the same text is not parsed again.
+    text: Vec<u8>,
+    pointer: Pointer,
+    row_prefix: Vec<u8>,
+    watermark_key: String,
+}
+
+impl Known {
+    fn new(names: &Keys, current: Option<(Vec<u8>, Pointer)>) -> Known {
+        let current = current.map(|(text, pointer)| Current {
+            text,
+            row_prefix: names.generation(pointer.generation).into_bytes(),
+            watermark_key: names.watermark(pointer.generation),
+            pointer,
+        });
+        Known { pointer_key: names.pointer(), current }
+    }
+
+    fn generation(&self) -> Option<u32> {
+        self.current.as_ref().map(|c| c.pointer.generation)
+    }
+}
+
+/// Some keys of one request, read in one command.
+struct Piece {
+    request: usize,
+    keys: Range<usize>,
+}
+
+/// What one read says about one request.
+enum Seen {
+    Unpublished,
+    /// The generation asked for is not current; ask again.
+    Stale,
+    Rows {
+        pointer: Pointer,
+        watermark: Option<u64>,
+        rows: Vec<Option<Bytes>>,
+    },
+}
+
+/// Names of keys in one buffer.
+struct KeyList {
+    buffer: Vec<u8>,
+    ends: Vec<usize>,
+}
+
+impl KeyList {
+    fn with_capacity(keys: usize) -> Self {
+        KeyList { buffer: Vec::with_capacity(keys * 64), ends: Vec::with_capacity(keys) }
+    }
+
+    fn push(&mut self, prefix: &[u8], key: &[u8]) {
+        self.buffer.extend_from_slice(prefix);
+        self.buffer.extend_from_slice(key);
+        self.ends.push(self.buffer.len());
+    }
+
+    fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &[u8]> {
+        let starts = std::iter::once(0).chain(self.ends.iter().copied());
+        starts.zip(&self.ends).map(|(from, to)| &self.buffer[from..*to])
+    }
+}
+
+impl RedisStore {
+    /// Reads under the generations last seen as current, and again where the pointers say otherwise.
+    pub(super) async fn read_batch(&self, requests: &[KeysOf<'_>]) -> Result<Vec<RowsOf>> {
+        let mut out: Vec<RowsOf> = requests.iter().map(|r| RowsOf::unpublished(r.keys.len())).collect();
+        let mut pending: Vec<usize> = (0..requests.len()).collect();
+        // The first read may have to learn the generation; a second switch in between is rare.
+        for _ in 0..4 {
+            let known: Vec<Arc<Known>> = requests.iter().map(|r| self.known(r.view)).collect();
+            let commands = self.pieces(requests, &known, &pending);
+            let answers: Vec<Vec<(Piece, Seen)>> =
+                stream::iter(commands).map(|pieces| self.read(requests, &known, pieces)).buffered(PARALLEL_READS).try_collect().await?;
+            pending.clear();
+            let mut unpublished = vec![];
+            for (piece, seen) in answers.into_iter().flatten() {
+                let slot = &mut out[piece.request];
+                match seen {
+                    Seen::Unpublished => unpublished.push(piece.request),
+                    Seen::Stale => pending.push(piece.request),
+                    Seen::Rows { pointer, watermark, rows } => {
+                        for (i, row) in piece.keys.zip(rows) {
+                            slot.rows[i] = row;
+                        }
+                        (slot.pointer, slot.watermark) = (Some(pointer), watermark);
+                    }
+                }
+            }
+            if self.link.is_cluster() {
+                pending.extend(self.moved_on(requests, &known, &out).await?);
+                pending.sort_unstable();
+            }
+            for &request in pending.iter().chain(&unpublished) {
+                // Also what other commands of the same request may have read.
+                out[request] = RowsOf::unpublished(requests[request].keys.len());
+            }
+            for &request in &unpublished {
+                self.known.write().remove(requests[request].view);
+            }
+            pending.retain(|r| !unpublished.contains(r));
+            pending.dedup();
+            if pending.is_empty() {
+                return Ok(out);
+            }
+        }
+        Err(Error::conflict(format!("generations in the online store {} change faster than they can be read", self.link.shown())))
+    }
+
+    fn known(&self, view: &OnlineView) -> Arc<Known> {
+        if let Some(known) = self.known.read().get(view) {
+            return Arc::clone(known);
+        }
+        Arc::new(Known::new(&self.names(view), None))
+    }
+
+    /// Parses a pointer unless it is the known one.
+    fn current(&self, view: &OnlineView, known: &Known, text: &[u8]) -> Result<Option<Pointer>> {
+        if let Some(current) = known.current.as_ref().filter(|c| c.text == text) {
+            return Ok(Some(current.pointer.clone()));
+        }
+        let pointer = self.parse_pointer(view, Some(text))?;
+        if let Some(pointer) = &pointer {
+            let known = Known::new(&self.names(view), Some((text.to_vec(), pointer.clone())));
+            self.known.write().insert(view.clone(), Arc::new(known));
+        }
+        Ok(pointer)
+    }
+
+    /// One command: per piece the pointer and, where a generation is guessed, its watermark and rows.
+    async fn read(&self, requests: &[KeysOf<'_>], known: &[Arc<Known>], pieces: Vec<Piece>) -> Result<Vec<(Piece, Seen)>> {
+        let mut keys = KeyList::with_capacity(pieces.iter().map(|p| p.keys.len() + 2).sum());
+        for p in &pieces {
+            let known = &known[p.request];
+            keys.push(known.pointer_key.as_bytes(), b"");
+            if let Some(current) = &known.current {
+                // Before the rows: it may say too little of them, never too much.
+                keys.push(current.watermark_key.as_bytes(), b"");
+                for key in &requests[p.request].keys[p.keys.clone()] {
+                    keys.push(&current.row_prefix, key);
+                }
+            }
+        }
+        let mut values = self.fetch(&keys).await?.into_iter();
+        let mut next = || values.next().ok_or_else(|| self.too_few());
+        let mut out = Vec::with_capacity(pieces.len());
+        for p in pieces {
+            let (view, known) = (requests[p.request].view, &known[p.request]);
+            let pointer = match next()? {
+                Some(text) => self.current(view, known, &text)?,
+                None => None,
+            };
+            let mut read = None;
+            if known.current.is_some() {
+                let watermark = next()?.map(|w| self.parse_watermark(&w)).transpose()?;
+                read = Some((watermark, (0..p.keys.len()).map(|_| next()).collect::<Result<Vec<_>>>()?));
+            }
+            let seen = match (pointer, read) {
+                (None, _) => Seen::Unpublished,
+                (Some(pointer), Some((watermark, rows))) if Some(pointer.generation) == known.generation() => {
+                    Seen::Rows { pointer, watermark, rows }
+                }
+                (Some(_), _) => Seen::Stale,
+            };
+            out.push((p, seen));
+        }
+        Ok(out)
+    }
+
+    /// Requests with missing rows whose generation is not current any more.
+    async fn moved_on(&self, requests: &[KeysOf<'_>], known: &[Arc<Known>], out: &[RowsOf]) -> Result<Vec<usize>> {
+        let doubtful: Vec<usize> =
+            (0..out.len()).filter(|i| out[*i].pointer.is_some() && out[*i].rows.iter().any(Option::is_none)).collect();
+        if doubtful.is_empty() {
+            return Ok(doubtful);
+        }
+        let mut keys = KeyList::with_capacity(doubtful.len());
+        for i in &doubtful {
+            keys.push(known[*i].pointer_key.as_bytes(), b"");
+        }
+        let mut moved = vec![];
+        for (i, text) in doubtful.into_iter().zip(self.fetch(&keys).await?) {
+            let now = match text {
+                Some(text) => self.current(requests[i].view, &known[i], &text)?,
+                None => None,
+            };
+            if now.map(|p| p.generation) != out[i].pointer.as_ref().map(|p| p.generation) {
+                moved.push(i);
+            }
+        }
+        Ok(moved)
+    }
+
+    /// The values of the keys, in their order.
+    async fn fetch(&self, keys: &KeyList) -> Result<Vec<Option<Bytes>>> {
+        let answers = if self.link.is_cluster() {
+            // Per server a pipeline of GETs: MGET takes keys of one slot only.
+            let tasks = keys.iter().map(|key| {
+                let mut get = Cmd::with_capacity(2, key.len() + 3);
+                get.arg("GET").arg(key);
+                Task { slot: slot(key), command: get }
+            });
+            self.link.run(Lane::Read, tasks.collect(), Repeat::Yes).await.map_err(|f| self.fault(f))?
+        } else {
+            let mut mget = Cmd::with_capacity(keys.len() + 1, keys.buffer.len() + 4);
+            mget.arg("MGET");
+            for key in keys.iter() {
+                mget.arg(key);
+            }
+            let answer = self.link.ask(Lane::Read, 0, mget, Repeat::Yes).await.map_err(|f| self.fault(f))?;
+            let Value::Array(values) = answer else { return Err(self.too_few()) };
+            values
+        };
+        let values = answers.into_iter().map(|value| match value {
+            Value::BulkString(bytes) => Ok(Some(Bytes::from(bytes))),
+            Value::Nil => Ok(None),
+            // A failing key of an MGET is none of ours: it is nil where it is of another type.
+            value => match value.extract_error() {
+                Err(e) => Err(self.fault(Fault::from(e))),
+                Ok(_) => Err(Error::internal(format!("the online store {} answers a key with what is no string", self.link.shown()))),
+            },
+        });
+        let values = values.collect::<Result<Vec<_>>>()?;
+        if values.len() == keys.len() { Ok(values) } else { Err(self.too_few()) }
+    }
+
+    fn too_few(&self) -> Error {
+        Error::internal(format!("the online store {} answers too few values", self.link.shown()))
+    }
+
+    /// Cuts the requests at `read_chunk` keys per command.
+    fn pieces(&self, requests: &[KeysOf<'_>], known: &[Arc<Known>], pending: &[usize]) -> Vec<Vec<Piece>> {
+        let mut commands = vec![vec![]];
+        let mut room = self.read_chunk;
+        for &request in pending {
+            let total = if known[request].current.is_some() { requests[request].keys.len() } else { 0 };
+            let mut at = 0;
+            loop {
+                if room == 0 {
+                    commands.push(vec![]);
+                    room = self.read_chunk;
+                }
+                let take = room.min(total - at);
+                if let Some(last) = commands.last_mut() {
+                    last.push(Piece { request, keys: at..at + take });
+                }
+                at += take;
+                room -= take.max(1);
+                if at == total {
+                    break;
+                }
+            }
+        }
+        commands
+    }
+}
