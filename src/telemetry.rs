@@ -5,6 +5,10 @@ pub const STATEMENT_SECONDS: &str = "remige_statement_seconds";
 pub const LOOKUPS: &str = "remige_online_lookups_total";
 pub const LOOKUP_KEYS: &str = "remige_online_lookup_keys_total";
 pub const LOOKUP_STATUS: &str = "remige_online_lookup_status_total";
+/// Keys that the cache of hot rows answered, and those that it asked the store for.
+pub const ONLINE_CACHE_HITS: &str = "remige_online_cache_hits_total";
+pub const ONLINE_CACHE_MISSES: &str = "remige_online_cache_misses_total";
+pub const ONLINE_CACHE_BYTES: &str = "remige_online_cache_bytes";
 pub const REFRESH_ROWS: &str = "remige_refresh_rows_written_total";
 pub const MATERIALIZE_ROWS: &str = "remige_materialize_rows_written_total";
 pub const SESSIONS: &str = "remige_sessions";

@@ -122,9 +122,7 @@ pub fn clauses(join: &Join) -> Result<Clauses> {
     let mut roles = vec![];
     for role in args {
         match role? {
-            SqlExpr::BinaryOp { left, op: BinaryOperator::Eq, right } => {
-                roles.push((identifier(*left)?, *right))
-            }
+            SqlExpr::BinaryOp { left, op: BinaryOperator::Eq, right } => roles.push((identifier(*left)?, *right)),
             other => {
                 return Err(Error::syntax(format!("FOR wants key = column, not {other}")).or_span(Span::from_sql(other.span())));
             }

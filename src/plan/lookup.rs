@@ -1,6 +1,7 @@
 //! Plans `ONLINE_LOOKUP('target', …)` (dialect.md, section 4): its rows of keys, the lookup node, and
 //! the same service expressions that training sets use.
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use datafusion::arrow::datatypes::{DataType, Field};
@@ -9,13 +10,16 @@ use datafusion::logical_expr::expr::Placeholder;
 use datafusion::logical_expr::planner::RelationPlannerContext;
 use datafusion::logical_expr::{Cast, Expr, ExprSchemable, Extension, LogicalPlan, LogicalPlanBuilder, lit};
 use datafusion::scalar::ScalarValue;
-use datafusion::sql::sqlparser::ast::{Expr as SqlExpr, FunctionArg, FunctionArgExpr, ObjectName, Spanned, TableAlias, TableFactor, Value};
+use datafusion::sql::parser::Statement as DfStatement;
+use datafusion::sql::sqlparser::ast::{
+    Expr as SqlExpr, FunctionArg, FunctionArgExpr, ObjectName, Spanned, TableAlias, TableFactor, Value, Visit, Visitor,
+};
 
 use super::asof_keys::check_instant;
 use super::names::Names;
 use super::online_lookup::{LookupItem, OnlineLookupNode, STATUS};
-use super::service;
 use super::target::{Target, TargetItem};
+use super::{online_join, service};
 use crate::clock::Micros;
 use crate::error::{Error, Result, Span};
 use crate::model::Column;
@@ -43,6 +47,36 @@ pub fn find(names: &dyn Names, n: &NameRef) -> Result<Target> {
     }
     let known = catalog.services.keys().chain(catalog.feature_views.keys()).filter(|k| k.schema == name.schema).map(|k| k.name.as_str());
     Err(super::names::unknown("feature view or service", n).suggest(&n.name, known))
+}
+
+/// What a statement's ONLINE_LOOKUPs and ONLINE JOINs name.
+pub fn named_in(statement: &DfStatement) -> Vec<NameRef> {
+    struct Find(Vec<NameRef>);
+    impl Visitor for Find {
+        type Break = ();
+        fn pre_visit_table_factor(&mut self, t: &TableFactor) -> ControlFlow<()> {
+            let TableFactor::Table { name, args: Some(args), .. } = t else { return ControlFlow::Continue(()) };
+            let found = match args.args.first() {
+                Some(FunctionArg::Unnamed(FunctionArgExpr::Expr(SqlExpr::Value(v)))) if is_lookup(name) => match &v.value {
+                    Value::SingleQuotedString(s) => read_name(s).ok(),
+                    _ => None,
+                },
+                Some(FunctionArg::Unnamed(FunctionArgExpr::Expr(e))) if online_join::is_right_side(name) => online_join::read_name(e).ok(),
+                _ => None,
+            };
+            self.0.extend(found);
+            ControlFlow::Continue(())
+        }
+    }
+    let mut find = Find(vec![]);
+    if let DfStatement::Statement(s) = statement {
+        let _ = s.visit(&mut find);
+    }
+    find.0
+}
+
+fn read_name(text: &str) -> Result<NameRef> {
+    Cursor::new(text)?.name("the name of a feature view or service")
 }
 
 /// Refuses a target of which a view has no online values.
@@ -171,8 +205,7 @@ fn read_args(names: &dyn Names, args: Vec<FunctionArg>) -> Result<(Target, Optio
             return Err(Error::syntax(format!("ONLINE_LOOKUP wants a name in quotes first, not {other}")).with_hint(usage).or_span(place));
         }
     };
-    let mut c = Cursor::new(&text)?;
-    let mut n = c.name("the name of a feature view or service").map_err(|e| Error::syntax(e.message().to_string()).or_span(place))?;
+    let mut n = read_name(&text).map_err(|e| Error::syntax(e.message().to_string()).or_span(place))?;
     n.span = place;
     let target = find(names, &n)?;
     let mut out = Args { rows: vec![], status: false, at: None };

@@ -7,6 +7,7 @@ use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use datafusion::arrow::datatypes::{DataType, Field};
+use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::common::{DFSchema, DFSchemaRef, Result as DfResult, TableReference};
 use datafusion::logical_expr::{Expr, LogicalPlan, UserDefinedLogicalNodeCore};
 
@@ -104,6 +105,21 @@ impl PartialOrd for OnlineLookupNode {
         let key = |n: &Self| n.items.iter().map(|i| (i.alias.clone(), i.view.versioned_name())).collect::<Vec<_>>();
         (self == other).then_some(Ordering::Equal).or_else(|| key(self).partial_cmp(&key(other)).filter(|o| o.is_ne()))
     }
+}
+
+/// By which words a plan asks the online store, if it does.
+pub fn asks_online(plan: &LogicalPlan) -> Result<Option<&'static str>> {
+    let mut found = None;
+    plan.apply_with_subqueries(|p| {
+        if let LogicalPlan::Extension(e) = p
+            && let Some(node) = e.node.as_any().downcast_ref::<OnlineLookupNode>()
+        {
+            found = Some(if node.joins { "ONLINE JOIN" } else { "ONLINE_LOOKUP" });
+            return Ok(TreeNodeRecursion::Stop);
+        }
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    Ok(found)
 }
 
 /// `f = public.churn@v1 [a, b] by (user)`: how EXPLAIN shows an item.

@@ -192,12 +192,6 @@ struct Head {
     factor: usize,
 }
 
-impl Head {
-    fn word(&self) -> &'static str {
-        if self.online { "ONLINE" } else { "ASOF" }
-    }
-}
-
 /// `ASOF | ONLINE [LEFT [OUTER] | INNER] JOIN` at `i`.
 fn head(tokens: &[TokenWithSpan], i: usize) -> Result<Option<Head>> {
     let online = is_word(at(tokens, i), "online");
@@ -406,7 +400,8 @@ mod tests {
 
     #[test]
     fn online_may_be_a_name() {
-        for same in ["FROM online JOIN u ON 1", "FROM system.online LEFT JOIN u ON 1", "FROM t AS online JOIN u ON 1", "FROM a JOIN asof JOIN b"]
+        for same in
+            ["FROM online JOIN u ON 1", "FROM system.online LEFT JOIN u ON 1", "FROM t AS online JOIN u ON 1", "FROM a JOIN asof JOIN b"]
         {
             assert_eq!(pass(same), same.replace('.', " . "));
         }

@@ -77,11 +77,18 @@ impl Place {
         assert!(Command::new("kill").args([if on { "-STOP" } else { "-CONT" }, &id]).status().unwrap().success());
     }
 
+    pub fn path(&self) -> &Path {
+        self.dir.path()
+    }
+
     pub async fn open(&self) -> Arc<dyn OnlineStore> {
         self.open_with(&OnlineSettings::default()).await
     }
 
     pub async fn open_with(&self, settings: &OnlineSettings) -> Arc<dyn OnlineStore> {
+        if self.url.contains('#') {
+            return self.open_cached(settings).await;
+        }
         connect(&self.url, Some(self.dir.path()), settings, Clock::system()).await.unwrap()
     }
 }
@@ -120,7 +127,7 @@ fn row(kind: PutKind, k: i64, order: (i64, Option<i64>, i64), asof: u64, value: 
     PutRow { key: key(k).into_stored(), row, kind, expire_at: None }
 }
 
-fn offer(k: i64, event: i64, seq: i64, asof: u64, value: i64) -> PutRow {
+pub(crate) fn offer(k: i64, event: i64, seq: i64, asof: u64, value: i64) -> PutRow {
     row(PutKind::Offer, k, (event, None, seq), asof, value)
 }
 
@@ -134,7 +141,7 @@ fn grave(k: i64, asof: u64) -> PutRow {
 }
 
 /// The value of each key; `None` for no row and for a tombstone.
-async fn values(store: &dyn OnlineStore, view: &OnlineView, keys: &[i64]) -> Vec<Option<i64>> {
+pub(crate) async fn values(store: &dyn OnlineStore, view: &OnlineView, keys: &[i64]) -> Vec<Option<i64>> {
     use datafusion::arrow::array::{Array, AsArray};
     let encoded: Vec<_> = keys.iter().map(|k| key(*k)).collect();
     let got = store.get_batch(&[KeysOf { view, keys: encoded.iter().map(|k| k.stored()).collect() }]).await.unwrap().remove(0);
@@ -145,7 +152,7 @@ async fn values(store: &dyn OnlineStore, view: &OnlineView, keys: &[i64]) -> Vec
     (0..keys.len()).map(|i| column.is_valid(i).then(|| column.value(i))).collect()
 }
 
-async fn published(store: &dyn OnlineStore, view: &OnlineView) -> u32 {
+pub(crate) async fn published(store: &dyn OnlineStore, view: &OnlineView) -> u32 {
     let generation = store.begin_generation(view).await.unwrap();
     assert!(store.publish(view, None, &pointer(generation)).await.unwrap());
     generation
@@ -392,11 +399,54 @@ async fn readers_never_see_two_generations(p: &Place) {
     task.await.unwrap();
 }
 
+/// Places with a cache of hot rows; written behind the address, `embedded#…`.
+impl Place {
+    /// Each handle is a process of its own, and what it keeps is out of date at once.
+    pub fn cached_briefly() -> Place {
+        let mut place = Place::embedded();
+        place.url = "embedded#briefly".into();
+        place
+    }
+
+    /// All handles are one process that keeps what it reads for good, so that only its own writes make it read again.
+    pub fn cached_for_good() -> Place {
+        let mut place = Place::embedded();
+        place.url = "embedded#for_good".into();
+        place
+    }
+
+    async fn open_cached(&self, settings: &OnlineSettings) -> Arc<dyn OnlineStore> {
+        static PROCESSES: parking_lot::Mutex<Vec<(std::path::PathBuf, Arc<dyn OnlineStore>)>> = parking_lot::Mutex::new(vec![]);
+        let (url, how) = self.url.split_once('#').unwrap();
+        let for_good = how == "for_good";
+        let dir = self.dir.path();
+        let known = PROCESSES.lock().iter().find(|(d, _)| d == dir).map(|(_, s)| Arc::clone(s));
+        if let Some(store) = known {
+            return store;
+        }
+        let cache_freshness = if for_good { crate::clock::DAY } else { 1 };
+        let settings = OnlineSettings { cache_bytes: 1 << 20, cache_freshness, ..settings.clone() };
+        let store = connect(url, Some(dir), &settings, Clock::system()).await.unwrap();
+        if for_good {
+            PROCESSES.lock().push((dir.to_path_buf(), Arc::clone(&store)));
+        }
+        store
+    }
+}
+
 macro_rules! conformance {
     ($($case:ident),* $(,)?) => {
         mod embedded_store { $(
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $case() { super::$case(&super::Place::embedded()).await }
+        )* }
+        mod briefly_cached { $(
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $case() { super::$case(&super::Place::cached_briefly()).await }
+        )* }
+        mod cached_for_good { $(
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $case() { super::$case(&super::Place::cached_for_good()).await }
         )* }
         #[cfg(feature = "redis")]
         mod redis_store { $(

@@ -17,6 +17,7 @@ use crate::clock::{Clock, Micros};
 use crate::config::OnlineSettings;
 use crate::error::{Error, Result};
 
+mod cached;
 #[cfg(test)]
 mod conformance;
 mod embedded;
@@ -29,6 +30,7 @@ mod redis_keys;
 mod redis_read;
 mod rule;
 
+pub use cached::CachedStore;
 #[cfg(test)]
 pub(crate) use conformance::Place;
 pub use embedded::EmbeddedStore;
@@ -163,7 +165,7 @@ pub trait OnlineStore: Send + Sync + Debug {
 /// Opens the store that `url` names: `embedded` (files in the warehouse directory) or `redis://…`.
 /// Does not wait for a server: use [`OnlineStore::check`].
 #[cfg_attr(not(feature = "redis"), allow(unused_variables))]
-pub async fn connect(url: &str, warehouse_dir: Option<&Path>, settings: &OnlineSettings, clock: Clock) -> Result<Arc<dyn OnlineStore>> {
+async fn open(url: &str, warehouse_dir: Option<&Path>, settings: &OnlineSettings, clock: Clock) -> Result<Arc<dyn OnlineStore>> {
     let scheme = url.split_once(':').map_or(url, |(s, _)| s);
     match scheme {
         "embedded" if url == scheme => match warehouse_dir {
@@ -182,5 +184,14 @@ pub async fn connect(url: &str, warehouse_dir: Option<&Path>, settings: &OnlineS
             // Only the scheme is named: what follows it may hold a password.
             Err(Error::invalid(format!("unknown online store {scheme:?}")).with_hint("the stores are `embedded` and `redis://host:port`"))
         }
+    }
+}
+
+/// As `open`, with a cache of hot rows in front of the store where the settings ask for one.
+pub async fn connect(url: &str, warehouse_dir: Option<&Path>, settings: &OnlineSettings, clock: Clock) -> Result<Arc<dyn OnlineStore>> {
+    let store = open(url, warehouse_dir, settings, clock.clone()).await?;
+    match settings.cache_bytes {
+        0 => Ok(store),
+        _ => Ok(Arc::new(CachedStore::new(store, settings, clock))),
     }
 }
