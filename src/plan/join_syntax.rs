@@ -13,7 +13,11 @@ use crate::error::{Error, Result, Span};
 use crate::sql::asof::MARKER;
 
 pub fn ends_asof(t: &TableWithJoins) -> bool {
-    matches!(t.joins.last().map(|j| &j.join_operator), Some(JoinOperator::AsOf { .. }))
+    t.joins.last().is_some_and(is_asof)
+}
+
+fn is_asof(join: &Join) -> bool {
+    matches!(join.join_operator, JoinOperator::AsOf { .. })
 }
 
 pub fn join_span(join: &Join) -> Option<Span> {
@@ -34,7 +38,8 @@ pub fn fold(query: &mut Query) {
         }
         fn pre_visit_table_factor(&mut self, t: &mut TableFactor) -> ControlFlow<()> {
             if let TableFactor::NestedJoin { table_with_joins, .. } = t
-                && (table_with_joins.joins.len() > 1 || !ends_asof(table_with_joins))
+                && let [before @ .., _] = &table_with_joins.joins[..]
+                && before.iter().any(is_asof)
             {
                 fold_joins(table_with_joins);
             }
@@ -56,7 +61,7 @@ fn fold_body(body: &mut SetExpr) {
 }
 
 fn fold_joins(t: &mut TableWithJoins) {
-    let Some(last) = t.joins.iter().rposition(|j| matches!(j.join_operator, JoinOperator::AsOf { .. })) else { return };
+    let Some(last) = t.joins.iter().rposition(is_asof) else { return };
     let rest = t.joins.split_off(last + 1);
     let asof = t.joins.pop();
     fold_joins(t);

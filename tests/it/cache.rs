@@ -26,7 +26,7 @@ async fn a_process_sees_its_own_writes_and_others_in_time() {
     sql(&here, "CREATE ENTITY user KEY (user_id BIGINT)").await;
     sql(&here, "CREATE FEATURE VIEW f (x BIGINT) ENTITY user EVENT TIMESTAMP ts ONLINE").await;
     let look = "SELECT x FROM ONLINE_LOOKUP('f', 1)";
-    let row = |x: i64| format!("INSERT INTO f VALUES (1, now() - INTERVAL '1 day' + INTERVAL '1 second' * {x}, {x})");
+    let row = |x: i64| format!("INSERT INTO f VALUES (1, now() - INTERVAL '1 day' + INTERVAL '{x} seconds', {x})");
     for x in 10..13 {
         sql(&here, &row(x)).await;
         assert!(sql(&here, look).await.contains(&format!(" {x} ")));
