@@ -68,6 +68,10 @@ pub struct OnlineSettings {
     pub max_keys: usize,
     /// Bytes of cache of one embedded file.
     pub embedded_cache: usize,
+    /// Bytes for a cache of hot rows in this process, in front of the online store; 0: none.
+    pub cache_bytes: usize,
+    /// A lookup answers from that cache what was read at most this long ago.
+    pub cache_freshness: Micros,
     /// How long an old generation stays readable after a switch.
     pub generation_grace: Micros,
     /// How long a tombstone is kept.
@@ -137,6 +141,8 @@ impl Default for OnlineSettings {
             write_chunk: 500,
             max_keys: 100_000,
             embedded_cache: 64 << 20,
+            cache_bytes: 0,
+            cache_freshness: SECOND,
             generation_grace: MINUTE,
             tombstone_retention: 7 * DAY,
         }

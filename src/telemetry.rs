@@ -12,6 +12,10 @@ pub const LOOKUP_ERRORS: &str = "remige_online_lookup_errors_total";
 /// Batched reads of the online store, and how long they took.
 pub const STORE_ROUND_TRIPS: &str = "remige_online_store_round_trips_total";
 pub const STORE_SECONDS: &str = "remige_online_store_seconds";
+/// Keys that the cache of hot rows answered, and those that it asked the store for.
+pub const ONLINE_CACHE_HITS: &str = "remige_online_cache_hits_total";
+pub const ONLINE_CACHE_MISSES: &str = "remige_online_cache_misses_total";
+pub const ONLINE_CACHE_BYTES: &str = "remige_online_cache_bytes";
 pub const REFRESH_ROWS: &str = "remige_refresh_rows_written_total";
 pub const MATERIALIZE_ROWS: &str = "remige_materialize_rows_written_total";
 pub const SESSIONS: &str = "remige_sessions";

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::value::{parse_bytes, parse_duration, show_bytes, show_duration};
 use super::{Config, MIN_RETAIN, MIN_TIMEOUT};
-use crate::clock::{DAY, HOUR, Micros, SECOND};
+use crate::clock::{DAY, HOUR, MILLISECOND, Micros, SECOND};
 
 /// One setting by its name in `remige.toml`: `memory_limit`, `server.listen`.
 pub struct Setting {
@@ -119,6 +119,16 @@ pub const SETTINGS: &[Setting] = &[
         "online_settings.embedded_cache",
         |c| Slot::Bytes(&mut c.online_settings.embedded_cache, 1 << 20),
         "Cache of one file of the embedded online store."
+    ),
+    setting!(
+        "online_settings.cache_bytes",
+        |c| Slot::Bytes(&mut c.online_settings.cache_bytes, 0),
+        "Cache of hot rows in front of the online store; 0: none."
+    ),
+    setting!(
+        "online_settings.cache_freshness",
+        |c| Slot::Time(&mut c.online_settings.cache_freshness, MILLISECOND, HOUR),
+        "Hot rows are answered from that cache for this long; what other processes write is seen after it."
     ),
     setting!(
         "online_settings.generation_grace",

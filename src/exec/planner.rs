@@ -27,7 +27,7 @@ use crate::operator::bound_rows::BoundRowsPlanner;
 use crate::operator::online_lookup::OnlineLookupPlanner;
 use crate::operator::pit_join::PitJoinPlanner;
 use crate::plan::names::Names;
-use crate::plan::{asof, wildcard};
+use crate::plan::{asof, join_syntax, wildcard};
 use crate::sql::cursor::NameRef;
 use crate::statement::Planning;
 
@@ -73,7 +73,7 @@ pub fn set_instant(state: &mut SessionState, at: Micros) {
     props.config_options = Some(config);
 }
 
-/// Plans a statement of the stock parser: loads its tables, folds its ASOF joins, expands its wildcards.
+/// Plans a statement of the stock parser: loads its tables, folds its ASOF and ONLINE joins, expands its wildcards.
 pub fn plan_sql<'a>(resolver: &'a Arc<Resolver>, statement: DfStatement, schema: &'a str) -> BoxFuture<'a, Result<LogicalPlan>> {
     Box::pin(plan_statement(resolver, statement, schema))
 }
@@ -81,7 +81,7 @@ pub fn plan_sql<'a>(resolver: &'a Arc<Resolver>, statement: DfStatement, schema:
 async fn plan_statement(resolver: &Arc<Resolver>, mut statement: DfStatement, schema: &str) -> Result<LogicalPlan> {
     let state = state(resolver, schema)?;
     with_queries(&mut statement, &mut |q| {
-        asof::fold(q);
+        join_syntax::fold(q);
         Ok(())
     })?;
     let mut missing = vec![];

@@ -1,9 +1,8 @@
 //! Plans every form of ASOF JOIN into one point-in-time join node (dialect.md, section 3).
 //!
-//! Before planning, `fold` puts each ASOF join into a nested join of its own, so that the SQL planner
-//! hands it to us (`RelationPlanner`) with name resolution already at our service.
+//! Before planning, `join_syntax::fold` puts each ASOF join into a nested join of its own, so that the SQL
+//! planner hands it to us (`RelationPlanner`) with name resolution already at our service.
 
-use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use datafusion::common::{Column, DFSchema, DataFusionError, Result as DfResult, Span as DfSpan, TableReference};
@@ -11,20 +10,17 @@ use datafusion::datasource::provider_as_source;
 use datafusion::logical_expr::planner::{PlannedRelation, RelationPlanner, RelationPlannerContext, RelationPlanning};
 use datafusion::logical_expr::utils::split_conjunction_owned;
 use datafusion::logical_expr::{BinaryExpr, Expr, Extension, LogicalPlan, LogicalPlanBuilder, Operator, TableScan};
-use datafusion::sql::sqlparser::ast::{
-    Expr as SqlExpr, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, Join, JoinOperator, Query, SetExpr, Spanned, TableFactor,
-    TableWithJoins, Value, VisitMut, VisitorMut,
-};
+use datafusion::sql::sqlparser::ast::{Expr as SqlExpr, Join, Spanned, TableFactor};
 
-use super::asof_keys::{by_name, check_instant, default_instant, interval_micros};
+use super::asof_keys::{Callers, by_name, check_instant, default_instant, interval_micros, view_keys};
 use super::feature_table::{FeatureTable, SEQ, as_feature_table};
+use super::join_syntax::{Clauses, Roles, clauses, ends_asof, join_span, roles};
 use super::names::{Names, reference};
 use super::pit_join::{MatchOp, PitItem, PitJoinNode};
 use super::target::{Target, TargetItem};
-use super::{lookup, service};
+use super::{lookup, online_join, service};
 use crate::error::{Error, Result, Span};
 use crate::model::live::narrow;
-use crate::sql::asof::MARKER;
 
 /// Takes the joins and table functions of the dialect out of the SQL planner's hands.
 #[derive(Debug)]
@@ -67,126 +63,6 @@ impl Span {
     }
 }
 
-fn ends_asof(t: &TableWithJoins) -> bool {
-    matches!(t.joins.last().map(|j| &j.join_operator), Some(JoinOperator::AsOf { .. }))
-}
-
-fn join_span(join: &Join) -> Option<Span> {
-    match &join.relation {
-        TableFactor::Table { name, .. } => Span::from_sql(name.span()),
-        other => Span::from_sql(other.span()),
-    }
-}
-
-/// Puts every ASOF join of a query into a nested join whose last join it is.
-pub fn fold(query: &mut Query) {
-    struct Folder;
-    impl VisitorMut for Folder {
-        type Break = ();
-        fn pre_visit_query(&mut self, q: &mut Query) -> ControlFlow<()> {
-            fold_body(&mut q.body);
-            ControlFlow::Continue(())
-        }
-        fn pre_visit_table_factor(&mut self, t: &mut TableFactor) -> ControlFlow<()> {
-            if let TableFactor::NestedJoin { table_with_joins, .. } = t
-                && (table_with_joins.joins.len() > 1 || !ends_asof(table_with_joins))
-            {
-                fold_joins(table_with_joins);
-            }
-            ControlFlow::Continue(())
-        }
-    }
-    let _ = query.visit(&mut Folder);
-}
-
-fn fold_body(body: &mut SetExpr) {
-    match body {
-        SetExpr::Select(s) => s.from.iter_mut().for_each(fold_joins),
-        SetExpr::SetOperation { left, right, .. } => {
-            fold_body(left);
-            fold_body(right);
-        }
-        _ => {}
-    }
-}
-
-fn fold_joins(t: &mut TableWithJoins) {
-    let Some(last) = t.joins.iter().rposition(|j| matches!(j.join_operator, JoinOperator::AsOf { .. })) else { return };
-    let rest = t.joins.split_off(last + 1);
-    let asof = t.joins.pop();
-    fold_joins(t);
-    let relation = t.relation.clone();
-    let mut inner = TableWithJoins { relation, joins: std::mem::take(&mut t.joins) };
-    inner.joins.extend(asof);
-    t.relation = TableFactor::NestedJoin { table_with_joins: Box::new(inner), alias: None };
-    t.joins = rest;
-}
-
-/// The clauses of one join, as syntax.
-struct Clauses {
-    kind: String,
-    matching: Option<SqlExpr>,
-    on: Option<SqlExpr>,
-    using: Vec<Ident>,
-    at: Option<SqlExpr>,
-    known_by: Option<SqlExpr>,
-    within: Option<SqlExpr>,
-    roles: Vec<(Ident, SqlExpr)>,
-}
-
-fn clauses(join: &Join) -> Result<Clauses> {
-    let broken = || Error::internal("an ASOF join lost its clauses");
-    let JoinOperator::AsOf { match_condition: SqlExpr::Function(f), .. } = &join.join_operator else {
-        return Err(broken());
-    };
-    let (FunctionArguments::List(list), true) = (&f.args, f.name.to_string() == MARKER) else { return Err(broken()) };
-    let mut args = list.args.iter().map(|a| match a {
-        FunctionArg::Unnamed(FunctionArgExpr::Expr(e)) => Ok(e.clone()),
-        other => Err(Error::syntax(format!("unexpected {other} in an ASOF join"))),
-    });
-    let mut next = || args.next().unwrap_or_else(|| Err(broken()));
-    let kind = match next()? {
-        SqlExpr::Value(v) => match v.value {
-            Value::SingleQuotedString(s) => s,
-            _ => return Err(broken()),
-        },
-        _ => return Err(broken()),
-    };
-    let mut optional = || {
-        next().map(|e| match e {
-            SqlExpr::Value(v) if v.value == Value::Null => None,
-            e => Some(e),
-        })
-    };
-    let (matching, on, using) = (optional()?, optional()?, optional()?);
-    let (at, known_by, within) = (optional()?, optional()?, optional()?);
-    let using = match using {
-        None => vec![],
-        Some(SqlExpr::Tuple(list)) => list.into_iter().map(identifier).collect::<Result<_>>()?,
-        Some(SqlExpr::Nested(e)) => vec![identifier(*e)?],
-        Some(e) => vec![identifier(e)?],
-    };
-    let mut roles = vec![];
-    for role in args {
-        match role? {
-            SqlExpr::BinaryOp { left, op: datafusion::sql::sqlparser::ast::BinaryOperator::Eq, right } => {
-                roles.push((identifier(*left)?, *right))
-            }
-            other => {
-                return Err(Error::syntax(format!("FOR wants key = column, not {other}")).or_span(Span::from_sql(other.span())));
-            }
-        }
-    }
-    Ok(Clauses { kind, matching, on, using, at, known_by, within, roles })
-}
-
-fn identifier(e: SqlExpr) -> Result<Ident> {
-    match e {
-        SqlExpr::Identifier(i) => Ok(i),
-        other => Err(Error::syntax(format!("expected a column's name, found {other}")).or_span(Span::from_sql(other.span()))),
-    }
-}
-
 /// The right side, with what is known of it.
 struct Right {
     plan: LogicalPlan,
@@ -195,6 +71,9 @@ struct Right {
 
 fn plan_join(names: &dyn Names, left: LogicalPlan, join: Join, cx: &mut dyn RelationPlannerContext) -> Result<LogicalPlan> {
     let c = clauses(&join)?;
+    if c.online {
+        return online_join::plan(names, left, join.relation, c, cx);
+    }
     if let TableFactor::Table { name, alias, args: None, .. } = &join.relation {
         let r = cx.object_name_to_table_reference(name.clone())?;
         // a Delta version of a feature view is read as the view, at that version
@@ -211,27 +90,8 @@ fn plan_join(names: &dyn Names, left: LogicalPlan, join: Join, cx: &mut dyn Rela
         Some((t, _)) => t.view.name.name.clone(),
         None => "the right side".into(),
     };
-    let schema = left
-        .schema()
-        .join(right.plan.schema())
-        .map_err(|e| Error::from(e).with_hint("give one side another alias: ASOF JOIN view AS other_name"))?;
-    // split ON into equalities and inequalities
-    let mut equal: Vec<(Expr, Expr)> = vec![];
-    let mut unequal: Vec<(Expr, MatchOp, Expr)> = vec![];
-    if let Some(on) = &c.on {
-        let on = cx.sql_to_expr(on.clone(), &schema)?;
-        for part in split_conjunction_owned(on) {
-            match condition(part, left.schema(), right.plan.schema())? {
-                (l, None, r) => equal.push((l, r)),
-                (l, Some(op), r) => unequal.push((l, op, r)),
-            }
-        }
-    }
-    for ident in &c.using {
-        let key = cx.normalize_ident(ident.clone());
-        let r = right.plan.schema().qualified_field_with_unqualified_name(&key).map_err(Error::from)?;
-        equal.push((by_name(&left, &key, "join column")?, Expr::Column(Column::from(r))));
-    }
+    let schema = both(&left, right.plan.schema())?;
+    let (equal, mut unequal) = on_conditions(&c, &left, right.plan.schema(), cx)?;
     if let Some(m) = &c.matching {
         if !unequal.is_empty() {
             return Err(Error::syntax("an inequality stands in MATCH_CONDITION or in ON, not in both"));
@@ -277,6 +137,40 @@ fn plan_join(names: &dyn Names, left: LogicalPlan, join: Join, cx: &mut dyn Rela
         }
         _ => Err(Error::invalid("an ASOF join has one inequality").with_hint("use WITHIN INTERVAL '…' for a lower bound")),
     }
+}
+
+/// The columns of both sides.
+fn both(left: &LogicalPlan, right: &DFSchema) -> Result<DFSchema> {
+    let clash = |e| Error::from(e).with_hint("give one side another alias: JOIN view AS other_name");
+    left.schema().join(right).map_err(clash)
+}
+
+/// Equalities (left, right) of a join.
+pub type Equal = Vec<(Expr, Expr)>;
+
+/// Splits ON and USING into equalities and inequalities of a left with a right column.
+pub fn on_conditions(
+    c: &Clauses,
+    left: &LogicalPlan,
+    right: &DFSchema,
+    cx: &mut dyn RelationPlannerContext,
+) -> Result<(Equal, Vec<(Expr, MatchOp, Expr)>)> {
+    let (mut equal, mut unequal) = (vec![], vec![]);
+    if let Some(on) = &c.on {
+        let on = cx.sql_to_expr(on.clone(), &both(left, right)?)?;
+        for part in split_conjunction_owned(on) {
+            match condition(part, left.schema(), right)? {
+                (l, None, r) => equal.push((l, r)),
+                (l, Some(op), r) => unequal.push((l, op, r)),
+            }
+        }
+    }
+    for ident in &c.using {
+        let key = cx.normalize_ident(ident.clone());
+        let r = right.qualified_field_with_unqualified_name(&key).map_err(Error::from)?;
+        equal.push((by_name(left, &key, "join column")?, Expr::Column(Column::from(r))));
+    }
+    Ok((equal, unequal))
 }
 
 fn match_hint(found: &str) -> Error {
@@ -329,21 +223,6 @@ fn within(names: &dyn Names, e: &Option<SqlExpr>, cx: &mut dyn RelationPlannerCo
     interval_micros(&expr).map(Some).map_err(|err| err.or_span(Span::from_sql(e.span())))
 }
 
-type Roles = Vec<(String, Expr, Option<Span>)>;
-
-fn roles(c: &Clauses, cx: &mut dyn RelationPlannerContext, left: &LogicalPlan) -> Result<Roles> {
-    let mut out: Roles = vec![];
-    for (key, e) in &c.roles {
-        let name = cx.normalize_ident(key.clone());
-        let place = Span::from_sql(key.span);
-        if out.iter().any(|(n, ..)| *n == name) {
-            return Err(Error::invalid(format!("FOR maps key {name:?} twice")).or_span(place));
-        }
-        out.push((name, cx.sql_to_expr(e.clone(), left.schema())?, place));
-    }
-    Ok(out)
-}
-
 fn right_side(factor: TableFactor, cx: &mut dyn RelationPlannerContext) -> Result<Right> {
     let plan = cx.plan(factor)?;
     let scan = |p: &LogicalPlan| match p {
@@ -381,36 +260,11 @@ fn feature_item(
 ) -> Result<PitItem> {
     let view = &table.view;
     let shown = &view.name.name;
-    let key_names = view.key_names();
-    for (name, _, place) in roles {
-        if !key_names.contains(&name.as_str()) {
-            return Err(Error::not_found(format!("{name:?} is not a key of feature view {}", view.name))
-                .suggest(name, key_names.iter().copied())
-                .or_hint(&format!("its keys are {}", key_names.join(", ")))
-                .or_span(*place));
-        }
-    }
-    let mut by_on: Vec<(String, Expr)> = vec![];
-    for (l, r) in equal {
-        match &r {
-            Expr::Column(col) if key_names.contains(&col.name.as_str()) => by_on.push((col.name.clone(), l)),
-            _ => {
-                return Err(Error::invalid(format!("ON {l} = {r}: {r} is not a key of feature view {}", view.name))
-                    .with_hint(format!("its keys are {}; put other conditions into WHERE", key_names.join(", "))));
-            }
-        }
-    }
-    let mut keys = vec![];
-    for key in &key_names {
-        let mapped = roles.iter().find(|(n, ..)| n == key).map(|(_, e, _)| e.clone());
-        let on = by_on.iter().find(|(n, _)| n == key).map(|(_, e)| e.clone());
-        let l = match (mapped, on) {
-            (Some(_), Some(_)) => return Err(Error::invalid(format!("key {key:?} is mapped by FOR and by ON"))),
-            (Some(e), None) | (None, Some(e)) => e,
-            (None, None) => by_name(left, key, &format!("key of feature view {shown}"))?,
-        };
-        keys.push((l, Expr::Column(Column::new(Some(qualifier.clone()), *key))));
-    }
+    let keys = view_keys(left, view, roles, equal)?
+        .into_iter()
+        .zip(&view.keys)
+        .map(|(l, key)| (l, Expr::Column(Column::new(Some(qualifier.clone()), &key.name))))
+        .collect();
     let at = match &c.at {
         Some(e) => {
             let e2 = cx.sql_to_expr(e.clone(), left.schema())?;
@@ -562,20 +416,7 @@ fn plan_service(
         .with_hint("map keys with FOR (key = column) and give the instant with AT"));
     }
     let roles = roles(&c, cx, &left)?;
-    let wanted = target.wanted()?;
-    for (name, _, place) in &roles {
-        if !wanted.iter().any(|w| w.name == *name) {
-            let all: Vec<&str> = wanted.iter().map(|w| w.name.as_str()).collect();
-            return Err(Error::not_found(format!("{name:?} is not a column that feature service {} wants", target.name))
-                .suggest(name, all.iter().copied())
-                .or_hint(&format!("it wants {}", all.join(", ")))
-                .or_span(*place));
-        }
-    }
-    let callers = |name: &str, what: &str| match roles.iter().find(|(n, ..)| n == name) {
-        Some((_, e, _)) => Ok(e.clone()),
-        None => by_name(&left, name, what),
-    };
+    let callers = Callers::new(&left, &roles, &target)?;
     let within = within(names, &c.within, cx, left.schema())?;
     let at = service_instant(names, &target, &left, &c, cx)?;
     let qualify = |item: &TargetItem| TableReference::partial(alias.clone(), item.alias.clone());
@@ -585,8 +426,7 @@ fn plan_service(
         let qualifier = qualify(item);
         let mut keys = vec![];
         for key in &item.view.keys {
-            let l = callers(item.callers_name(&key.name), &format!("key of feature service {}", target.name.name))?;
-            keys.push((l, Expr::Column(Column::new(Some(qualifier.clone()), &key.name))));
+            keys.push((callers.key(item, &key.name)?, Expr::Column(Column::new(Some(qualifier.clone()), &key.name))));
         }
         let known_by = known_by(names, &c, cx, &left, &item.view)?;
         views.push(full_scan(&table, qualifier.clone())?);
@@ -594,21 +434,7 @@ fn plan_service(
     }
     let mut exprs: Vec<Expr> = left.schema().iter().map(|(q, f)| Expr::Column(Column::new(q.cloned(), f.name()))).collect();
     for (expr, name) in service::outputs(names, &target)? {
-        let column = |c: &Column| match &c.relation {
-            Some(r) => match target.items.iter().find(|i| i.alias == r.table()) {
-                Some(item) if item.view.keys.iter().any(|k| k.name == c.name) => callers(item.callers_name(&c.name), "key"),
-                Some(item) => Ok(Expr::Column(Column::new(Some(qualify(item)), &c.name))),
-                None => Err(Error::internal(format!("no item {r}"))),
-            },
-            None => {
-                let e = callers(&c.name, &format!("request column of feature service {}", target.name.name))?;
-                let declared = wanted.iter().find(|w| w.name == c.name).map(|w| w.data_type.arrow().clone());
-                Ok(match declared {
-                    Some(t) => Expr::Cast(datafusion::logical_expr::Cast::new(Box::new(e), t)),
-                    None => e,
-                })
-            }
-        };
+        let column = |c: &Column| callers.column(c, &|item| Ok(Expr::Column(Column::new(Some(qualify(item)), &c.name))));
         exprs.push(service::place(expr, &column, Some(&at))?.alias_qualified(Some(alias.clone()), name));
     }
     let joined = node_of(left, views, items)?;

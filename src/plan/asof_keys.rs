@@ -1,17 +1,30 @@
-//! Which left column is the key, which is the instant: the rules of form C (dialect.md, section 3).
+//! Which left column is the key, which is the instant: the rules of form C (dialect.md, section 3), and of
+//! ONLINE JOIN.
 
 use datafusion::arrow::datatypes::{DataType, TimeUnit};
 use datafusion::common::{Column, DFSchema, TableReference};
 use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan};
 
+use super::join_syntax::Roles;
+use super::target::{Target, TargetItem};
 use crate::clock::{DAY, Micros};
 use crate::error::{Error, Result};
+use crate::model::{Column as ModelColumn, FeatureView};
+use crate::plan::online_join;
 use crate::plan::pit_join::PitJoinNode;
 
 /// The columns of a left side that do not come from another feature item.
 pub fn label_columns(plan: &LogicalPlan) -> Vec<(Option<TableReference>, String, DataType)> {
     let own =
         |plan: &LogicalPlan| plan.schema().iter().map(|(q, f)| (q.cloned(), f.name().clone(), f.data_type().clone())).collect::<Vec<_>>();
+    // the projection that a service or online join leaves: columns pass, expressions are features
+    let passing = |exprs: &[Expr], inner: Vec<(Option<TableReference>, String, DataType)>| {
+        let passes = |e: &Expr| matches!(e, Expr::Column(c) if inner.iter().any(|i| i.0 == c.relation && i.1 == c.name));
+        own(plan).into_iter().zip(exprs).filter(|(_, e)| passes(e)).map(|(c, _)| c).collect()
+    };
+    if let Some(joined) = online_join::Parts::of(plan) {
+        return passing(joined.outputs, label_columns(joined.left));
+    }
     match plan {
         LogicalPlan::Extension(e) => match e.node.as_any().downcast_ref::<PitJoinNode>() {
             Some(pit) => label_columns(&pit.labels),
@@ -22,16 +35,7 @@ pub fn label_columns(plan: &LogicalPlan) -> Vec<(Option<TableReference>, String,
             own(plan).into_iter().filter(|c| sides.iter().any(|s| s.0 == c.0 && s.1 == c.1)).collect()
         }
         LogicalPlan::Filter(f) => label_columns(&f.input),
-        // the projection that a service join leaves: columns pass, expressions are features
-        LogicalPlan::Projection(p) if is_pit(&p.input) => {
-            let inner = label_columns(&p.input);
-            own(plan)
-                .into_iter()
-                .zip(&p.expr)
-                .filter(|(_, e)| matches!(e, Expr::Column(c) if inner.iter().any(|i| i.0 == c.relation && i.1 == c.name)))
-                .map(|(c, _)| c)
-                .collect()
-        }
+        LogicalPlan::Projection(p) if is_pit(&p.input) => passing(&p.expr, label_columns(&p.input)),
         _ => own(plan),
     }
 }
@@ -42,6 +46,15 @@ fn is_pit(plan: &LogicalPlan) -> bool {
 
 /// Columns of feature items in a FROM that `*` does not show: keys, timestamps and `_seq`.
 pub fn hidden_columns(plan: &LogicalPlan, out: &mut Vec<(Option<TableReference>, String)>) {
+    if let Some(joined) = online_join::Parts::of(plan) {
+        hidden_columns(joined.left, out);
+        let hides = |q: &TableReference, name: &str| {
+            joined.node.items.iter().any(|i| *q == i.qualifier() && !i.view.features.iter().any(|f| f.name == name))
+        };
+        let all = plan.schema().iter().filter(|(q, f)| q.is_some_and(|q| hides(q, f.name())));
+        out.extend(all.map(|(q, f)| (q.cloned(), f.name().clone())));
+        return;
+    }
     match plan {
         LogicalPlan::Extension(e) => {
             if let Some(pit) = e.node.as_any().downcast_ref::<PitJoinNode>() {
@@ -102,6 +115,94 @@ pub fn by_name(left: &LogicalPlan, name: &str, what: &str) -> Result<Expr> {
             let places: Vec<String> = found.iter().map(|(q, n, _)| Column::new(q.clone(), n).flat_name()).collect();
             Err(Error::invalid(format!("{what} {name:?} is ambiguous on the left side: {}", places.join(", ")))
                 .with_hint(format!("say which one: FOR ({name} = {})", places[0])))
+        }
+    }
+}
+
+/// Which left expression stands for each key of a feature view, in the order of its keys: FOR, else ON
+/// (`equal`), else the left column of the key's name.
+pub fn view_keys(left: &LogicalPlan, view: &FeatureView, roles: &Roles, equal: Vec<(Expr, Expr)>) -> Result<Vec<Expr>> {
+    let key_names = view.key_names();
+    for (name, _, place) in roles {
+        if !key_names.contains(&name.as_str()) {
+            return Err(Error::not_found(format!("{name:?} is not a key of feature view {}", view.name))
+                .suggest(name, key_names.iter().copied())
+                .or_hint(&format!("its keys are {}", key_names.join(", ")))
+                .or_span(*place));
+        }
+    }
+    let mut by_on: Vec<(String, Expr)> = vec![];
+    for (l, r) in equal {
+        match &r {
+            Expr::Column(col) if key_names.contains(&col.name.as_str()) => by_on.push((col.name.clone(), l)),
+            _ => {
+                return Err(Error::invalid(format!("ON {l} = {r}: {r} is not a key of feature view {}", view.name))
+                    .with_hint(format!("its keys are {}; put other conditions into WHERE", key_names.join(", "))));
+            }
+        }
+    }
+    let one = |key: &&str| {
+        let mapped = roles.iter().find(|(n, ..)| n == key).map(|(_, e, _)| e.clone());
+        let on = by_on.iter().find(|(n, _)| n == key).map(|(_, e)| e.clone());
+        match (mapped, on) {
+            (Some(_), Some(_)) => Err(Error::invalid(format!("key {key:?} is mapped by FOR and by ON"))),
+            (Some(e), None) | (None, Some(e)) => Ok(e),
+            (None, None) => by_name(left, key, &format!("key of feature view {}", view.name.name)),
+        }
+    };
+    key_names.iter().map(one).collect()
+}
+
+/// Which left expression stands for each column that a service wants of its caller.
+pub struct Callers<'a> {
+    left: &'a LogicalPlan,
+    roles: &'a Roles,
+    target: &'a Target,
+    wanted: Vec<ModelColumn>,
+}
+
+impl<'a> Callers<'a> {
+    /// Refuses a FOR that names something else.
+    pub fn new(left: &'a LogicalPlan, roles: &'a Roles, target: &'a Target) -> Result<Self> {
+        let wanted = target.wanted()?;
+        for (name, _, place) in roles {
+            if !wanted.iter().any(|w| w.name == *name) {
+                let all: Vec<&str> = wanted.iter().map(|w| w.name.as_str()).collect();
+                return Err(Error::not_found(format!("{name:?} is not a column that feature service {} wants", target.name))
+                    .suggest(name, all.iter().copied())
+                    .or_hint(&format!("it wants {}", all.join(", ")))
+                    .or_span(*place));
+            }
+        }
+        Ok(Callers { left, roles, target, wanted })
+    }
+
+    fn named(&self, name: &str, what: &str) -> Result<Expr> {
+        match self.roles.iter().find(|(n, ..)| n == name) {
+            Some((_, e, _)) => Ok(e.clone()),
+            None => by_name(self.left, name, &format!("{what} of feature service {}", self.target.name.name)),
+        }
+    }
+
+    /// What stands for a key of one of the service's items.
+    pub fn key(&self, item: &TargetItem, key: &str) -> Result<Expr> {
+        self.named(item.callers_name(key), "key")
+    }
+
+    /// What stands for a column of a service's expression: the caller's where it is a key or a request
+    /// column, else `of_item`'s.
+    pub fn column(&self, c: &Column, of_item: &dyn Fn(&TargetItem) -> Result<Expr>) -> Result<Expr> {
+        let Some(r) = &c.relation else {
+            let e = self.named(&c.name, "request column")?;
+            return Ok(match self.wanted.iter().find(|w| w.name == c.name) {
+                Some(w) => Expr::Cast(datafusion::logical_expr::Cast::new(Box::new(e), w.data_type.arrow().clone())),
+                None => e,
+            });
+        };
+        match self.target.items.iter().find(|i| i.alias == r.table()) {
+            Some(item) if item.view.keys.iter().any(|k| k.name == c.name) => self.key(item, &c.name),
+            Some(item) => of_item(item),
+            None => Err(Error::internal(format!("no item {r}"))),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Plans `ONLINE_LOOKUP('target', …)` (dialect.md, section 4): its rows of keys, the lookup node, and
 //! the same service expressions that training sets use.
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use datafusion::arrow::datatypes::{DataType, Field};
@@ -9,22 +10,107 @@ use datafusion::logical_expr::expr::Placeholder;
 use datafusion::logical_expr::planner::RelationPlannerContext;
 use datafusion::logical_expr::{Cast, Expr, ExprSchemable, Extension, LogicalPlan, LogicalPlanBuilder, lit};
 use datafusion::scalar::ScalarValue;
-use datafusion::sql::sqlparser::ast::{Expr as SqlExpr, FunctionArg, FunctionArgExpr, ObjectName, Spanned, TableAlias, TableFactor, Value};
+use datafusion::sql::parser::Statement as DfStatement;
+use datafusion::sql::sqlparser::ast::{
+    Expr as SqlExpr, FunctionArg, FunctionArgExpr, ObjectName, Spanned, TableAlias, TableFactor, Value, Visit, Visitor,
+};
 
 use super::asof_keys::check_instant;
 use super::names::Names;
 use super::online_lookup::{INSTANT, LookupItem, OnlineLookupNode, STATUS};
-use super::service;
-use super::target::Target;
+use super::target::{Target, TargetItem};
+use super::{online_join, service};
 use crate::clock::Micros;
 use crate::error::{Error, Result, Span};
 use crate::model::Column;
 use crate::sql::Cursor;
+use crate::sql::cursor::NameRef;
 
 pub const FUNCTION: &str = "online_lookup";
 
 pub fn is_lookup(name: &ObjectName) -> bool {
     name.0.len() == 1 && name.to_string().eq_ignore_ascii_case(FUNCTION)
+}
+
+/// The feature view or service of this name.
+pub fn find(names: &dyn Names, n: &NameRef) -> Result<Target> {
+    if let Some(target) = Target::find(names, n)? {
+        return Ok(target);
+    }
+    let catalog = names.catalog();
+    let name = names.name(n);
+    if let Some(other) = catalog.relation(&name) {
+        let kind = other.kind();
+        return Err(Error::invalid(format!("{kind} {name} has no online values: only feature views and services have"))
+            .or_span(n.span)
+            .with_hint("rows of a table are joined with JOIN … ON …"));
+    }
+    let known = catalog.services.keys().chain(catalog.feature_views.keys()).filter(|k| k.schema == name.schema).map(|k| k.name.as_str());
+    Err(super::names::unknown("feature view or service", n).suggest(&n.name, known))
+}
+
+/// What a statement's ONLINE_LOOKUPs and ONLINE JOINs name.
+pub fn named_in(statement: &DfStatement) -> Vec<NameRef> {
+    struct Find(Vec<NameRef>);
+    impl Visitor for Find {
+        type Break = ();
+        fn pre_visit_table_factor(&mut self, t: &TableFactor) -> ControlFlow<()> {
+            let TableFactor::Table { name, args: Some(args), .. } = t else { return ControlFlow::Continue(()) };
+            let found = match args.args.first() {
+                Some(FunctionArg::Unnamed(FunctionArgExpr::Expr(SqlExpr::Value(v)))) if is_lookup(name) => match &v.value {
+                    Value::SingleQuotedString(s) => read_name(s).ok(),
+                    _ => None,
+                },
+                Some(FunctionArg::Unnamed(FunctionArgExpr::Expr(e))) if online_join::is_right_side(name) => online_join::read_name(e).ok(),
+                _ => None,
+            };
+            self.0.extend(found);
+            ControlFlow::Continue(())
+        }
+    }
+    let mut find = Find(vec![]);
+    if let DfStatement::Statement(s) = statement {
+        let _ = s.visit(&mut find);
+    }
+    find.0
+}
+
+/// The name of a feature view or service, as ONLINE_LOOKUP reads it.
+pub fn read_name(text: &str) -> Result<NameRef> {
+    Cursor::new(text)?.name("the name of a feature view or service")
+}
+
+/// Refuses a target of which a view has no online values.
+pub fn check_online(target: &Target) -> Result<()> {
+    for item in &target.items {
+        if !item.view.online {
+            let view = &item.view.name;
+            return Err(Error::invalid(format!("feature view {view} is not ONLINE, so it has no online values"))
+                .with_hint(format!("ALTER FEATURE VIEW {view} SET ONLINE; MATERIALIZE FEATURE VIEW {view}")));
+        }
+    }
+    Ok(())
+}
+
+/// Refuses the column of an item that the online store does not give back.
+pub fn kept_online(target: &Target, item: &TargetItem, column: &str) -> Result<()> {
+    match item.view.created_timestamp.as_deref() == Some(column) {
+        true => Err(Error::invalid(format!("{}: the created timestamp of {} is not kept online", target.name, item.alias))),
+        false => Ok(()),
+    }
+}
+
+/// Features of an item that a target's expressions name: indices into `view.features`, ascending.
+pub fn features_read(item: &TargetItem, outputs: &[(Expr, String)]) -> Vec<usize> {
+    let mut features: Vec<usize> = outputs
+        .iter()
+        .flat_map(|(e, _)| e.column_refs())
+        .filter(|c| c.relation.as_ref().is_some_and(|r| r.table() == item.alias))
+        .filter_map(|c| item.view.features.iter().position(|f| f.name == c.name))
+        .collect();
+    features.sort_unstable();
+    features.dedup();
+    features
 }
 
 struct Args {
@@ -41,14 +127,7 @@ pub fn plan(
 ) -> Result<LogicalPlan> {
     let (target, place, args) = read_args(names, args)?;
     let name = target.name.clone();
-    for item in &target.items {
-        if !item.view.online {
-            let view = &item.view.name;
-            return Err(Error::invalid(format!("feature view {view} is not ONLINE, so it has no online values"))
-                .or_span(place)
-                .with_hint(format!("ALTER FEATURE VIEW {view} SET ONLINE; MATERIALIZE FEATURE VIEW {view}")));
-        }
-    }
+    check_online(&target).map_err(|e| e.or_span(place))?;
     let wanted = target.wanted()?;
     let input = input(names, &target, &wanted, args.rows, cx)?;
     let at = match args.at {
@@ -60,21 +139,11 @@ pub fn plan(
         None => TableReference::bare(FUNCTION),
     };
     let outputs = service::outputs(names, &target)?;
-    let exprs = outputs.iter().map(|(e, _)| e);
     let items = target
         .items
         .iter()
         .map(|item| {
-            let mut features: Vec<usize> = vec![];
-            for c in exprs.clone().flat_map(Expr::column_refs) {
-                if c.relation.as_ref().is_some_and(|r| r.table() == item.alias)
-                    && let Some(i) = item.view.features.iter().position(|f| f.name == c.name)
-                    && !features.contains(&i)
-                {
-                    features.push(i);
-                }
-            }
-            features.sort_unstable();
+            let features = features_read(item, &outputs);
             let key_inputs = item
                 .view
                 .keys
@@ -100,10 +169,8 @@ pub fn plan(
         let column = |c: &ColumnRef| match &c.relation {
             Some(r) => match target.items.iter().find(|i| i.alias == r.table()) {
                 Some(item) if item.view.keys.iter().any(|k| k.name == c.name) => Ok(bare(item.callers_name(&c.name))),
-                Some(item) if item.view.created_timestamp.as_deref() == Some(&c.name) => {
-                    Err(Error::invalid(format!("{}: the created timestamp of {} is not kept online", name, item.alias)))
-                }
-                _ => Ok(Expr::Column(c.clone())),
+                Some(item) => kept_online(&target, item, &c.name).map(|()| Expr::Column(c.clone())),
+                None => Ok(Expr::Column(c.clone())),
             },
             None => Ok(bare(&c.name)),
         };
@@ -143,7 +210,9 @@ fn read_args(names: &dyn Names, args: Vec<FunctionArg>) -> Result<(Target, Optio
             return Err(Error::syntax(format!("ONLINE_LOOKUP wants a name in quotes first, not {other}")).with_hint(usage).or_span(place));
         }
     };
-    let target = find(names, &text, place)?;
+    let mut n = read_name(&text).map_err(|e| Error::syntax(e.message().to_string()).or_span(place))?;
+    n.span = place;
+    let target = find(names, &n)?;
     let mut out = Args { rows: vec![], status: false, at: None };
     for arg in args {
         match arg {
@@ -154,22 +223,6 @@ fn read_args(names: &dyn Names, args: Vec<FunctionArg>) -> Result<(Target, Optio
         }
     }
     Ok((target, place, out))
-}
-
-/// The feature view or service that a text names, as ONLINE_LOOKUP reads it; `place`: where the text stands.
-pub fn find(names: &dyn Names, text: &str, place: Option<Span>) -> Result<Target> {
-    let mut c = Cursor::new(text)?;
-    let mut n = c.name("the name of a feature view or service").map_err(|e| Error::syntax(e.message().to_string()).or_span(place))?;
-    n.span = place;
-    match Target::find(names, &n)? {
-        Some(target) => Ok(target),
-        None => {
-            let catalog = names.catalog();
-            let schema = n.schema.as_deref().unwrap_or(names.schema());
-            let known = catalog.services.keys().chain(catalog.feature_views.keys()).filter(|k| k.schema == schema).map(|k| k.name.as_str());
-            Err(super::names::unknown("feature view or service", &n).suggest(&n.name, known))
-        }
-    }
 }
 
 fn named(out: &mut Args, name: &str, value: SqlExpr) -> Result<()> {

@@ -1,12 +1,13 @@
-//! The logical node of ONLINE_LOOKUP: rows in, the same rows out with features beside them.
+//! The logical node of ONLINE_LOOKUP and ONLINE JOIN: rows in, the same rows out with features beside them.
 
 use std::cmp::Ordering;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use datafusion::arrow::datatypes::{DataType, Field};
+use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::common::{DFSchema, DFSchemaRef, Result as DfResult, TableReference};
 use datafusion::logical_expr::{Expr, LogicalPlan, UserDefinedLogicalNodeCore};
 
@@ -38,6 +39,10 @@ pub struct LookupItem {
 }
 
 impl LookupItem {
+    pub fn qualifier(&self) -> TableReference {
+        TableReference::bare(self.alias.as_str())
+    }
+
     /// Columns that the item adds: features, the view's event timestamp, the status.
     pub fn fields(&self) -> Vec<Field> {
         let mut out: Vec<_> = self
@@ -65,6 +70,8 @@ pub struct OnlineLookupNode {
     pub items: Vec<LookupItem>,
     /// The instant at which rows must be live; `None`: now, one reading of the clock per query.
     pub at: Option<Micros>,
+    /// An ONLINE JOIN rather than an ONLINE_LOOKUP; see `online_join::Parts`.
+    pub joins: bool,
     pub(crate) schema: DFSchemaRef,
 }
 
@@ -82,12 +89,17 @@ impl OnlineLookupNode {
         }
         let mut fields: Vec<_> = input.schema().iter().map(|(q, f)| (q.cloned(), Arc::clone(f))).collect();
         for item in &items {
-            let qualifier = TableReference::bare(item.alias.as_str());
+            let qualifier = item.qualifier();
             fields.extend(item.fields().into_iter().map(|f| (Some(qualifier.clone()), Arc::new(f))));
         }
         fields.push((None, Arc::new(Field::new(INSTANT, timestamp_type(), true))));
         let schema = Arc::new(DFSchema::new_with_metadata(fields, HashMap::new())?);
-        Ok(OnlineLookupNode { input, items, at, schema })
+        Ok(OnlineLookupNode { input, items, at, joins: false, schema })
+    }
+
+    /// The same node as an ONLINE JOIN.
+    pub fn joined(self) -> Self {
+        OnlineLookupNode { joins: true, ..self }
     }
 }
 
@@ -96,6 +108,21 @@ impl PartialOrd for OnlineLookupNode {
         let key = |n: &Self| n.items.iter().map(|i| (i.alias.clone(), i.view.versioned_name())).collect::<Vec<_>>();
         (self == other).then_some(Ordering::Equal).or_else(|| key(self).partial_cmp(&key(other)).filter(|o| o.is_ne()))
     }
+}
+
+/// By which words a plan asks the online store, if it does.
+pub fn asks_online(plan: &LogicalPlan) -> Result<Option<&'static str>> {
+    let mut found = None;
+    plan.apply_with_subqueries(|p| {
+        if let LogicalPlan::Extension(e) = p
+            && let Some(node) = e.node.as_any().downcast_ref::<OnlineLookupNode>()
+        {
+            found = Some(if node.joins { "ONLINE JOIN" } else { "ONLINE_LOOKUP" });
+            return Ok(TreeNodeRecursion::Stop);
+        }
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    Ok(found)
 }
 
 /// `f = public.churn@v1 [a, b] by (user)`: how EXPLAIN shows an item.
@@ -149,7 +176,13 @@ impl UserDefinedLogicalNodeCore for OnlineLookupNode {
             *key = places.next().ok_or_else(|| Error::internal("an online lookup lost a key column"))??;
         }
         drop(places);
-        Ok(OnlineLookupNode::try_new(input, items, self.at)?)
+        Ok(OnlineLookupNode { joins: self.joins, ..OnlineLookupNode::try_new(input, items, self.at)? })
+    }
+
+    /// What is known of a row before it is looked up may as well be asked before.
+    fn prevent_predicate_push_down_columns(&self) -> HashSet<String> {
+        let width = self.input.schema().fields().len();
+        self.schema.fields().iter().skip(width).map(|f| f.name().clone()).collect()
     }
 
     fn necessary_children_exprs(&self, output_columns: &[usize]) -> Option<Vec<Vec<usize>>> {
@@ -161,8 +194,9 @@ impl UserDefinedLogicalNodeCore for OnlineLookupNode {
         Some(vec![needed])
     }
 
-    /// Rows stand for themselves, so a LIMIT above may as well be below.
+    /// Rows stand for themselves, so a LIMIT above may as well be below; but below a join it would be free to
+    /// take any left rows, where the operator takes the first ones.
     fn supports_limit_pushdown(&self) -> bool {
-        true
+        !self.joins
     }
 }

@@ -15,7 +15,7 @@ use crate::clock::Micros;
 use crate::error::{Error, Kind, Result};
 use crate::exec::compiled::{Compiled, compile};
 use crate::model::Column;
-use crate::plan::lookup::find;
+use crate::plan::lookup::{find, read_name};
 
 /// Which lookup: how it is named, and what changes its plan.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -140,7 +140,7 @@ impl Session {
         let (sql, wanted) = match &key.form {
             Form::Text(sql) => (sql.clone(), vec![]),
             Form::Target { name, status } => {
-                let wanted = find(&*resolver, name, None)?.wanted()?;
+                let wanted = find(&*resolver, &read_name(name)?)?.wanted()?;
                 (text(name, wanted.len(), *status), wanted)
             }
         };

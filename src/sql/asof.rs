@@ -1,6 +1,7 @@
-//! All forms of the ASOF join, brought to one that the stock parser reads:
+//! All forms of the ASOF join and the ONLINE JOIN, brought to one that the stock parser reads:
 //! `ASOF JOIN factor alias MATCH_CONDITION (__remige_asof('left', match, on, using, at, known by, within, role, …))`.
-//! Absent parts are NULL. Every token keeps its place.
+//! Absent parts are NULL. An ONLINE JOIN says `'online left'`, and its factor is `__remige_online(name)`: its
+//! table is not read, so nothing may load it. Every token keeps its place.
 
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan};
 
@@ -10,6 +11,9 @@ use crate::error::{Error, Result};
 
 /// Name of the marker function.
 pub const MARKER: &str = "__remige_asof";
+
+/// Name of the function that stands for the right side of an ONLINE JOIN.
+pub const ONLINE: &str = "__remige_online";
 
 /// Words that end a table factor or one of its clauses.
 const ENDS: &[&str] = &[
@@ -164,13 +168,13 @@ fn close(tokens: &[TokenWithSpan], open: usize) -> Result<usize> {
     Err(Error::syntax("this parenthesis is never closed").with_span(place(tokens[open].span)))
 }
 
-/// Rewrites every ASOF join of the tokens, nested ones included.
+/// Rewrites every ASOF and ONLINE join of the tokens, nested ones included.
 pub fn rewrite(tokens: &[TokenWithSpan]) -> Result<Vec<TokenWithSpan>> {
     let mut out = Vec::with_capacity(tokens.len());
     let mut i = 0;
     while i < tokens.len() {
         match head(tokens, i)? {
-            Some((kind, factor)) => i = join(tokens, i, kind, factor, &mut out)?,
+            Some(head) => i = join(tokens, i, &head, &mut out)?,
             None => {
                 out.push(tokens[i].clone());
                 i += 1;
@@ -180,9 +184,25 @@ pub fn rewrite(tokens: &[TokenWithSpan]) -> Result<Vec<TokenWithSpan>> {
     Ok(out)
 }
 
-/// `ASOF [LEFT [OUTER] | INNER] JOIN` at `i`: the kind and where the factor begins.
-fn head(tokens: &[TokenWithSpan], i: usize) -> Result<Option<(&'static str, usize)>> {
-    if !is_word(at(tokens, i), "asof") || i.checked_sub(1).is_some_and(|p| tokens[p].token == Token::Period) {
+/// The words that begin a join, and where its factor does.
+struct Head {
+    online: bool,
+    /// `left`, `inner` or `default`.
+    kind: &'static str,
+    factor: usize,
+}
+
+/// `ASOF | ONLINE [LEFT [OUTER] | INNER] JOIN` at `i`.
+fn head(tokens: &[TokenWithSpan], i: usize) -> Result<Option<Head>> {
+    let online = is_word(at(tokens, i), "online");
+    // behind FROM, JOIN, AS or a period it is the name of a table, an alias or a column
+    let left = i.checked_sub(1).map(|p| &tokens[p]);
+    let follows = match left.map(|t| &t.token) {
+        Some(Token::Word(_)) => !["from", "join", "as"].iter().any(|w| is_word(left, w)),
+        Some(_) => left.is_some_and(is_operand_end),
+        None => false,
+    };
+    if !(follows && (online || is_word(at(tokens, i), "asof"))) {
         return Ok(None);
     }
     let (kind, mut next) = match at(tokens, i + 1) {
@@ -190,12 +210,11 @@ fn head(tokens: &[TokenWithSpan], i: usize) -> Result<Option<(&'static str, usiz
         t if is_word(t, "inner") => ("inner", i + 2),
         t if is_word(t, "join") => ("default", i + 1),
         t if ["right", "full", "cross", "anti", "semi"].iter().any(|w| is_word(t, w)) => {
-            return Err(Error::syntax(format!(
-                "ASOF {} JOIN does not exist",
-                t.map(|t| t.token.to_string()).unwrap_or_default().to_uppercase()
-            ))
-            .with_span(place(tokens[i].span))
-            .with_hint("ASOF JOIN keeps every left row, ASOF INNER JOIN only the matched ones"));
+            let word = if online { "ONLINE" } else { "ASOF" };
+            let which = t.map(|t| t.token.to_string()).unwrap_or_default().to_uppercase();
+            return Err(Error::syntax(format!("{word} {which} JOIN does not exist"))
+                .with_span(place(tokens[i].span))
+                .with_hint(format!("{word} JOIN keeps every left row, {word} INNER JOIN only the matched ones")));
         }
         _ => return Ok(None),
     };
@@ -205,23 +224,32 @@ fn head(tokens: &[TokenWithSpan], i: usize) -> Result<Option<(&'static str, usiz
     if !is_word(at(tokens, next), "join") {
         return Ok(None);
     }
-    Ok(Some((kind, next + 1)))
+    Ok(Some(Head { online, kind, factor: next + 1 }))
 }
 
 /// Reads one join from its factor on, writes it out, and returns where it ends.
-fn join(tokens: &[TokenWithSpan], start: usize, kind: &str, factor: usize, out: &mut Vec<TokenWithSpan>) -> Result<usize> {
+fn join(tokens: &[TokenWithSpan], start: usize, head: &Head, out: &mut Vec<TokenWithSpan>) -> Result<usize> {
     let span = tokens[start].span;
-    let missing = || Error::syntax("ASOF JOIN wants a table, feature view or service").with_span(place(span));
-    let mut i = factor;
+    let missing = || {
+        Error::syntax(match head.online {
+            true => "ONLINE JOIN wants the name of a feature view or service",
+            false => "ASOF JOIN wants a table, feature view or service",
+        })
+        .with_span(place(span))
+    };
+    let mut i = head.factor;
     // the factor: a group, or a dotted name with arguments
     match at(tokens, i).map(|t| &t.token) {
-        Some(Token::LParen) => i = close(tokens, i)?,
+        Some(Token::LParen) if !head.online => i = close(tokens, i)?,
         Some(Token::Word(_)) if !ends(&tokens[i]) => {
             i += 1;
             while at(tokens, i).is_some_and(|t| t.token == Token::Period) {
                 i += 2;
             }
             if at(tokens, i).is_some_and(|t| t.token == Token::LParen) {
+                if head.online {
+                    return Err(missing());
+                }
                 i = close(tokens, i)?;
             }
         }
@@ -237,8 +265,7 @@ fn join(tokens: &[TokenWithSpan], start: usize, kind: &str, factor: usize, out: 
     let alias_end = i.min(tokens.len());
     let mut clauses: Vec<(Clause, usize, usize)> = vec![];
     while let Some((clause, words)) = clause_at(tokens, i) {
-        if let Some((_, first, _)) = clauses.iter().find(|(c, ..)| *c == clause) {
-            let _ = first;
+        if clauses.iter().any(|(c, ..)| *c == clause) {
             return Err(Error::syntax(format!("{} is written twice in one join", clause.name())).with_span(place(tokens[i].span)));
         }
         let from = i + words;
@@ -252,31 +279,33 @@ fn join(tokens: &[TokenWithSpan], start: usize, kind: &str, factor: usize, out: 
         clauses.push((clause, from, to));
         i = to;
     }
-    let mut push = |t: Token| out.push(TokenWithSpan { token: t, span });
-    push(Token::make_keyword("ASOF"));
-    push(Token::make_keyword("JOIN"));
-    out.extend(rewrite(&tokens[factor..factor_end])?);
+    let made = |t: Token| TokenWithSpan { token: t, span };
+    out.extend([made(Token::make_keyword("ASOF")), made(Token::make_keyword("JOIN"))]);
+    match head.online {
+        true => {
+            out.extend([made(Token::make_word(ONLINE, None)), made(Token::LParen)]);
+            out.extend(tokens[head.factor..factor_end].iter().cloned());
+            out.push(made(Token::RParen));
+        }
+        false => out.extend(rewrite(&tokens[head.factor..factor_end])?),
+    }
     out.extend(tokens[factor_end..alias_end].iter().cloned());
-    let mut push = |t: Token| out.push(TokenWithSpan { token: t, span });
-    push(Token::make_keyword("MATCH_CONDITION"));
-    push(Token::LParen);
-    push(Token::make_word(MARKER, None));
-    push(Token::LParen);
-    push(Token::SingleQuotedString(kind.to_string()));
+    let kind = if head.online { format!("online {}", head.kind) } else { head.kind.to_string() };
+    out.extend([made(Token::make_keyword("MATCH_CONDITION")), made(Token::LParen), made(Token::make_word(MARKER, None))]);
+    out.extend([made(Token::LParen), made(Token::SingleQuotedString(kind))]);
     for want in [Clause::Match, Clause::On, Clause::Using, Clause::At, Clause::KnownBy, Clause::Within] {
-        out.push(TokenWithSpan { token: Token::Comma, span });
+        out.push(made(Token::Comma));
         match clauses.iter().find(|(c, ..)| *c == want) {
             Some(&(_, from, to)) => out.extend(rewrite(&tokens[from..to])?),
-            None => out.push(TokenWithSpan { token: Token::make_keyword("NULL"), span }),
+            None => out.push(made(Token::make_keyword("NULL"))),
         }
     }
     if let Some(&(_, from, to)) = clauses.iter().find(|(c, ..)| *c == Clause::For) {
         // (a = b, c = d) becomes further arguments
-        out.push(TokenWithSpan { token: Token::Comma, span });
+        out.push(made(Token::Comma));
         out.extend(tokens[from + 1..to - 1].iter().cloned());
     }
-    out.push(TokenWithSpan { token: Token::RParen, span });
-    out.push(TokenWithSpan { token: Token::RParen, span });
+    out.extend([made(Token::RParen), made(Token::RParen)]);
     Ok(i)
 }
 
@@ -292,7 +321,8 @@ fn expression_end(tokens: &[TokenWithSpan], mut i: usize) -> Result<usize> {
         // left(x, 3) and right(x, 3) are functions
         let function =
             i + 1 < tokens.len() && tokens[i + 1].token == Token::LParen && (is_word(Some(t), "left") || is_word(Some(t), "right"));
-        if (ends(t) && !function) || (i > from && clause_at(tokens, i).is_some()) {
+        let column = i > from && tokens[i - 1].token == Token::Period;
+        if (ends(t) && !function && !column) || (i > from && !column && clause_at(tokens, i).is_some()) {
             break;
         }
         i += 1;
@@ -356,7 +386,33 @@ mod tests {
     }
 
     #[test]
+    fn online_joins_name_their_target_only() {
+        assert_eq!(
+            pass("FROM r ONLINE JOIN s.rec f FOR (k = r.b) WHERE 1"),
+            "FROM r ASOF JOIN __remige_online ( s . rec ) f MATCH_CONDITION ( __remige_asof ( 'online default' , NULL , NULL , NULL , NULL , NULL , NULL , k = r . b ) ) WHERE 1"
+        );
+        assert!(marker("FROM (VALUES (1)) r (k) online inner join rec@v2").contains("'online inner'"));
+        assert!(pass("FROM r ONLINE LEFT OUTER JOIN rec@v2").contains("__remige_online ( \"rec@v2\" ) MATCH_CONDITION"));
+        assert!(marker("FROM r ONLINE JOIN rec AT r.t").contains("NULL , r . t , NULL"));
+        assert_eq!(pass("FROM r ONLINE JOIN a ON r.k = a.k ONLINE JOIN b WHERE x").matches("'online default'").count(), 2);
+        assert_eq!(pass("FROM r ASOF JOIN a AT r.online ONLINE JOIN b").matches("__remige_online").count(), 1);
+    }
+
+    #[test]
+    fn online_may_be_a_name() {
+        for same in
+            ["FROM online JOIN u ON 1", "FROM system.online LEFT JOIN u ON 1", "FROM t AS online JOIN u ON 1", "FROM a JOIN asof JOIN b"]
+        {
+            assert_eq!(pass(same), same.replace('.', " . "));
+        }
+    }
+
+    #[test]
     fn faults_are_named() {
+        assert!(pass("FROM l ONLINE FULL JOIN p").contains("ONLINE FULL JOIN does not exist"));
+        for what in ["(SELECT 1)", "f(1)", "WHERE"] {
+            assert!(pass(&format!("FROM l ONLINE JOIN {what}")).contains("ONLINE JOIN wants the name"), "{what}");
+        }
         assert!(pass("FROM l ASOF RIGHT JOIN p").contains("ASOF RIGHT JOIN does not exist"));
         assert!(pass("FROM l ASOF JOIN p AT a AT b").contains("twice"));
         assert!(pass("FROM l ASOF JOIN WHERE").contains("wants a table"));

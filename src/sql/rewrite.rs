@@ -5,7 +5,7 @@
 //! - `t VERSION AS OF n`, `t TIMESTAMP AS OF 'ts'` become a name that carries the version;
 //! - `ONLINE LOOKUP (…)` becomes `ONLINE_LOOKUP(…)`;
 //! - `?` becomes `$n`;
-//! - all forms of `ASOF JOIN` become `ASOF JOIN … MATCH_CONDITION (marker)` (see `asof`).
+//! - all forms of `ASOF JOIN` and `ONLINE JOIN` become `ASOF JOIN … MATCH_CONDITION (marker)` (see `asof`).
 
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan, Word};
 
@@ -61,11 +61,6 @@ fn names(tokens: Vec<TokenWithSpan>) -> Result<Vec<TokenWithSpan>> {
                 out.push(TokenWithSpan { token: Token::make_word("online_lookup", None), span: t.span });
                 i += 2;
                 continue;
-            }
-            if w.value.eq_ignore_ascii_case("online") && is_word(at(&tokens, i + 1), "join") {
-                return Err(Error::not_built("ONLINE JOIN")
-                    .with_span(place(t.span))
-                    .with_hint("use ONLINE_LOOKUP('service', (SELECT … FROM requests)) meanwhile: it answers one row per request"));
             }
         }
         // "X"@v1: a quoted word and, without a space, a word that begins with @
@@ -213,6 +208,5 @@ mod tests {
     #[test]
     fn two_words_are_one_function() {
         assert_eq!(pass("FROM ONLINE LOOKUP ('s', 1)").unwrap(), "FROM online_lookup ( 's' , 1 )");
-        assert!(pass("FROM r ONLINE JOIN f").unwrap_err().message().contains("ONLINE JOIN"));
     }
 }

@@ -16,6 +16,7 @@ use crate::model::types::ColumnType;
 use crate::model::{About, Column, Feature, FeatureView, Name, Tags};
 use crate::plan::command::{Command, NewTable};
 use crate::plan::feature_table::SEQ;
+use crate::plan::online_lookup::asks_online;
 use crate::sql::Cursor;
 use crate::sql::cursor::NameRef;
 
@@ -333,6 +334,11 @@ impl CreateFeatureView {
         }
         let plan = p.sql(statement, p.names().schema()).await.map_err(moved)?;
         check_functions(&plan, name)?;
+        if let Some(words) = asks_online(&plan)? {
+            return Err(Error::invalid(format!("feature view {name} cannot use {words}: a second run would give other values"))
+                .with_span(place)
+                .with_hint("join the features: FROM events ASOF JOIN … AT events.ts"));
+        }
         let schema = plan.schema();
         let listed: Vec<&str> = schema.fields().iter().map(|f| f.name().as_str()).collect();
         let columns = listed.join(", ");

@@ -170,10 +170,10 @@ pub fn unread(c: &CatalogSnapshot, name: &Name, version: Option<u32>) -> Result<
         .with_hint("drop them first, or change their queries with CREATE OR REPLACE"))
 }
 
-/// The relations that a query names, `@vN` apart.
+/// The relations that a query names, what it looks up online included; `@vN` apart.
 pub fn tables_of(query: &str, schema: &str) -> Vec<(Name, Option<u32>)> {
-    let named = crate::sql::parse::statement(query).ok().and_then(|s| resolve_table_references(&s, true).ok());
-    let (tables, _) = named.unwrap_or_default();
+    let Ok(statement) = crate::sql::parse::statement(query) else { return vec![] };
+    let (tables, _) = resolve_table_references(&statement, true).unwrap_or_default();
     let one = |t: &TableReference| {
         let text = t.table().split(TIME_TRAVEL).next().unwrap_or_default();
         let (name, version) = match text.split_once('@') {
@@ -182,7 +182,14 @@ pub fn tables_of(query: &str, schema: &str) -> Vec<(Name, Option<u32>)> {
         };
         (Name::new(t.schema().unwrap_or(schema), name), version)
     };
-    tables.iter().map(one).collect()
+    let asked = crate::plan::lookup::named_in(&statement).into_iter().map(|n| {
+        let version = match n.version {
+            Some(VersionRef::Number(v)) => Some(v),
+            _ => None,
+        };
+        (Name::new(n.schema.as_deref().unwrap_or(schema), n.name), version)
+    });
+    tables.iter().map(one).chain(asked).collect()
 }
 
 fn drop_view(c: &CatalogSnapshot, name: &Name, version: Option<u32>, cascade: bool) -> Result<Vec<CatalogChange>> {

@@ -9,7 +9,7 @@ use crate::error::{Error, Result, Span};
 use crate::model::About;
 use crate::model::types::ColumnType;
 use crate::plan::command::{Command, TrainingSetSpec};
-use crate::plan::online_lookup::OnlineLookupNode;
+use crate::plan::online_lookup::asks_online;
 use crate::sql::Cursor;
 use crate::sql::cursor::NameRef;
 
@@ -74,20 +74,19 @@ fn refuse_passing(plan: &LogicalPlan, what: &str) -> Result<()> {
     let again = "a training set must be possible to make again";
     let mut fault = None;
     plan.apply_with_subqueries(|node| {
-        match node {
-            LogicalPlan::Extension(e) if e.node.as_any().is::<OnlineLookupNode>() => {
-                fault = Some(
-                    Error::invalid(format!("{what} cannot use ONLINE_LOOKUP: {again}"))
-                        .with_hint("join the features: FROM labels ASOF JOIN … AT labels.ts"),
-                );
-            }
-            LogicalPlan::TableScan(t) if matches!(t.table_name.schema(), Some(SYSTEM_SCHEMA | "information_schema")) => {
-                fault = Some(Error::invalid(format!("{what} cannot read {}: {again}", t.table_name)));
-            }
-            _ => {}
+        if let LogicalPlan::TableScan(t) = node
+            && matches!(t.table_name.schema(), Some(SYSTEM_SCHEMA | "information_schema"))
+        {
+            fault = Some(Error::invalid(format!("{what} cannot read {}: {again}", t.table_name)));
         }
         Ok(TreeNodeRecursion::Continue)
     })?;
+    if let Some(words) = asks_online(plan)? {
+        fault = Some(
+            Error::invalid(format!("{what} cannot use {words}: {again}"))
+                .with_hint("join the features: FROM labels ASOF JOIN … AT labels.ts"),
+        );
+    }
     if let Some(p) = plan.get_parameter_names()?.into_iter().min() {
         fault = Some(Error::invalid(format!("{what} cannot have the parameter {p}: {again}")).with_hint("write the value itself"));
     }

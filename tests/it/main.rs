@@ -1,4 +1,6 @@
 //! Tests of the whole engine: one binary, because linking takes longer than running.
 
+mod cache;
+mod online_join;
 mod slt;
 mod tidy;

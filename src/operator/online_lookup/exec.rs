@@ -12,13 +12,16 @@ use datafusion::logical_expr::{LogicalPlan, UserDefinedLogicalNode};
 use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
 use datafusion::physical_plan::execution_plan::{CardinalityEffect, ChildrenPropertiesMode, ReplaceChildrenOptions};
 use datafusion::physical_plan::metrics::{ExecutionPlanMetricsSet, MetricsSet};
-use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, ExecutionPlanProperties, PlanProperties};
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, ExecutionPlanProperties, Partitioning, PlanProperties};
 use datafusion::physical_planner::{ExtensionPlanner, PhysicalPlanner};
+use futures::{StreamExt, TryStreamExt, stream};
 use parking_lot::Mutex;
 
-use super::{LookupHandle, LookupInstant, stream};
+use super::{LookupHandle, LookupInstant, stream as lookup};
 use crate::clock::{Clock, Micros};
 use crate::error::Error;
+use crate::operator::pit_join::hold_scans;
 use crate::plan::online_lookup::{LookupItem, OnlineLookupNode, describe_at, describe_item};
 
 /// Plans [`OnlineLookupNode`]; goes into the query planner's list of extension planners.
@@ -40,11 +43,13 @@ impl ExtensionPlanner for OnlineLookupPlanner {
         let [input] = inputs else { return Err(Error::internal("an online lookup has exactly one input").into()) };
         let store = session.config().get_extension::<LookupHandle>().map(|h| h.0.store().describe());
         let schema = Arc::clone(node.schema.inner());
+        let input = &hold_scans(Arc::clone(input))?;
         Ok(Some(Arc::new(OnlineLookupExec::new(Arc::clone(input), node.items.clone(), node.at, schema, store))))
     }
 }
 
-/// Adds features from the online store to each input row, in order.
+/// Adds features from the online store to each input row, in order: that of the input's partitions, which it
+/// reads one after another, and in them that of the rows.
 #[derive(Debug)]
 pub struct OnlineLookupExec {
     input: Arc<dyn ExecutionPlan>,
@@ -54,22 +59,23 @@ pub struct OnlineLookupExec {
     properties: Arc<PlanProperties>,
     metrics: ExecutionPlanMetricsSet,
     /// Decoders and names, made by the first execution; plans that are reset share them.
-    prepared: Arc<OnceLock<Arc<[stream::Item]>>>,
+    prepared: Arc<OnceLock<Arc<[lookup::Item]>>>,
     /// What `now` means in the running query. A plan may run again: a new task is a new query.
     instant: Mutex<Option<(Weak<TaskContext>, Micros)>>,
 }
 
 impl OnlineLookupExec {
     fn new(input: Arc<dyn ExecutionPlan>, items: Vec<LookupItem>, at: Option<Micros>, schema: SchemaRef, store: Option<String>) -> Self {
-        // The input's columns come first, so its orderings hold as they are.
-        let orderings = input.equivalence_properties().oeq_class().iter().cloned().collect::<Vec<_>>();
+        // The input's columns come first, so its orderings hold as they are, but not from one partition to the next.
+        let whole = input.output_partitioning().partition_count() == 1;
+        let orderings = input.equivalence_properties().oeq_class().iter().filter(|_| whole).cloned().collect::<Vec<_>>();
         let mut equivalences = EquivalenceProperties::new_with_orderings(schema, orderings);
         // An ordering may rest on constants; without them it would not be seen.
-        if let Err(e) = equivalences.add_constants(input.equivalence_properties().constants()) {
+        if whole && let Err(e) = equivalences.add_constants(input.equivalence_properties().constants()) {
             tracing::debug!(error = %e, "constants of a lookup's input are not used");
         }
-        let properties =
-            PlanProperties::new(equivalences, input.output_partitioning().clone(), input.pipeline_behavior(), input.boundedness());
+        let one = Partitioning::UnknownPartitioning(1);
+        let properties = PlanProperties::new(equivalences, one, input.pipeline_behavior(), input.boundedness());
         OnlineLookupExec {
             input,
             items: items.into(),
@@ -167,15 +173,22 @@ impl ExecutionPlan for OnlineLookupExec {
             task.session_config().get_extension::<LookupHandle>().ok_or_else(|| Error::internal("the session has no online store"))?;
         let given = || task.session_config().get_extension::<LookupInstant>().map(|i| i.0);
         let at = self.at.or_else(given).unwrap_or_else(|| self.instant(&task, &handle.0.clock()));
-        let input = self.input.execute(partition, Arc::clone(&task))?;
+        let input = match self.input.output_partitioning().partition_count() {
+            1 => self.input.execute(0, Arc::clone(&task))?,
+            n => {
+                let (parts, task) = (Arc::clone(&self.input), Arc::clone(&task));
+                let rows = stream::iter(0..n).map(move |p| parts.execute(p, Arc::clone(&task))).try_flatten();
+                Box::pin(RecordBatchStreamAdapter::new(self.input.schema(), rows))
+            }
+        };
         let items = match self.prepared.get() {
             Some(items) => Arc::clone(items),
             None => {
-                let made = stream::Item::all(&self.items, &*handle.0)?;
+                let made = lookup::Item::all(&self.items, &*handle.0)?;
                 Arc::clone(self.prepared.get_or_init(|| made))
             }
         };
-        let lookup = stream::Lookup::new(&handle.0, items, at, self.schema(), &task, &self.metrics, partition)?;
+        let lookup = lookup::Lookup::new(&handle.0, items, at, self.schema(), &task, &self.metrics, partition)?;
         Ok(lookup.stream(input))
     }
 
@@ -183,8 +196,9 @@ impl ExecutionPlan for OnlineLookupExec {
         Some(self.metrics.clone_inner())
     }
 
+    /// Below, a limit would hold for each partition.
     fn supports_limit_pushdown(&self) -> bool {
-        true
+        self.input.output_partitioning().partition_count() == 1
     }
 
     fn cardinality_effect(&self) -> CardinalityEffect {

@@ -42,6 +42,7 @@ mod winners;
 pub use exec::PitJoinExec;
 pub use options::{PitJoinOptions, PitStrategy};
 pub use order::KeepInputOrder;
+pub(super) use order::hold_scans;
 pub use planner::PitJoinPlanner;
 
 #[cfg(test)]

@@ -24,6 +24,7 @@ use datafusion::physical_plan::union::UnionExec;
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties, ReplaceChildrenOptions};
 
 use super::exec::PitJoinExec;
+use crate::operator::online_lookup::OnlineLookupExec;
 
 type Plan = Arc<dyn ExecutionPlan>;
 
@@ -59,7 +60,12 @@ fn on_ordered_children(plan: Plan, f: &dyn Fn(Plan) -> Result<Plan>) -> Result<P
     datafusion::physical_plan::replace_children_if_necessary(plan, changed)
 }
 
-/// Where a result is a join under nothing but filters, projections and limits, it is in label order:
+/// Whether a plan hands on its rows, or its labels', in the order in which it gets them.
+fn keeps_rows(plan: &Plan) -> bool {
+    plan.is::<PitJoinExec>() || plan.is::<OnlineLookupExec>()
+}
+
+/// Where a result is a join or lookup under nothing but filters, projections and limits, it is in label order:
 /// takes away what spreads the rows above the join.
 fn in_order_to_the_top(plan: Plan) -> Result<Plan> {
     if plan.is::<DataSinkExec>() {
@@ -70,7 +76,7 @@ fn in_order_to_the_top(plan: Plan) -> Result<Plan> {
 }
 
 fn above_join(plan: &Plan) -> Result<Option<Plan>> {
-    if plan.is::<PitJoinExec>() {
+    if keeps_rows(plan) {
         return Ok(Some(Arc::clone(plan)));
     }
     let spreads = plan.downcast_ref::<RepartitionExec>().is_some_and(|r| matches!(r.partitioning(), Partitioning::RoundRobinBatch(_)));
@@ -91,8 +97,11 @@ pub struct KeepInputOrder;
 impl PhysicalOptimizerRule for KeepInputOrder {
     fn optimize(&self, plan: Plan, _config: &ConfigOptions) -> Result<Plan> {
         let kept = in_order_to_the_top(plan)?.transform_up(|plan| {
-            let Some(join) = plan.downcast_ref::<PitJoinExec>() else { return Ok(Transformed::no(plan)) };
-            let ordered = join.needs_input_order();
+            let ordered = match plan.downcast_ref::<PitJoinExec>() {
+                Some(join) => join.needs_input_order(),
+                None if keeps_rows(&plan) => vec![true],
+                None => return Ok(Transformed::no(plan)),
+            };
             let children = plan
                 .children()
                 .into_iter()

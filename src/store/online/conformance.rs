@@ -320,11 +320,54 @@ async fn readers_never_see_two_generations(p: &Place) {
     task.await.unwrap();
 }
 
+/// Places with a cache of hot rows; written behind the address, `embedded#…`.
+impl Place {
+    /// Each handle is a process of its own, and what it keeps is out of date at once.
+    pub fn cached_briefly() -> Place {
+        let mut place = Place::embedded();
+        place.url = "embedded#briefly".into();
+        place
+    }
+
+    /// All handles are one process that keeps what it reads for good, so that only its own writes make it read again.
+    pub fn cached_for_good() -> Place {
+        let mut place = Place::embedded();
+        place.url = "embedded#for_good".into();
+        place
+    }
+
+    async fn open_cached(&self, settings: &OnlineSettings) -> Arc<dyn OnlineStore> {
+        static PROCESSES: parking_lot::Mutex<Vec<(std::path::PathBuf, Arc<dyn OnlineStore>)>> = parking_lot::Mutex::new(vec![]);
+        let (url, how) = self.url.split_once('#').unwrap();
+        let for_good = how == "for_good";
+        let dir = self.dir.path();
+        let known = PROCESSES.lock().iter().find(|(d, _)| d == dir).map(|(_, s)| Arc::clone(s));
+        if let Some(store) = known {
+            return store;
+        }
+        let cache_freshness = if for_good { crate::clock::DAY } else { 1 };
+        let settings = OnlineSettings { cache_bytes: 1 << 20, cache_freshness, ..settings.clone() };
+        let store = connect(url, Some(dir), &settings, Clock::system()).await.unwrap();
+        if for_good {
+            PROCESSES.lock().push((dir.to_path_buf(), Arc::clone(&store)));
+        }
+        store
+    }
+}
+
 macro_rules! conformance {
     ($($case:ident),* $(,)?) => {
         mod embedded_store { $(
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $case() { super::$case(&super::Place::embedded()).await }
+        )* }
+        mod briefly_cached { $(
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $case() { super::$case(&super::Place::cached_briefly()).await }
+        )* }
+        mod cached_for_good { $(
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $case() { super::$case(&super::Place::cached_for_good()).await }
         )* }
         #[cfg(feature = "redis")]
         mod redis_store { $(

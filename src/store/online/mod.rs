@@ -17,6 +17,7 @@ use crate::clock::{Clock, Micros};
 use crate::config::OnlineSettings;
 use crate::error::{Error, Result};
 
+mod cached;
 #[cfg(test)]
 pub(crate) mod conformance;
 mod embedded;
@@ -25,6 +26,7 @@ mod embedded_files;
 mod redis;
 mod rule;
 
+pub use cached::CachedStore;
 #[cfg(test)]
 pub(crate) use conformance::Place;
 pub use embedded::EmbeddedStore;
@@ -178,7 +180,7 @@ pub trait OnlineStore: Send + Sync + Debug {
 /// the forms of `redis/address.rs`. Does not wait for a server: use [`OnlineStore::check`]; its
 /// warnings are written to the log once, in the background.
 #[cfg_attr(not(feature = "redis"), allow(unused_variables))]
-pub async fn connect(url: &str, warehouse_dir: Option<&Path>, settings: &OnlineSettings, clock: Clock) -> Result<Arc<dyn OnlineStore>> {
+async fn open(url: &str, warehouse_dir: Option<&Path>, settings: &OnlineSettings, clock: Clock) -> Result<Arc<dyn OnlineStore>> {
     let scheme = url.split_once(':').map_or(url, |(s, _)| s);
     match scheme {
         "embedded" if url == scheme => match warehouse_dir {
@@ -207,5 +209,14 @@ pub async fn connect(url: &str, warehouse_dir: Option<&Path>, settings: &OnlineS
             Err(Error::invalid(format!("unknown online store {scheme:?}"))
                 .with_hint("the stores are `embedded`, `redis://host:port`, `redis+cluster://…` and `redis+sentinel://…`"))
         }
+    }
+}
+
+/// As `open`, with a cache of hot rows in front of the store where the settings ask for one.
+pub async fn connect(url: &str, warehouse_dir: Option<&Path>, settings: &OnlineSettings, clock: Clock) -> Result<Arc<dyn OnlineStore>> {
+    let store = open(url, warehouse_dir, settings, clock.clone()).await?;
+    match settings.cache_bytes {
+        0 => Ok(store),
+        _ => Ok(Arc::new(CachedStore::new(store, settings, clock))),
     }
 }

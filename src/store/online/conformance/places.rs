@@ -238,7 +238,14 @@ impl Place {
         self.open_with(&OnlineSettings::default()).await
     }
 
+    pub fn path(&self) -> &std::path::Path {
+        self.dir.path()
+    }
+
     pub async fn open_with(&self, settings: &OnlineSettings) -> Arc<dyn OnlineStore> {
+        if self.url.contains('#') {
+            return self.open_cached(settings).await;
+        }
         let mut settings = settings.clone();
         if self.tls {
             settings.tls_ca = Some(test_certificate().0);

@@ -1,0 +1,293 @@
+//! Plans ONLINE JOIN (dialect.md, section 4): the ASOF join of features whose instant is now, answered by the
+//! online store. Joins that follow one another and need nothing but the same left side's columns share one
+//! node, so that each batch of left rows costs one read.
+
+use std::sync::Arc;
+
+use datafusion::arrow::datatypes::{DataType, Field, Schema};
+use datafusion::common::{Column, DFSchema, TableReference};
+use datafusion::logical_expr::planner::RelationPlannerContext;
+use datafusion::logical_expr::utils::conjunction;
+use datafusion::logical_expr::{Expr, ExprSchemable, Extension, Filter, LogicalPlan, Projection, cast, try_cast, when};
+use datafusion::sql::sqlparser::ast::{Expr as SqlExpr, FunctionArg, FunctionArgExpr, Ident, ObjectName, Spanned, TableFactor};
+
+use super::asof::on_conditions;
+use super::asof_keys::{Callers, view_keys};
+use super::join_syntax::{Clauses, roles};
+use super::names::Names;
+use super::online_lookup::{LookupItem, OnlineLookupNode};
+use super::pit_types::common_key_type;
+use super::target::{Target, TargetItem};
+use super::{lookup, service};
+use crate::error::{Error, Result, Span};
+use crate::model::FeatureView;
+use crate::sql::asof::ONLINE;
+use crate::sql::cursor::NameRef;
+use crate::sql::rewrite::TIME_TRAVEL;
+
+/// A key that is no left column of the key's own type is computed under a name that begins like this.
+const KEY: &str = "_remige_key_";
+
+/// One planned ONLINE JOIN, taken apart. It is always
+/// `Projection(outputs, [Filter(live)], OnlineLookup(node, Projection(left's columns and computed keys, left)))`.
+pub struct Parts<'a> {
+    pub left: &'a LogicalPlan,
+    pub node: &'a OnlineLookupNode,
+    /// The left columns as they are, then the features.
+    pub outputs: &'a [Expr],
+    inputs: &'a [Expr],
+    live: Option<&'a Expr>,
+}
+
+impl<'a> Parts<'a> {
+    pub fn of(plan: &'a LogicalPlan) -> Option<Parts<'a>> {
+        let LogicalPlan::Projection(outer) = plan else { return None };
+        let (live, below) = match outer.input.as_ref() {
+            LogicalPlan::Filter(f) => (Some(&f.predicate), f.input.as_ref()),
+            other => (None, other),
+        };
+        let LogicalPlan::Extension(e) = below else { return None };
+        let node = e.node.as_any().downcast_ref::<OnlineLookupNode>().filter(|n| n.joins)?;
+        let LogicalPlan::Projection(inner) = &node.input else { return None };
+        Some(Parts { left: &inner.input, node, outputs: &outer.expr, inputs: &inner.expr, live })
+    }
+}
+
+/// A join being put together.
+struct Joined {
+    left: LogicalPlan,
+    inputs: Vec<Expr>,
+    items: Vec<LookupItem>,
+    live: Vec<Expr>,
+    outputs: Vec<Expr>,
+}
+
+impl Joined {
+    /// Goes on with the node that `left` ends in, where `reads` (columns that new items read of the left side)
+    /// are there already; else begins a new one over all of it.
+    fn onto(left: LogicalPlan, reads: &[Column]) -> Joined {
+        if let Some(p) = Parts::of(&left)
+            && reads.iter().all(|c| p.left.schema().has_column(c))
+        {
+            return Joined {
+                left: p.left.clone(),
+                inputs: p.inputs.to_vec(),
+                items: p.node.items.clone(),
+                live: p.live.cloned().into_iter().collect(),
+                outputs: p.outputs.to_vec(),
+            };
+        }
+        let columns: Vec<Expr> = left.schema().columns().into_iter().map(Expr::Column).collect();
+        Joined { left, inputs: columns.clone(), items: vec![], live: vec![], outputs: columns }
+    }
+
+    /// Where the node finds a key, in its declared type.
+    fn input(&mut self, e: &Expr, view: &FeatureView, key: &crate::model::Column) -> Result<usize> {
+        let (schema, want) = (self.left.schema(), key.data_type.arrow());
+        if let Expr::Column(c) = e
+            && e.get_type(schema)? == *want
+        {
+            return Ok(schema.index_of_column(c)?);
+        }
+        let name = format!("{}.{}", view.name.name, key.name);
+        let fitted = fitted(e, &e.get_type(schema)?, &name, want)?;
+        let known = |known: &Expr| matches!(known, Expr::Alias(a) if *a.expr == fitted && a.name.starts_with(KEY));
+        if let Some(at) = self.inputs.iter().position(known) {
+            return Ok(at);
+        }
+        let at = self.inputs.len();
+        self.inputs.push(fitted.alias(format!("{KEY}{at}")));
+        Ok(at)
+    }
+
+    fn add(&mut self, alias: String, view: &Arc<FeatureView>, keys: &[Expr], features: Vec<usize>, inner: bool) -> Result<()> {
+        let key_inputs = keys.iter().zip(&view.keys).map(|(e, key)| self.input(e, view, key)).collect::<Result<_>>()?;
+        let item = LookupItem { alias, view: Arc::clone(view), key_inputs, features };
+        if inner {
+            self.live.push(event_time(&item).is_not_null());
+        }
+        self.items.push(item);
+        Ok(())
+    }
+
+    fn build(self) -> Result<LogicalPlan> {
+        let input = LogicalPlan::Projection(Projection::try_new(self.inputs, Arc::new(self.left))?);
+        let node = OnlineLookupNode::try_new(input, self.items, None)?.joined();
+        let mut plan = LogicalPlan::Extension(Extension { node: Arc::new(node) });
+        if let Some(live) = conjunction(self.live) {
+            plan = LogicalPlan::Filter(Filter::try_new(live, Arc::new(plan))?);
+        }
+        Ok(LogicalPlan::Projection(Projection::try_new(self.outputs, Arc::new(plan))?))
+    }
+}
+
+/// NULL exactly where the item has no live row.
+fn event_time(item: &LookupItem) -> Expr {
+    Expr::Column(Column::new(Some(item.qualifier()), &item.view.event_timestamp))
+}
+
+/// A key in its declared type; NULL where it has no such value, for then it equals no stored key. The same
+/// types can be compared as in an ASOF JOIN.
+fn fitted(e: &Expr, have: &DataType, key: &str, want: &DataType) -> Result<Expr> {
+    let common = common_key_type(&e.to_string(), have, key, want)?;
+    if have.is_null() || common.is_string() || common.is_binary() {
+        return Ok(cast(e.clone(), want.clone()));
+    }
+    let fitted = try_cast(e.clone(), want.clone());
+    if common == *want {
+        return Ok(fitted);
+    }
+    // a cast that rounds must not find the row of another key
+    let same = try_cast(fitted.clone(), common.clone()).eq(try_cast(e.clone(), common));
+    Ok(when(same, fitted).end()?)
+}
+
+/// Plans `left ONLINE JOIN right`.
+pub fn plan(
+    names: &dyn Names,
+    left: LogicalPlan,
+    right: TableFactor,
+    c: Clauses,
+    cx: &mut dyn RelationPlannerContext,
+) -> Result<LogicalPlan> {
+    let (n, alias) = right_side(right, cx)?;
+    let place = n.span;
+    let mut planned = || {
+        let target = lookup::find(names, &n)?;
+        lookup::check_online(&target)?;
+        refuse_instants(&target, &c)?;
+        let alias = alias.clone().unwrap_or(target.name.name.clone());
+        if left.schema().iter().any(|(q, _)| q.is_some_and(|q| q.schema().is_none() && q.table() == alias)) {
+            return Err(Error::invalid(format!("{alias:?} is on both sides of the ONLINE JOIN"))
+                .with_hint(format!("give one side another alias: ONLINE JOIN {} AS other_name", target.name.name)));
+        }
+        match target.outputs {
+            None => plan_view(left.clone(), &target.items[0], alias, &c, cx),
+            Some(_) => plan_service(names, left.clone(), &target, alias, &c, cx),
+        }
+    };
+    planned().map_err(|e| e.or_span(place))
+}
+
+/// Whether a function is the one that the token pass puts in place of a right side.
+pub fn is_right_side(function: &ObjectName) -> bool {
+    function.0.len() == 1 && function.to_string() == ONLINE
+}
+
+/// The name in that function.
+pub fn read_name(e: &SqlExpr) -> Result<NameRef> {
+    let parts = match e {
+        SqlExpr::Identifier(one) => std::slice::from_ref(one),
+        SqlExpr::CompoundIdentifier(parts) => parts,
+        other => return Err(Error::syntax(format!("ONLINE JOIN wants the name of a feature view or service, not {other}"))),
+    };
+    let place = Span::from_sql(e.span());
+    let fold = |i: &Ident| if i.quote_style.is_some() { i.value.clone() } else { i.value.to_lowercase() };
+    let parts: Vec<String> = parts.iter().map(fold).collect();
+    if let Some((name, _)) = parts.last().and_then(|p| p.split_once(TIME_TRAVEL)) {
+        return Err(Error::invalid(format!("{name}: the online store knows the newest rows only, no older versions of them"))
+            .with_hint(format!("join them from the table: ASOF JOIN {name} VERSION AS OF … AT left_column"))
+            .or_span(place));
+    }
+    NameRef::from_parts(parts, place)
+}
+
+fn right_side(right: TableFactor, cx: &dyn RelationPlannerContext) -> Result<(NameRef, Option<String>)> {
+    match right {
+        TableFactor::Table { name, alias, args: Some(args), .. } if is_right_side(&name) => match args.args.first() {
+            Some(FunctionArg::Unnamed(FunctionArgExpr::Expr(e))) => Ok((read_name(e)?, alias.map(|a| cx.normalize_ident(a.name)))),
+            _ => Err(Error::internal("an ONLINE JOIN lost its right side")),
+        },
+        _ => Err(Error::internal("an ONLINE JOIN lost its right side")),
+    }
+}
+
+/// An ONLINE JOIN has one instant for all rows: now.
+fn refuse_instants(target: &Target, c: &Clauses) -> Result<()> {
+    let clauses = [("AT", &c.at), ("KNOWN BY", &c.known_by), ("WITHIN", &c.within), ("MATCH_CONDITION", &c.matching)];
+    for (clause, written) in clauses {
+        let Some(e) = written else { continue };
+        let name = &target.name.name;
+        return Err(Error::invalid(format!("{clause} cannot stand in an ONLINE JOIN: it answers what is live now"))
+            .with_hint(format!("ASOF JOIN {name} AT left_column answers for another instant of each row"))
+            .or_span(Span::from_sql(e.span())));
+    }
+    Ok(())
+}
+
+fn plan_view(left: LogicalPlan, item: &TargetItem, alias: String, c: &Clauses, cx: &mut dyn RelationPlannerContext) -> Result<LogicalPlan> {
+    let view = &item.view;
+    let qualifier = TableReference::bare(alias.as_str());
+    let fields: Vec<Field> = view.visible_columns().iter().map(|c| Field::new(&c.name, c.data_type.arrow().clone(), true)).collect();
+    let right = DFSchema::try_from_qualified_schema(qualifier.clone(), &Schema::new(fields))?;
+    let (equal, unequal) = on_conditions(c, &left, &right, cx)?;
+    if !unequal.is_empty() {
+        return Err(Error::invalid("an inequality cannot stand in the ON of an ONLINE JOIN: it answers what is live now")
+            .with_hint("map keys with ON left_column = key, and filter in WHERE"));
+    }
+    let keys = view_keys(&left, view, &roles(c, cx, &left)?, equal)?;
+    let reads: Vec<Column> = keys.iter().flat_map(Expr::column_refs).cloned().collect();
+    let mut joined = Joined::onto(left, &reads);
+    joined.add(alias, view, &keys, (0..view.features.len()).collect(), c.kind == "inner")?;
+    let Some(item) = joined.items.last() else { return Err(Error::internal("an ONLINE JOIN without items")) };
+    let own = |name: &str| Expr::Column(Column::new(Some(qualifier.clone()), name));
+    let mut outputs = vec![];
+    // like the columns of an ASOF JOIN: NULL where there is no live row
+    for (at, key) in item.key_inputs.iter().zip(&view.keys) {
+        let input = match &joined.inputs[*at] {
+            Expr::Alias(a) => Expr::Column(Column::new_unqualified(&a.name)),
+            e => e.clone(),
+        };
+        outputs.push(when(event_time(item).is_not_null(), input).end()?.alias_qualified(Some(qualifier.clone()), &key.name));
+    }
+    outputs.push(event_time(item));
+    outputs.extend(view.features.iter().map(|f| own(&f.name)));
+    joined.outputs.extend(outputs);
+    joined.build()
+}
+
+fn plan_service(
+    names: &dyn Names,
+    left: LogicalPlan,
+    target: &Target,
+    alias: String,
+    c: &Clauses,
+    cx: &mut dyn RelationPlannerContext,
+) -> Result<LogicalPlan> {
+    let name = &target.name;
+    if c.on.is_some() || !c.using.is_empty() {
+        return Err(Error::invalid(format!("feature service {name} knows its keys: ON and USING cannot stand here"))
+            .with_hint("map keys with FOR (key = column)"));
+    }
+    let roles = roles(c, cx, &left)?;
+    let callers = Callers::new(&left, &roles, target)?;
+    // no alias of the left side is called so
+    let item_alias = |item: &TargetItem| format!("{alias}.{}", item.alias);
+    let mut reads: Vec<Column> = vec![];
+    let mut keys: Vec<Vec<Expr>> = vec![];
+    for item in &target.items {
+        let of_item = item.view.keys.iter().map(|k| callers.key(item, &k.name)).collect::<Result<Vec<_>>>()?;
+        reads.extend(of_item.iter().flat_map(Expr::column_refs).cloned());
+        keys.push(of_item);
+    }
+    let outputs = service::outputs(names, target)?;
+    let mut exprs = vec![];
+    for (expr, output) in &outputs {
+        let column = |c: &Column| {
+            callers.column(c, &|item| {
+                lookup::kept_online(target, item, &c.name)?;
+                Ok(Expr::Column(Column::new(Some(TableReference::bare(item_alias(item))), &c.name)))
+            })
+        };
+        let placed = service::place(expr.clone(), &column, None)?;
+        let of_items = |c: &Column| c.relation.as_ref().is_some_and(|r| target.items.iter().any(|i| r.table() == item_alias(i)));
+        reads.extend(placed.column_refs().into_iter().filter(|c| !of_items(c)).cloned());
+        exprs.push(placed.alias_qualified(Some(TableReference::bare(alias.as_str())), output));
+    }
+    let mut joined = Joined::onto(left.clone(), &reads);
+    for (item, keys) in target.items.iter().zip(&keys) {
+        joined.add(item_alias(item), &item.view, keys, lookup::features_read(item, &outputs), c.kind == "inner")?;
+    }
+    joined.outputs.extend(exprs);
+    joined.build().map_err(|e| e.context(format!("feature service {name}")))
+}
