@@ -29,6 +29,8 @@ pub mod verify;
 pub mod write;
 
 #[cfg(test)]
+mod law;
+#[cfg(test)]
 mod tests;
 
 pub use planner::StatementPlanner;

@@ -9,6 +9,8 @@ mod compare;
 mod draw;
 mod service;
 mod sides;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 
@@ -111,9 +113,10 @@ pub fn run<'a>(resolver: &'a Arc<Resolver>, target: &'a Target, sample: Option<S
 fn notices(resolver: &Resolver, target: &Target, reports: &[Report]) {
     for r in reports.iter().filter(|r| r.mismatches > 0) {
         let (what, hint) = match &r.view {
-            Some(v) => {
-                (format!("feature view {}", v.versioned_name()), format!("MATERIALIZE FEATURE VIEW {} FULL writes it anew", v.quoted_name()))
-            }
+            Some(v) => (
+                format!("feature view {}", v.versioned_name()),
+                format!("MATERIALIZE FEATURE VIEW {} FULL writes it anew", v.quoted_name()),
+            ),
             None => (format!("feature service {}", target.name), "the values of its views are reported beside it".to_string()),
         };
         resolver.notice(format!("{what}: {} key(s) are not online what they are offline; {hint}", r.mismatches));
@@ -121,7 +124,8 @@ fn notices(resolver: &Resolver, target: &Target, reports: &[Report]) {
 }
 
 fn answer(target: &Target, reports: &[Report], seed: Option<i64>) -> Result<RecordBatch> {
-    let schema = Command::Verify { target: target.clone(), sample: None }.answer().ok_or_else(|| Error::internal("VERIFY has no columns"))?;
+    let schema =
+        Command::Verify { target: target.clone(), sample: None }.answer().ok_or_else(|| Error::internal("VERIFY has no columns"))?;
     let number = |of: &dyn Fn(&Report) -> Option<u64>| -> ArrayRef {
         Arc::new(reports.iter().map(|r| of(r).map(|n| i64::try_from(n).unwrap_or(i64::MAX))).collect::<Int64Array>())
     };
@@ -366,13 +370,9 @@ fn findings(
     if of.len() != keys + 3 + features || online.as_ref().is_some_and(|o| o.len() != features + 2) {
         return Err(Error::internal("VERIFY: an answer has other columns than its view"));
     }
-    let sides = Sides {
-        keys: &of[..keys],
-        names: &names,
-        offline: &of[keys + 3..],
-        online: online.as_deref().map(|o| &o[..features]),
-        unreadable,
-    };
-    let found = online.as_deref().map(|o| Found { newest: &of[keys + 1], live: &of[keys + 2], status: &o[features], event: &o[features + 1] });
+    let sides =
+        Sides { keys: &of[..keys], names: &names, offline: &of[keys + 3..], online: online.as_deref().map(|o| &o[..features]), unreadable };
+    let found =
+        online.as_deref().map(|o| Found { newest: &of[keys + 1], live: &of[keys + 2], status: &o[features], event: &o[features + 1] });
     sides.view(found.as_ref())
 }

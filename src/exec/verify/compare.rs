@@ -217,8 +217,7 @@ mod tests {
         let sides = |a: f64, b: f64| {
             let (a, b): (ArrayRef, ArrayRef) = (Arc::new(Float64Array::from(vec![a])), Arc::new(Float64Array::from(vec![b])));
             let (offline, online) = ([a], [b]);
-            let sides =
-                Sides { keys: &[], names: &["x".into()], offline: &offline, online: Some(&online), unreadable: &[None] };
+            let sides = Sides { keys: &[], names: &["x".into()], offline: &offline, online: Some(&online), unreadable: &[None] };
             sides.outputs().unwrap()[0].is_none()
         };
         assert!(sides(f64::NAN, f64::NAN) && sides(1.5, 1.5));

@@ -167,7 +167,8 @@ mod tests {
 
     #[test]
     fn values_of_every_type_can_be_made_up() {
-        let types = ["TINYINT", "SMALLINT", "INT", "BIGINT", "BOOLEAN", "DATE", "TIMESTAMP", "DECIMAL(4, 2)", "DECIMAL(38, 0)", "VARCHAR", "BYTEA"];
+        let types =
+            ["TINYINT", "SMALLINT", "INT", "BIGINT", "BOOLEAN", "DATE", "TIMESTAMP", "DECIMAL(4, 2)", "DECIMAL(38, 0)", "VARCHAR", "BYTEA"];
         for t in types.into_iter().chain(["FLOAT", "DOUBLE"]) {
             let column = key(t);
             let of = column.data_type.arrow();

@@ -154,7 +154,8 @@ impl Both {
                 let served = one.pointer.as_ref().map_or(one.view.ttl, |p| narrow(one.view.ttl, p.ttl));
                 if served != one.view.ttl {
                     let catalog = Arc::make_mut(&mut catalog);
-                    if let Some(v) = catalog.feature_views.get_mut(&one.view.name).and_then(|s| Arc::make_mut(s).versions.get_mut(&one.view.version))
+                    if let Some(v) =
+                        catalog.feature_views.get_mut(&one.view.name).and_then(|s| Arc::make_mut(s).versions.get_mut(&one.view.version))
                     {
                         v.ttl = served;
                     }
@@ -255,7 +256,13 @@ impl Both {
 
     /// Rows of serving: features, status, event timestamp; a service: outputs, then these two per item.
     /// `target` as a statement names it.
-    pub fn online<'a>(&'a self, seen: &'a Seen, target: &'a Name, version: Option<u32>, keys: &'a RecordBatch) -> BoxFuture<'a, Result<Answers>> {
+    pub fn online<'a>(
+        &'a self,
+        seen: &'a Seen,
+        target: &'a Name,
+        version: Option<u32>,
+        keys: &'a RecordBatch,
+    ) -> BoxFuture<'a, Result<Answers>> {
         Box::pin(async move {
             let mut answers = Answers { rows: None, at: Vec::with_capacity(keys.num_rows()) };
             let mut parts = vec![];
@@ -302,8 +309,7 @@ impl Both {
             provide(&resolver, keys)?;
             let name = named(target, version).replace('\'', "''");
             let at = format_micros(seen.at);
-            let sql =
-                format!("SELECT * FROM ONLINE_LOOKUP('{name}', (SELECT * FROM {KEYS}), status => true, at => TIMESTAMP '{at}')");
+            let sql = format!("SELECT * FROM ONLINE_LOOKUP('{name}', (SELECT * FROM {KEYS}), status => true, at => TIMESTAMP '{at}')");
             let rows = self.rows(&resolver, &sql).await?;
             let schema = rows.schema();
             let rows: Vec<_> = rows.try_collect().await?;
