@@ -177,7 +177,7 @@ async fn client(run: Arc<Run>, mut caller: Caller) -> Result<(Instant, Tally), F
 /// Makes requests due. A thread of its own, because the timers of tokio have a grain of a millisecond.
 fn schedule(run: &Run, rate: f64) {
     let start = *run.begun.get_or_init(Instant::now);
-    let total = (run.args.seconds * rate) as u64;
+    let total = ((run.args.seconds * rate) as u64).max(1);
     for i in 0..total {
         let at = start + Duration::from_secs_f64(i as f64 / rate);
         if let Some(wait) = at.checked_duration_since(Instant::now()) {
