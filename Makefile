@@ -9,14 +9,20 @@ BENCH_RESULTS := $(BENCH_DATA)/results-$(shell date -u +%Y%m%dT%H%M).jsonl
 BENCH_PAGE ?= docs/benchmarks/asof.md
 BENCH_FLAGS ?=
 RUNS ?= 3
+ONLINE_DATA ?= benches/online/data
+ONLINE_RESULTS := $(ONLINE_DATA)/results-$(shell date -u +%Y%m%dT%H%M).jsonl
+ONLINE_PAGE ?= docs/benchmarks/online.md
+ROWS ?= 1000000
+BIG_ROWS ?= 10000000
 
-.PHONY: help build demo test setup lint bench-asof clean-demo
+.PHONY: help build demo test setup lint bench-asof bench-online clean-demo
 
 help:
 	@echo "make demo        build and run examples/flights.sql (first build: 10 minutes on 2 cores, then 40 seconds)"
 	@echo "make test        set up what the tests need, run all of them"
 	@echo "make lint        format check, clippy with warnings denied"
 	@echo "make bench-asof  point-in-time joins beside DuckDB and Polars (release build; PRESETS=\"S M\", all: 20 GB of disk, an hour or more)"
+	@echo "make bench-online  the online store beside raw Redis and Feast (release build; an hour with BIG_ROWS=10000000 and 10 GB of memory for Feast; ROWS, RUNS, BIG_ROWS=0)"
 	@echo "make clean-demo  remove what the demo made"
 
 build:
@@ -43,6 +49,13 @@ bench-asof: setup
 	.venv/bin/python benches/asof/bench.py run --presets "$(PRESETS)" --data-dir $(BENCH_DATA) --engines $(ENGINES) --runs $(RUNS) \
 	  --remige $(TARGET)/release/remige --results $(BENCH_RESULTS) $(BENCH_FLAGS)
 	.venv/bin/python benches/asof/bench.py report --results $(BENCH_RESULTS) --out $(BENCH_PAGE)
+
+bench-online: setup
+	benches/online/setup.sh
+	cargo build --locked --release --bin remige --example online_client
+	.venv/bin/python benches/online/bench.py run --remige $(TARGET)/release/remige --client $(TARGET)/release/examples/online_client \
+	  --rows $(ROWS) --big-rows $(BIG_ROWS) --runs $(RUNS) --data-dir $(ONLINE_DATA) --results $(ONLINE_RESULTS) $(BENCH_FLAGS)
+	.venv/bin/python benches/online/bench.py report --results $(ONLINE_RESULTS) --out $(ONLINE_PAGE)
 
 clean-demo:
 	rm -rf warehouse-demo examples/out

@@ -60,9 +60,15 @@ check "$python" tests/cli/walk.py "$remige"
 check "$python" tests/clients/kill_check.py "$remige" 3
 check "$python" tests/clients/schedule_check.py "$remige"
 check "$python" tests/clients/writers_check.py "$remige"
+check "$python" tests/clients/dashboard_check.py
 
 start_server "$tmp/demo"
 check "$python" examples/client.py "$address"
+check stop_server
+
+start_server "$tmp/serving"
+check "$python" examples/lookup_ticket.py "$address"
+check "$python" tests/clients/model_server_check.py "$address"
 check stop_server
 
 if [ -f tests/clients/adbc_walk.py ]; then
