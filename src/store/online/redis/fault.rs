@@ -66,7 +66,9 @@ impl Fault {
                 .with_hint("raise maxmemory of the server (two generations of the largest view must fit) and run the statement again");
         }
         match self.error.kind() {
-            ErrorKind::Io => Error::unavailable(format!("cannot reach the online store {store}{place}: {text}")).with_hint(way(store, &text)),
+            ErrorKind::Io => {
+                Error::unavailable(format!("cannot reach the online store {store}{place}: {text}")).with_hint(way(store, &text))
+            }
             ErrorKind::Server(ServerErrorKind::Moved | ServerErrorKind::Ask | ServerErrorKind::CrossSlot) if *shape == Shape::Single => {
                 Error::invalid(format!("the online store {store} is one server of a Redis Cluster"))
                     .with_hint("write redis+cluster://host:port,host:port in place of redis://")
