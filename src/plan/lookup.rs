@@ -178,7 +178,7 @@ pub fn plan(
     }
     if args.status {
         for item in &target.items {
-            let own = |n: &str| Expr::Column(ColumnRef::new(Some(item.alias.clone()), n));
+            let own = |n: &str| Expr::Column(ColumnRef::new(Some(TableReference::bare(item.alias.as_str())), n));
             list.push(own(STATUS).alias_qualified(Some(qualifier.clone()), format!("{}__status", item.alias)));
             list.push(own(&item.view.event_timestamp).alias_qualified(Some(qualifier.clone()), format!("{}__event_timestamp", item.alias)));
         }

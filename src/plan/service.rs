@@ -67,7 +67,7 @@ pub fn schema(target: &Target) -> Result<DFSchema> {
 pub fn outputs(names: &dyn Names, target: &Target) -> Result<Vec<(Expr, String)>> {
     let Some(outputs) = &target.outputs else {
         let item = &target.items[0];
-        let column = |f: &crate::model::Feature| Expr::Column(ColumnRef::new(Some(item.alias.clone()), &f.name));
+        let column = |f: &crate::model::Feature| Expr::Column(ColumnRef::new(Some(TableReference::bare(item.alias.as_str())), &f.name));
         return Ok(item.view.features.iter().map(|f| (column(f), f.name.clone())).collect());
     };
     let schema = schema(target)?;

@@ -31,7 +31,7 @@ pub use cached::CachedStore;
 pub(crate) use conformance::Place;
 pub use embedded::EmbeddedStore;
 #[cfg(feature = "redis")]
-pub use redis::RedisStore;
+pub use self::redis::RedisStore;
 pub use rule::supersedes;
 
 /// One version of a feature view, as keys of a store name it.
