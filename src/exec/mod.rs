@@ -26,11 +26,8 @@ pub mod system;
 pub mod table;
 pub mod training;
 pub mod vacuum;
-pub mod verify;
 pub mod write;
 
-#[cfg(test)]
-mod law;
 #[cfg(test)]
 mod tests;
 
