@@ -265,6 +265,19 @@ on_every_store!(
     a_store_that_lost_everything_is_filled_again,
 );
 
+#[cfg(feature = "redis")]
+mod redis_cluster {
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn full_and_incremental_loads_by_statement() {
+        super::full_and_incremental_loads_by_statement(super::Place::cluster).await
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_store_that_lost_everything_is_filled_again() {
+        super::a_store_that_lost_everything_is_filled_again(super::Place::cluster).await
+    }
+}
+
 /// Two handles of one warehouse stand for two processes: they share nothing but the files.
 #[cfg(feature = "redis")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

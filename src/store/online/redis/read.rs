@@ -17,6 +17,8 @@ use crate::store::online::{KeysOf, OnlineView, Pointer, RowsOf};
 
 /// Commands of one lookup that are on their way at once.
 const PARALLEL_READS: usize = 4;
+/// Reads of one lookup that may find that a generation was switched meanwhile.
+const ATTEMPTS: usize = 16;
 
 // One server answers a command as of one instant, so rows and the pointer that an MGET brings belong
 // together. The servers of a cluster answer at different instants: while the pointer still named a
@@ -105,7 +107,7 @@ impl RedisStore {
         let mut out: Vec<RowsOf> = requests.iter().map(|r| RowsOf::unpublished(r.keys.len())).collect();
         let mut pending: Vec<usize> = (0..requests.len()).collect();
         // The first read may have to learn the generation; a second switch in between is rare.
-        for _ in 0..4 {
+        for _ in 0..ATTEMPTS {
             let known: Vec<Arc<Known>> = requests.iter().map(|r| self.known(r.view)).collect();
             let commands = self.pieces(requests, &known, &pending);
             let answers: Vec<Vec<(Piece, Seen)>> =
