@@ -42,7 +42,7 @@ impl Server {
             std::fs::create_dir_all(&dir).unwrap();
             let args = args.iter().map(|a| a.replace("PORT", &port.to_string())).collect();
             let mut server = Server { port, args, dir, child: None };
-            server.start();
+            server.try_start();
             if server.child.is_some() {
                 return server;
             }
@@ -50,7 +50,19 @@ impl Server {
         panic!("redis-server does not start");
     }
 
+    /// Starts it again at its port, which somebody's outgoing connection may hold for a while.
     pub fn start(&mut self) {
+        for _ in 0..100 {
+            self.try_start();
+            if self.child.is_some() {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        panic!("redis-server does not start again");
+    }
+
+    fn try_start(&mut self) {
         let mut child = Command::new("redis-server")
             .args(&self.args)
             .current_dir(&self.dir)
@@ -96,9 +108,9 @@ fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
-/// Waits until it is so; half a minute is more than anything here takes.
+/// Waits until it is so; a minute is more than anything here takes.
 pub(crate) fn wait_for(what: &str, mut so: impl FnMut() -> bool) {
-    for _ in 0..600 {
+    for _ in 0..1200 {
         if so() {
             return;
         }

@@ -91,7 +91,8 @@ impl RedisStore {
     /// Runs a script whose last argument says whether it may have run already, its answer lost.
     async fn step(&self, names: &Keys, call: Cmd) -> Result<i64> {
         let (mut first, mut again) = (call.clone(), call);
-        (first.arg("0"), again.arg("1"));
+        first.arg("0");
+        again.arg("1");
         let answer = match self.link.ask(Lane::Load, names.slot(), first, Repeat::No).await {
             Err(fault) if fault.is_lost() => self.link.ask(Lane::Load, names.slot(), again, Repeat::Yes).await,
             answer => answer,
