@@ -14,7 +14,7 @@ use parking_lot::{Mutex, RwLock};
 use quick_cache::sync::Cache;
 use quick_cache::{Equivalent, Weighter};
 
-use super::{KeysOf, OnlineStore, OnlineView, Pointer, PutRow, PutStats, RowsOf, WriteClaim};
+use super::{Health, KeysOf, OnlineStore, OnlineView, Pointer, PutRow, PutStats, RowsOf, WriteClaim};
 use crate::clock::{Clock, Micros};
 use crate::config::OnlineSettings;
 use crate::error::{Error, Result};
@@ -300,6 +300,10 @@ impl OnlineStore for CachedStore {
 
     async fn check(&self) -> Result<Vec<String>> {
         self.inner.check().await
+    }
+
+    async fn health(&self) -> Result<Option<Health>> {
+        self.inner.health().await
     }
 
     async fn claim(&self, view: &OnlineView) -> Result<WriteClaim> {

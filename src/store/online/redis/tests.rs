@@ -198,6 +198,23 @@ async fn lost_connections_are_made_anew_without_an_error() {
 }
 
 #[tokio::test]
+async fn figures_are_told_through_a_cache_too_and_by_nobody_who_is_gone() {
+    let mut p = Place::redis();
+    p.servers[0].cli(&["CONFIG", "SET", "maxmemory", "100mb"]);
+    for cache_bytes in [0, 1 << 20] {
+        let store = p.open_with(&OnlineSettings { cache_bytes, ..Default::default() }).await;
+        let health = store.health().await.unwrap().unwrap();
+        assert!(health.connected && health.used_memory > 0 && health.evicted_keys == 0, "{health:?}");
+        assert_eq!(health.maxmemory, 100 << 20);
+        p.stop();
+        assert_eq!(store.health().await.unwrap(), Some(Health::default()));
+        p.start();
+        p.servers[0].cli(&["CONFIG", "SET", "maxmemory", "100mb"]);
+    }
+    assert_eq!(Place::embedded().open().await.health().await.unwrap(), None);
+}
+
+#[tokio::test]
 async fn missing_rights_are_named() {
     let p = Place::redis();
     let (store, v) = (p.open().await, view(1));
