@@ -26,8 +26,11 @@ pub mod system;
 pub mod table;
 pub mod training;
 pub mod vacuum;
+pub mod verify;
 pub mod write;
 
+#[cfg(test)]
+mod law;
 #[cfg(test)]
 mod tests;
 
