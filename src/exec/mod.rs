@@ -30,8 +30,6 @@ pub mod verify;
 pub mod write;
 
 #[cfg(test)]
-mod law;
-#[cfg(test)]
 mod tests;
 
 pub use planner::StatementPlanner;

@@ -176,7 +176,7 @@ async fn a_sample_is_drawn_by_its_seed() {
 async fn what_is_not_yet_applied_is_lag_and_no_fault() {
     let w = world().await;
     w.run("ALTER FEATURE VIEW v SET OFFLINE").await;
-    w.run("INSERT INTO v VALUES (1, '2099-12-31 01:00', 99), (100, '2099-12-31', 1)").await;
+    w.run("INSERT INTO v VALUES (1, '2099-12-31 01:00:00', 99), (100, '2099-12-31', 1)").await;
     w.run("DELETE FROM v WHERE k = 2").await;
     w.run("ALTER FEATURE VIEW v SET ONLINE").await;
     let row = w.run("VERIFY FEATURE VIEW v").await.remove(0);
@@ -190,9 +190,9 @@ async fn what_is_not_yet_applied_is_lag_and_no_fault() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn rows_not_yet_due_hold_the_watermark_and_are_no_fault() {
     let w = world().await;
-    w.run("INSERT INTO v VALUES (1, '2100-01-01 00:01', 99)").await;
+    w.run("INSERT INTO v VALUES (1, '2100-01-01 00:01:00', 99)").await;
     // this version is applied, though the watermark stays below the one before
-    w.run("INSERT INTO v VALUES (2, '2099-12-31 01:00', 98), (50, '2099-12-31 01:00', 97)").await;
+    w.run("INSERT INTO v VALUES (2, '2099-12-31 01:00:00', 98), (50, '2099-12-31 01:00:00', 97)").await;
     w.run("DELETE FROM v WHERE k = 3").await;
     let row = w.run("VERIFY FEATURE VIEW v").await.remove(0);
     assert_eq!(&row[10..13], ["0", "0", "0"], "{row:?}");

@@ -27,7 +27,8 @@ pub fn entity(kind: usize) -> (&'static str, [Vec<String>; KEYS]) {
             )
         }
         _ => {
-            let both = |d: &str, t: &str, b: bool| vec![d.to_string(), format!("TIMESTAMP '{t}'"), b.to_string()];
+            let both =
+                |d: &str, t: &str, b: bool| vec![format!("CAST('{d}' AS DECIMAL(10, 2))"), format!("TIMESTAMP '{t}'"), b.to_string()];
             let keys = [
                 both("1.50", "2026-01-01 00:00:00", true),
                 both("1.50", "2026-01-01 00:00:00", false),

@@ -27,7 +27,7 @@ use crate::store::online::Place;
 /// 2100-01-01: a store with a clock of its own lets no row go for its age.
 const T0: Micros = 4_102_444_800 * SECOND;
 /// Histories per store where PROPTEST_CASES does not say.
-const FEW: u32 = 12;
+const FEW: u32 = 6;
 /// Whether MATERIALIZE … IN PLACE is there; a plain one is done instead.
 const IN_PLACE: bool = false;
 
@@ -500,4 +500,8 @@ on_every_store!(
     embedded => Place::embedded,
     #[cfg(feature = "redis")]
     redis => Place::redis,
+    #[cfg(feature = "redis")]
+    cluster => Place::cluster,
+    #[cfg(feature = "redis")]
+    sentinel => Place::sentinel,
 );
