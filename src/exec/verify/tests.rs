@@ -128,6 +128,10 @@ async fn what_was_tampered_with_is_found() {
     assert!(examples.contains("(5) status online NOT_FOUND, offline PRESENT"), "{examples}");
     assert!(w.notices().contains("2 key(s)") && w.notices().contains("MATERIALIZE FEATURE VIEW public.v@v1 FULL"), "{}", w.notices());
 
+    let plan = w.run("EXPLAIN VERIFY FEATURE VIEW v SAMPLE 10 SEED 3").await;
+    assert_eq!(plan[0][1], "Command: VERIFY FEATURE VIEW public.v@v1 SAMPLE 10 SEED 3");
+    assert_eq!(w.notices(), "", "a plan compares nothing");
+
     w.run("MATERIALIZE FEATURE VIEW v FULL").await;
     assert_eq!(w.verify("VERIFY FEATURE VIEW v").await.0, [20, 0, 0, 0]);
 }

@@ -26,12 +26,12 @@ mod embedded_files;
 mod redis;
 mod rule;
 
-#[cfg(feature = "redis")]
-pub use self::redis::RedisStore;
 pub use cached::CachedStore;
 #[cfg(test)]
 pub(crate) use conformance::Place;
 pub use embedded::EmbeddedStore;
+#[cfg(feature = "redis")]
+pub use self::redis::RedisStore;
 pub use rule::supersedes;
 
 /// One version of a feature view, as keys of a store name it.
