@@ -18,7 +18,7 @@ use datafusion::physical_planner::{ExtensionPlanner, PhysicalPlanner};
 
 use super::resolve::Resolver;
 use super::write::stream_of;
-use super::{boxed, is_undone, materialize, optimize, refresh, table, training, vacuum};
+use super::{boxed, is_undone, materialize, optimize, refresh, table, training, vacuum, verify};
 use crate::catalog::{CatalogChange, CatalogSnapshot, PutMode, Run, Runs};
 use crate::clock::new_id;
 use crate::error::{Error, Result};
@@ -197,6 +197,7 @@ async fn run(
         Command::Refresh { views, range, at } => runs_batch(boxed(refresh::run(resolver, views, *range, *at, cx)).await?),
         Command::Optimize { view } => optimize::run(resolver, view, cx).await,
         Command::Vacuum { view, retain, dry_run } => vacuum::run(resolver, view, *retain, *dry_run).await,
+        Command::Verify { target, sample } => verify::run(resolver, target, *sample).await,
         Command::Materialize { views, full, .. } => runs_batch(boxed(materialize::run(resolver, views, *full, cx)).await?),
     }
 }

@@ -26,6 +26,7 @@ pub mod system;
 pub mod table;
 pub mod training;
 pub mod vacuum;
+pub mod verify;
 pub mod write;
 
 #[cfg(test)]

@@ -88,6 +88,11 @@ impl Resolver {
         self.me.upgrade().ok_or_else(|| Error::internal("the statement has ended"))
     }
 
+    /// Lets a table stand for a name, in this statement alone.
+    pub fn provide(&self, schema: &str, name: &str, table: Arc<dyn TableProvider>) {
+        self.loaded.lock().tables.insert((schema.to_string(), name.to_string()), Some(table));
+    }
+
     pub fn notice_list(&self) -> Arc<Mutex<Vec<String>>> {
         Arc::clone(&self.notices)
     }

@@ -1,5 +1,7 @@
 //! System tables and training sets, by SQL.
 
+mod law;
+
 use std::sync::Arc;
 
 use datafusion::arrow::array::{AsArray, RecordBatch};

@@ -9,9 +9,11 @@ use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::common::{DFSchema, DFSchemaRef, Result as DfResult};
 use datafusion::logical_expr::{Expr, Extension, LogicalPlan, UserDefinedLogicalNodeCore};
 
+use super::target::Target;
 use crate::catalog::{CatalogChange, CatalogSnapshot};
 use crate::clock::Micros;
 use crate::error::Result;
+use crate::model::types::timestamp_type;
 use crate::model::{FeatureView, Name, Table};
 
 /// Builds the changes from a catalog: once to plan, again when another process was faster.
@@ -43,6 +45,14 @@ pub struct TrainingSetSpec {
     pub or_replace: bool,
     pub if_not_exists: bool,
     pub about: crate::model::About,
+}
+
+/// Keys that VERIFY draws at random.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sample {
+    pub keys: u64,
+    /// `None`: any.
+    pub seed: Option<i64>,
 }
 
 #[derive(Clone)]
@@ -90,6 +100,11 @@ pub enum Command {
         /// `None`: as long as the settings say.
         retain: Option<Micros>,
         dry_run: bool,
+    },
+    Verify {
+        target: Target,
+        /// `None`: all keys.
+        sample: Option<Sample>,
     },
     DropFeatureView {
         views: Vec<Arc<FeatureView>>,
@@ -139,6 +154,14 @@ impl Command {
                 let retain = retain.map_or(String::new(), |r| format!(" RETAIN {}", crate::sql::cursor::format_interval(r)));
                 format!("VACUUM FEATURE VIEW {}{retain}{}", view.versioned_name(), if *dry_run { " DRY RUN" } else { "" })
             }
+            Command::Verify { target, sample } => {
+                let what = match (&target.outputs, &target.items[..]) {
+                    (None, [item]) => format!("FEATURE VIEW {}", item.view.versioned_name()),
+                    _ => format!("FEATURE SERVICE {}", target.name),
+                };
+                let seed = sample.and_then(|s| s.seed).map_or(String::new(), |s| format!(" SEED {s}"));
+                format!("VERIFY {what}{}", sample.map_or(String::new(), |s| format!(" SAMPLE {}{seed}", s.keys)))
+            }
             Command::Use { schema } => format!("USE {schema}"),
             Command::Set { variable, value } => format!("SET {variable} = {value}"),
             Command::Reset { variable } => format!("RESET {variable}"),
@@ -173,6 +196,23 @@ impl Command {
                 Field::new("readable_from", DataType::Int64, false),
                 Field::new("dry_run", DataType::Boolean, false),
                 Field::new("run_id", DataType::Utf8, true),
+            ]))),
+            Command::Verify { .. } => Some(Arc::new(Schema::new(vec![
+                Field::new("object", DataType::Utf8, false),
+                Field::new("item", DataType::Utf8, true),
+                Field::new("feature_view", DataType::Utf8, true),
+                Field::new("version", DataType::Int64, true),
+                Field::new("generation", DataType::Int64, true),
+                Field::new("online_delta_version", DataType::Int64, true),
+                Field::new("offline_delta_version", DataType::Int64, true),
+                Field::new("lag", DataType::Int64, true),
+                Field::new("at", timestamp_type(), false),
+                Field::new("keys_checked", DataType::Int64, false),
+                Field::new("mismatches", DataType::Int64, false),
+                Field::new("missing_online", DataType::Int64, false),
+                Field::new("extra_online", DataType::Int64, false),
+                Field::new("sample_seed", DataType::Int64, true),
+                Field::new("examples", DataType::Utf8, true),
             ]))),
             _ => None,
         }

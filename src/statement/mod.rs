@@ -20,6 +20,7 @@ mod show_create;
 mod sql;
 mod table;
 mod training_set;
+mod verify;
 
 use std::sync::Arc;
 
@@ -100,6 +101,7 @@ pub enum Statement {
     Materialize(refresh::Materialize),
     Optimize(NameRef),
     Vacuum(maintain::Vacuum),
+    Verify(verify::Verify),
     Use(String),
     Set { variable: String, value: String },
     Reset(String),
@@ -143,7 +145,7 @@ pub fn parse(text: &str) -> Result<Statement> {
     if c.is_end() {
         return Err(Error::syntax("there is no statement"));
     }
-    for words in ["VERIFY", "VALIDATE", "SHOW LINEAGE"] {
+    for words in ["VALIDATE", "SHOW LINEAGE"] {
         if c.is(words) {
             return Err(Error::not_built(words).with_span(c.here()));
         }
@@ -165,6 +167,9 @@ pub fn parse(text: &str) -> Result<Statement> {
     }
     if c.is("OPTIMIZE") || c.is("VACUUM") {
         return maintain::parse(c);
+    }
+    if c.is("VERIFY") {
+        return verify::parse(c);
     }
     if c.eat("REBUILD") {
         c.want("TRAINING SET")?;
@@ -310,6 +315,7 @@ impl Statement {
             Statement::Materialize(s) => s.plan(p),
             Statement::Optimize(n) => maintain::optimize(p, &n),
             Statement::Vacuum(s) => s.plan(p),
+            Statement::Verify(s) => s.plan(p),
             Statement::Use(s) => settings::plan_use(p, s),
             Statement::Set { variable, value } => Planned::command("SET", Command::Set { variable, value }, vec![]),
             Statement::Reset(variable) => Planned::command("RESET", Command::Reset { variable }, vec![]),

@@ -1,0 +1,507 @@
+//! The law that ties training and serving (dialect.md, section 4), for random histories on every store: after
+//! a load at instant T, ONLINE_LOOKUP at any t ≥ T, an ASOF JOIN at t and nested loops over the history agree.
+//!
+//! PROPTEST_CASES asks for more histories, PROPTEST_RNG_SEED for those of a failure.
+
+mod history;
+mod oracle;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use datafusion::arrow::util::display::{ArrayFormatter, FormatOptions};
+use futures::TryStreamExt;
+use proptest::prelude::*;
+use proptest::test_runner::{RngSeed, TestCaseError, TestError, TestRunner};
+use tempfile::TempDir;
+
+use self::history::{Case, ENTITIES, KEYS, Load, RawRow, Refresh, Step, TTLS, entity};
+use self::oracle::{Answer, Row};
+use crate::clock::{Clock, Micros, SECOND, format_micros, new_id};
+use crate::config::Config;
+use crate::model::live::narrow;
+use crate::model::{FeatureView, Name};
+use crate::session::{Engine, Outcome, Session};
+use crate::store::online::Place;
+
+/// 2100-01-01: a store with a clock of its own lets no row go for its age.
+const T0: Micros = 4_102_444_800 * SECOND;
+/// Histories per store where PROPTEST_CASES does not say.
+const FEW: u32 = 6;
+/// Whether MATERIALIZE … IN PLACE is there; a plain one is done instead.
+const IN_PLACE: bool = false;
+
+type Checked<T = ()> = Result<T, TestCaseError>;
+
+/// One warehouse for all cases: each has a view of its own.
+struct World {
+    engine: Arc<Engine>,
+    session: Session,
+    clock: Clock,
+    views: std::cell::Cell<u32>,
+    _place: Place,
+    _dir: TempDir,
+}
+
+async fn world(place: Place) -> World {
+    let dir = tempfile::tempdir().unwrap();
+    let clock = Clock::fixed(T0);
+    let config =
+        Config { warehouse: dir.path().join("w").display().to_string(), online: place.url.clone(), threads: 2, ..Default::default() };
+    let engine = Engine::open(config, clock.clone()).await.unwrap();
+    let w = World { session: engine.session(), engine, clock, views: Default::default(), _place: place, _dir: dir };
+    for kind in 0..ENTITIES {
+        w.rows(&format!("CREATE ENTITY e{kind} KEY ({})", entity(kind).0)).await.unwrap();
+    }
+    w
+}
+
+fn failed(what: impl std::fmt::Display) -> TestCaseError {
+    TestCaseError::fail(what.to_string())
+}
+
+impl World {
+    /// Rows as texts.
+    async fn rows(&self, sql: &str) -> Checked<Vec<String>> {
+        let fault = |e: &dyn std::fmt::Display| failed(format!("{sql}: {e}"));
+        let batches = match self.session.execute(sql).await.map_err(|e| fault(&e))? {
+            Outcome::Updated(n) => return Ok(vec![n.to_string()]),
+            Outcome::Rows(s) => s.try_collect::<Vec<_>>().await.map_err(|e| fault(&e))?,
+        };
+        let options = FormatOptions::default().with_null("NULL");
+        let mut out = vec![];
+        for b in &batches {
+            let columns: Vec<_> = b.columns().iter().map(|c| ArrayFormatter::try_new(c, &options).unwrap()).collect();
+            out.extend((0..b.num_rows()).map(|i| columns.iter().map(|c| c.value(i).to_string()).collect::<Vec<_>>().join("|")));
+        }
+        Ok(out)
+    }
+
+    async fn view(&self, name: &str, version: u32) -> Checked<FeatureView> {
+        let catalog = self.engine.services().registry.snapshot().await.map_err(failed)?;
+        let name = Name { schema: self.session.current_schema(), name: name.into() };
+        catalog.feature_view(&name, Some(version)).cloned().map_err(failed)
+    }
+
+    /// The TTL of a view that its online rows were loaded with; `None`: nothing is online.
+    async fn loaded_with(&self, view: &FeatureView) -> Checked<Option<Option<Micros>>> {
+        let services = self.engine.services();
+        let pointer = services.online().await.map_err(failed)?.pointer(&services.online_view(view)).await.map_err(failed)?;
+        Ok(pointer.map(|p| p.ttl))
+    }
+}
+
+/// One version of the view, as it should be.
+#[derive(Default)]
+struct Version {
+    stored: Vec<Row>,
+    /// W of a query view.
+    watermark: Option<Micros>,
+}
+
+/// A view with its history.
+struct View<'w> {
+    w: &'w World,
+    case: &'w Case,
+    name: String,
+    keys: [Vec<String>; KEYS],
+    columns: String,
+    versions: Vec<Version>,
+    source: Vec<Row>,
+    online: bool,
+}
+
+fn at(t: Micros) -> String {
+    format!("TIMESTAMP '{}'", format_micros(t))
+}
+
+fn text(v: &Option<String>) -> String {
+    v.as_ref().map_or("NULL".into(), |v| format!("'{v}'"))
+}
+
+fn number<T: ToString>(v: Option<T>) -> String {
+    v.map_or("NULL".into(), |v| v.to_string())
+}
+
+impl<'w> View<'w> {
+    async fn create(w: &'w World, case: &'w Case) -> Checked<Self> {
+        w.views.set(w.views.get() + 1);
+        let name = format!("v{}", w.views.get());
+        let (declared, keys) = entity(case.entity);
+        let columns = split_columns(declared).iter().filter_map(|c| c.split(' ').next()).collect::<Vec<_>>().join(", ");
+        let view = View { w, case, name, keys, columns, versions: vec![Version::default()], source: vec![], online: true };
+        if case.query {
+            let made = if case.created { ", made TIMESTAMP" } else { "" };
+            w.rows(&format!("CREATE TABLE {}_src ({declared}, ts TIMESTAMP{made}, x BIGINT, y VARCHAR)", view.name)).await?;
+        }
+        w.rows(&view.definition(0)).await?;
+        Ok(view)
+    }
+
+    /// CREATE OR REPLACE FEATURE VIEW with so many features more.
+    fn definition(&self, more: usize) -> String {
+        let c = self.case;
+        let created = if c.created { "CREATED TIMESTAMP made" } else { "" };
+        let ttl = TTLS[c.ttl].map_or(String::new(), |t| format!("TTL INTERVAL '{t} microseconds'"));
+        let more: String = (0..more).map(|i| format!(", w{i} DOUBLE")).collect();
+        let head = format!("EVENT TIMESTAMP ts {created} {ttl} ONLINE");
+        let (name, entity) = (&self.name, c.entity);
+        match c.query {
+            false => format!("CREATE OR REPLACE FEATURE VIEW {name} (x BIGINT, y VARCHAR{more}) ENTITY e{entity} {head}"),
+            true => {
+                let made = if c.created { ", made" } else { "" };
+                format!(
+                    "CREATE FEATURE VIEW {name} ENTITY e{entity} {head} LOOKBACK INTERVAL '{} microseconds' \
+                     AS SELECT {}, ts{made}, x, y FROM {name}_src",
+                    c.lookback, self.columns
+                )
+            }
+        }
+    }
+
+    fn newest(&self) -> String {
+        format!("{}@v{}", self.name, self.versions.len())
+    }
+
+    fn row(&self, raw: &RawRow) -> Row {
+        let created = raw.created.filter(|_| self.case.created).map(|c| T0 + Micros::from(c));
+        let event = self.w.clock.now() - raw.ago;
+        Row { key: raw.key, event, created, x: raw.x, y: raw.y.map(|y| if y == 0 { String::new() } else { format!("y{y}") }) }
+    }
+
+    fn values(&self, rows: &[Row]) -> String {
+        let one = |r: &Row| {
+            let made = if self.case.created { format!(", {}", r.created.map_or("NULL".into(), at)) } else { String::new() };
+            format!("({}, {}{made}, {}, {})", self.keys[r.key].join(", "), at(r.event), number(r.x), text(&r.y))
+        };
+        rows.iter().map(one).collect::<Vec<_>>().join(", ")
+    }
+
+    fn listed(&self) -> String {
+        format!("{}, ts{}, x, y", self.columns, if self.case.created { ", made" } else { "" })
+    }
+
+    /// Does a step in the warehouse and in the history; true where online rows were brought up to date.
+    async fn step(&mut self, step: &Step) -> Checked<bool> {
+        let (w, now, newest) = (self.w, self.w.clock.now(), self.newest());
+        let last = self.versions.len() - 1;
+        match step {
+            Step::Insert(raw) => {
+                let rows: Vec<Row> = raw.iter().map(|r| self.row(r)).collect();
+                w.rows(&format!("INSERT INTO {newest} ({}) VALUES {}", self.listed(), self.values(&rows))).await?;
+                self.versions[last].stored.extend(rows);
+                return Ok(self.online);
+            }
+            Step::DeleteKey(key) => {
+                let names = self.columns.split(", ").zip(&self.keys[*key]);
+                let equal: Vec<_> = names.map(|(c, v)| format!("{c} = {v}")).collect();
+                w.rows(&format!("DELETE FROM {newest} WHERE {}", equal.join(" AND "))).await?;
+                self.versions[last].stored.retain(|r| r.key != *key);
+                return Ok(self.online);
+            }
+            Step::DeleteX(rest) => {
+                w.rows(&format!("DELETE FROM {newest} WHERE x % 3 = {rest}")).await?;
+                self.versions[last].stored.retain(|r| r.x.is_none_or(|x| x % 3 != *rest));
+                return Ok(self.online);
+            }
+            Step::DeleteOld(ago) => {
+                w.rows(&format!("DELETE FROM {newest} WHERE ts < {}", at(now - ago))).await?;
+                self.versions[last].stored.retain(|r| r.event >= now - ago);
+                return Ok(self.online);
+            }
+            Step::Optimize => drop(w.rows(&format!("OPTIMIZE FEATURE VIEW {newest}")).await?),
+            Step::Advance(by) => w.clock.advance(*by),
+            Step::Ttl(which) => {
+                let ttl = TTLS[*which].unwrap_or(0);
+                w.rows(&format!("ALTER FEATURE VIEW {newest} SET TTL INTERVAL '{ttl} microseconds'")).await?;
+            }
+            Step::Replace => {
+                w.rows(&self.definition(self.versions.len())).await?;
+                self.versions.push(Version::default());
+            }
+            Step::Offline(off) => {
+                let to = if *off { "OFFLINE" } else { "ONLINE" };
+                for v in 1..=self.versions.len() {
+                    w.rows(&format!("ALTER FEATURE VIEW {}@v{v} SET {to}", self.name)).await?;
+                }
+                self.online = !off;
+            }
+            Step::Verify => self.verify().await?,
+            Step::Materialize(load) => {
+                if !self.online {
+                    self.step_online().await?;
+                }
+                let load = match load {
+                    Load::Full => "FULL",
+                    Load::InPlace if IN_PLACE => "IN PLACE",
+                    _ => "",
+                };
+                for v in 1..=self.versions.len() {
+                    w.rows(&format!("MATERIALIZE FEATURE VIEW {}@v{v} {load}", self.name)).await?;
+                    let view = w.view(&self.name, v as u32).await?;
+                    let loaded = w.loaded_with(&view).await?.ok_or_else(|| failed("nothing is online after MATERIALIZE"))?;
+                    if narrow(view.ttl, loaded) != view.ttl {
+                        return Err(failed(format!("TTL {:?} is not served after MATERIALIZE, but {loaded:?}", view.ttl)));
+                    }
+                }
+                return Ok(true);
+            }
+            Step::Source(raw) => {
+                let fresh = self.apart(raw);
+                if !fresh.is_empty() {
+                    w.rows(&format!("INSERT INTO {}_src ({}) VALUES {}", self.name, self.listed(), self.values(&fresh))).await?;
+                    self.source.extend(fresh);
+                }
+            }
+            Step::Overwrite(raw) => {
+                self.source.clear();
+                let fresh = self.apart(raw);
+                w.rows(&format!("INSERT OVERWRITE {}_src VALUES {}", self.name, self.values(&fresh))).await?;
+                self.source = fresh;
+            }
+            Step::Refresh(range) => self.refresh(*range, now).await?,
+        }
+        Ok(false)
+    }
+
+    async fn step_online(&mut self) -> Checked {
+        for v in 1..=self.versions.len() {
+            self.w.rows(&format!("ALTER FEATURE VIEW {}@v{v} SET ONLINE", self.name)).await?;
+        }
+        self.online = true;
+        Ok(())
+    }
+
+    /// Rows for the source, of which no two tie unless they are the same: nothing says which of such rows a query
+    /// gives last.
+    fn apart(&self, raw: &[RawRow]) -> Vec<Row> {
+        let mut out: Vec<Row> = vec![];
+        for row in raw.iter().map(|r| self.row(r)) {
+            let ties = |o: &Row| (o.key, o.event, o.created) == (row.key, row.event, row.created) && *o != row;
+            if !self.source.iter().chain(&out).any(ties) {
+                out.push(row);
+            }
+        }
+        out
+    }
+
+    async fn refresh(&mut self, range: Refresh, now: Micros) -> Checked {
+        let version = &mut self.versions[0];
+        let (words, lo, hi) = match range {
+            Refresh::Incremental => (String::new(), version.watermark.map_or(Micros::MIN, |w| w - self.case.lookback), now),
+            Refresh::Full => ("FULL".into(), Micros::MIN, now),
+            Refresh::FromTo(a, b) => (format!("FROM '{}' TO '{}'", format_micros(now - a), format_micros(now - b)), now - a, now - b),
+        };
+        self.w.rows(&format!("REFRESH FEATURE VIEW {} {words}", self.name)).await?;
+        let within = |r: &Row| lo <= r.event && r.event <= hi;
+        let fresh: Vec<Row> = self.source.iter().filter(|r| within(r)).cloned().collect();
+        let greatest = fresh.iter().map(|r| r.event).max();
+        version.watermark = match range {
+            Refresh::Full => greatest,
+            Refresh::Incremental => version.watermark.max(greatest),
+            Refresh::FromTo(..) => match version.watermark {
+                Some(w) if lo <= w => version.watermark.max(greatest),
+                other => other,
+            },
+        };
+        if matches!(range, Refresh::Full) {
+            version.stored.clear();
+        }
+        version.stored.retain(|r| !within(r));
+        version.stored.extend(fresh);
+        Ok(())
+    }
+
+    /// Asks for every key of every version at several instants.
+    async fn check(&self) -> Checked {
+        for (i, version) in self.versions.iter().enumerate() {
+            self.check_version(i as u32 + 1, version).await?;
+        }
+        Ok(())
+    }
+
+    async fn check_version(&self, number: u32, version: &Version) -> Checked {
+        let (w, known) = (self.w, self.w.clock.now());
+        let view = w.view(&self.name, number).await?;
+        let Some(loaded) = w.loaded_with(&view).await? else { return Ok(()) };
+        let ttl = narrow(view.ttl, loaded);
+        let edges = version.stored.iter().filter_map(|r| ttl.map(|t| r.event + t)).flat_map(|e| [e - 1, e, e + 1]);
+        let mut instants: BTreeSet<Micros> = edges.filter(|t| *t >= known).take(3).collect();
+        instants.insert(known);
+        instants.extend(self.case.later.iter().map(|d| known + d));
+        let keys = self.keys.iter().map(|k| format!("({})", k.join(", "))).collect::<Vec<_>>().join(", ");
+        let name = format!("{}@v{number}", self.name);
+        let more: String = (1..number).map(|i| format!(", w{}", i - 1)).collect();
+        for &t in &instants {
+            let sql = format!(
+                "SELECT x, y{more}, {0}__status, CAST({0}__event_timestamp AS BIGINT) \
+                 FROM ONLINE_LOOKUP('{name}', {keys}, status => true, at => {1})",
+                self.name,
+                at(t)
+            );
+            let found = w.rows(&sql).await?;
+            for (key, found) in found.iter().enumerate() {
+                let answer = oracle::answer(&version.stored, key, t, known, ttl);
+                // a row that is too old now may be gone
+                let gone = matches!(answer, Answer::OutsideMaxAge(e) if ttl.is_some_and(|ttl| known - e > ttl));
+                let nulls = "|NULL".repeat(number as usize - 1);
+                let wanted = online(&answer, &nulls);
+                if *found != wanted && !(gone && *found == online(&Answer::NotFound, &nulls)) {
+                    return Err(failed(format!(
+                        "{name}, key {:?} at {} (loaded at {}, ttl {ttl:?}): online {found}, by hand {wanted}",
+                        self.keys[key],
+                        format_micros(t),
+                        format_micros(known)
+                    )));
+                }
+            }
+        }
+        self.check_offline(&name, version, known, ttl, &instants).await
+    }
+
+    /// The same of training, where no row of the table lies after the load.
+    async fn check_offline(
+        &self,
+        name: &str,
+        version: &Version,
+        known: Micros,
+        ttl: Option<Micros>,
+        instants: &BTreeSet<Micros>,
+    ) -> Checked {
+        let later = version.stored.iter().map(|r| r.event).filter(|e| *e > known).min();
+        let asked: Vec<(Micros, usize)> =
+            instants.iter().filter(|t| later.is_none_or(|l| l > **t)).flat_map(|t| (0..KEYS).map(|k| (*t, k))).collect();
+        let labels: Vec<String> =
+            asked.iter().enumerate().map(|(i, (t, k))| format!("({i}, {}, {})", at(*t), self.keys[*k].join(", "))).collect();
+        let within = ttl.map_or(String::new(), |t| format!("WITHIN INTERVAL '{t} microseconds'"));
+        let keys: Vec<String> = self.columns.split(", ").enumerate().map(|(i, c)| format!("column{} AS {c}", i + 3)).collect();
+        // the types of the keys, which VALUES do not have
+        let typed = |(name, of): (&str, &str)| format!("CAST({name} AS {of}) AS {name}");
+        let casts: Vec<String> = split_columns(entity(self.case.entity).0).iter().filter_map(|c| c.split_once(' ')).map(typed).collect();
+        let sql = format!(
+            "SELECT CAST(f.ts AS BIGINT), f.x, f.y FROM (SELECT i, at, {} FROM (SELECT column1 AS i, column2 AS at, {} FROM (VALUES {}))) l \
+             ASOF JOIN {name} f AT l.at {within} ORDER BY l.i",
+            casts.join(", "),
+            keys.join(", "),
+            labels.join(", ")
+        );
+        let found = self.w.rows(&sql).await?;
+        for ((t, key), found) in asked.iter().zip(&found) {
+            let wanted = match oracle::answer(&version.stored, *key, *t, known, ttl) {
+                Answer::Live(r) => format!("{}|{}|{}", r.event, number(r.x), r.y.clone().unwrap_or("NULL".into())),
+                _ => "NULL|NULL|NULL".into(),
+            };
+            if *found != wanted {
+                let key = &self.keys[*key];
+                return Err(failed(format!("{name}, key {key:?} at {}: offline {found}, by hand {wanted}", format_micros(*t))));
+            }
+        }
+        if found.len() == asked.len() { Ok(()) } else { Err(failed(format!("{} rows for {} labels", found.len(), asked.len()))) }
+    }
+
+    /// VERIFY agrees, too, whatever is not yet online.
+    async fn verify(&self) -> Checked {
+        for v in 1..=self.versions.len() {
+            let view = self.w.view(&self.name, v as u32).await?;
+            if !self.online || self.w.loaded_with(&view).await?.is_none() {
+                continue;
+            }
+            let sql = format!("VERIFY FEATURE VIEW {}@v{v}", self.name);
+            for row in self.w.rows(&sql).await? {
+                let cells: Vec<&str> = row.split('|').collect();
+                if cells[10..13] != ["0", "0", "0"] {
+                    return Err(failed(format!("{sql}: {row}")));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn drop(self) -> Checked {
+        self.w.rows(&format!("DROP FEATURE VIEW {}", self.name)).await?;
+        if self.case.query {
+            self.w.rows(&format!("DROP TABLE {}_src", self.name)).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Cuts `d DECIMAL(10, 2), t TIMESTAMP` into columns.
+fn split_columns(declared: &str) -> Vec<&str> {
+    let mut out = vec![];
+    let (mut depth, mut from) = (0, 0);
+    for (i, c) in declared.char_indices() {
+        match c {
+            '(' => depth += 1,
+            ')' => depth -= 1,
+            ',' if depth == 0 => {
+                out.push(declared[from..i].trim());
+                from = i + 1;
+            }
+            _ => {}
+        }
+    }
+    out.push(declared[from..].trim());
+    out
+}
+
+/// `x|y|status|event timestamp`; `more`: features that no row has.
+fn online(answer: &Answer, more: &str) -> String {
+    match answer {
+        Answer::NotFound => format!("NULL|NULL{more}|NOT_FOUND|NULL"),
+        Answer::OutsideMaxAge(_) => format!("NULL|NULL{more}|OUTSIDE_MAX_AGE|NULL"),
+        Answer::Live(r) => {
+            let status = if r.x.is_none() && r.y.is_none() { "NULL_VALUE" } else { "PRESENT" };
+            format!("{}|{}{more}|{status}|{}", number(r.x), r.y.clone().unwrap_or("NULL".into()), r.event)
+        }
+    }
+}
+
+async fn holds(w: &World, case: &Case) -> Checked {
+    let mut view = View::create(w, case).await?;
+    for step in &case.steps {
+        let loaded = view.step(step).await.map_err(|e| failed(format!("{step:?}: {e}")))?;
+        if loaded {
+            view.check().await.map_err(|e| failed(format!("after {step:?}: {e}")))?;
+        }
+    }
+    view.step(&Step::Materialize(Load::Incremental)).await?;
+    view.check().await.map_err(|e| failed(format!("at the end: {e}")))?;
+    view.verify().await?;
+    view.drop().await
+}
+
+fn the_law_holds(place: fn() -> Place) {
+    let asked = ProptestConfig::default();
+    let cases = if std::env::var_os("PROPTEST_CASES").is_some() { asked.cases } else { FEW };
+    let seed = match asked.rng_seed {
+        RngSeed::Fixed(seed) => seed,
+        RngSeed::Random => new_id().bytes().fold(7, |h: u64, b| h.wrapping_mul(31).wrapping_add(b.into())),
+    };
+    let config = ProptestConfig { cases, max_shrink_iters: 150, failure_persistence: None, rng_seed: RngSeed::Fixed(seed), ..asked };
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let w = runtime.block_on(world(place()));
+    match TestRunner::new(config).run(&history::case(), |case| runtime.block_on(holds(&w, &case))) {
+        Ok(()) => {}
+        Err(TestError::Fail(why, case)) => panic!("{why}\nPROPTEST_RNG_SEED={seed}, the shortest history:\n{case:#?}"),
+        Err(TestError::Abort(why)) => panic!("{why}\nPROPTEST_RNG_SEED={seed}"),
+    }
+}
+
+macro_rules! on_every_store {
+    ($($(#[$if:meta])* $store:ident => $place:path),* $(,)?) => { $(
+        $(#[$if])*
+        #[test]
+        fn $store() { the_law_holds($place) }
+    )* };
+}
+
+on_every_store!(
+    embedded => Place::embedded,
+    #[cfg(feature = "redis")]
+    redis => Place::redis,
+    #[cfg(feature = "redis")]
+    cluster => Place::cluster,
+    #[cfg(feature = "redis")]
+    sentinel => Place::sentinel,
+);
