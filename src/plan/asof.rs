@@ -147,6 +147,8 @@ fn both(left: &LogicalPlan, right: &DFSchema) -> Result<DFSchema> {
 
 /// Equalities (left, right) of a join.
 pub type Equal = Vec<(Expr, Expr)>;
+/// Left side, operator, right side.
+pub type Inequality = (Expr, MatchOp, Expr);
 
 /// Splits ON and USING into equalities and inequalities of a left with a right column.
 pub fn on_conditions(
@@ -154,7 +156,7 @@ pub fn on_conditions(
     left: &LogicalPlan,
     right: &DFSchema,
     cx: &mut dyn RelationPlannerContext,
-) -> Result<(Equal, Vec<(Expr, MatchOp, Expr)>)> {
+) -> Result<(Equal, Vec<Inequality>)> {
     let (mut equal, mut unequal) = (vec![], vec![]);
     if let Some(on) = &c.on {
         let on = cx.sql_to_expr(on.clone(), &both(left, right)?)?;
