@@ -37,7 +37,7 @@ type Flight = FlightSqlServiceClient<Channel>;
 pub enum Caller {
     Redis { connection: MultiplexedConnection, requests: Vec<Cmd>, batch: usize },
     Ticket { client: Flight, requests: Vec<Ticket>, batch: usize },
-    Prepared { client: Flight, statement: PreparedStatement<Channel>, requests: Vec<RecordBatch>, batch: usize },
+    Prepared { client: Flight, statement: Box<PreparedStatement<Channel>>, requests: Vec<RecordBatch>, batch: usize },
     Http { server: Http, requests: Vec<Vec<u8>>, batch: usize },
 }
 
@@ -71,7 +71,7 @@ pub async fn clients(args: &Args) -> Result<Vec<Caller>, Failure> {
             }
             Mode::Prepared => {
                 let mut client = flight(&args.address).await?;
-                let statement = client.prepare(format!("SELECT * FROM ONLINE_LOOKUP('{}', $1)", args.view), None).await?;
+                let statement = Box::new(client.prepare(format!("SELECT * FROM ONLINE_LOOKUP('{}', $1)", args.view), None).await?);
                 let requests = pool().iter().map(|ids| keys("$1", ids)).collect::<Result<_, _>>()?;
                 Caller::Prepared { client, statement, requests, batch }
             }
