@@ -38,6 +38,7 @@ pub struct Config {
     /// Rows per row group of a data file.
     pub row_group_rows: usize,
     pub online_settings: OnlineSettings,
+    pub push: PushSettings,
     pub maintenance: MaintenanceSettings,
     pub schedule: ScheduleSettings,
     pub server: ServerSettings,
@@ -76,6 +77,17 @@ pub struct OnlineSettings {
     pub generation_grace: Micros,
     /// How long a tombstone is kept.
     pub tombstone_retention: Micros,
+    /// Full loads of this process at once.
+    pub concurrent_loads: usize,
+    /// A server looks this often for online rows that nobody reads any more, and for stored ones that are due; 0: never.
+    pub sweep_every: Micros,
+}
+
+/// Rows that come by INSERT or bulk ingest into push views.
+#[derive(Debug, Clone, Default)]
+pub struct PushSettings {
+    /// A commit waits so long for further statements that share it; 0: it takes those that came during the one before it.
+    pub commit_interval: Micros,
 }
 
 /// What keeps tables fit. A server does it in the background.
@@ -145,6 +157,8 @@ impl Default for OnlineSettings {
             cache_freshness: SECOND,
             generation_grace: MINUTE,
             tombstone_retention: 7 * DAY,
+            concurrent_loads: 2,
+            sweep_every: 30 * SECOND,
         }
     }
 }
@@ -195,6 +209,7 @@ impl Default for Config {
             target_file_rows: 4_000_000,
             row_group_rows: 262_144,
             online_settings: OnlineSettings::default(),
+            push: PushSettings::default(),
             maintenance: MaintenanceSettings::default(),
             schedule: ScheduleSettings::default(),
             server: ServerSettings::default(),
@@ -225,6 +240,7 @@ impl fmt::Debug for Config {
             target_file_rows,
             row_group_rows,
             online_settings,
+            push,
             maintenance,
             schedule,
             server,
@@ -241,6 +257,7 @@ impl fmt::Debug for Config {
             .field("target_file_rows", target_file_rows)
             .field("row_group_rows", row_group_rows)
             .field("online_settings", online_settings)
+            .field("push", push)
             .field("maintenance", maintenance)
             .field("schedule", schedule)
             .field("server", server)

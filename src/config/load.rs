@@ -70,7 +70,11 @@ pub fn load_text(name: &str, text: &str) -> Result<Config> {
         match value {
             toml::Value::Table(section) => {
                 if !SETTINGS.iter().any(|s| s.name.split_once('.').is_some_and(|(of, _)| of == key)) {
-                    return Err(unknown(name, &format!("[{key}]"), ["[online_settings]", "[maintenance]", "[schedule]", "[server]"]));
+                    return Err(unknown(
+                        name,
+                        &format!("[{key}]"),
+                        ["[online_settings]", "[push]", "[maintenance]", "[schedule]", "[server]"],
+                    ));
                 }
                 for (inner, value) in section {
                     apply_value(&mut config, name, &format!("{key}.{inner}"), value)?;

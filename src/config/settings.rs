@@ -141,6 +141,21 @@ pub const SETTINGS: &[Setting] = &[
         "How long the mark of a deleted key is kept."
     ),
     setting!(
+        "online_settings.concurrent_loads",
+        |c| Slot::Count(&mut c.online_settings.concurrent_loads, 1, 1024),
+        "Feature views that this process loads whole at once; further ones wait."
+    ),
+    setting!(
+        "online_settings.sweep_every",
+        |c| Slot::Time(&mut c.online_settings.sweep_every, 0, DAY),
+        "How often a server removes online rows that nobody reads any more, and applies stored ones that are due; 0s: never."
+    ),
+    setting!(
+        "push.commit_interval",
+        |c| Slot::Time(&mut c.push.commit_interval, 0, 10 * SECOND),
+        "How long an INSERT into a push view waits for others to share its commit; 0s: only for the commit before it."
+    ),
+    setting!(
         "maintenance.optimize_every",
         |c| Slot::Time(&mut c.maintenance.optimize_every, 0, YEAR),
         "How often a server looks whether feature views want OPTIMIZE; 0s: never."

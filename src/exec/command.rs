@@ -18,7 +18,7 @@ use datafusion::physical_planner::{ExtensionPlanner, PhysicalPlanner};
 
 use super::resolve::Resolver;
 use super::write::stream_of;
-use super::{boxed, is_undone, materialize, optimize, refresh, table, training, vacuum, verify};
+use super::{boxed, is_undone, materialize, optimize, refresh, sweep, table, training, vacuum, verify};
 use crate::catalog::{CatalogChange, CatalogSnapshot, PutMode, Run, Runs};
 use crate::clock::new_id;
 use crate::error::{Error, Result};
@@ -166,8 +166,12 @@ async fn run(
         }
         Command::DropFeatureView { views, build, .. } => {
             registry.commit(None, |c| build(c)).await?;
+            let mut left = false;
             for view in views {
-                boxed(reclaim(resolver, view)).await;
+                left |= !boxed(reclaim(resolver, view)).await;
+            }
+            if !left {
+                boxed(sweep::behind_a_statement(services)).await;
             }
             count(0)
         }
@@ -198,7 +202,11 @@ async fn run(
         Command::Optimize { view } => optimize::run(resolver, view, cx).await,
         Command::Vacuum { view, retain, dry_run } => vacuum::run(resolver, view, *retain, *dry_run).await,
         Command::Verify { target, sample } => verify::run(resolver, target, *sample).await,
-        Command::Materialize { views, full, .. } => runs_batch(boxed(materialize::run(resolver, views, *full, cx)).await?),
+        Command::Materialize { views, extent } => {
+            let runs = boxed(materialize::run(resolver, views, *extent, cx)).await?;
+            boxed(sweep::behind_a_statement(services)).await;
+            runs_batch(runs)
+        }
     }
 }
 
@@ -263,22 +271,19 @@ async fn create_table(
     count(rows)
 }
 
-/// Frees what a dropped view version held: its online keys, and its table where no training set pins it.
-async fn reclaim(resolver: &Arc<Resolver>, view: &FeatureView) {
+/// Frees what a dropped view version held: its online keys, and its table where no training set pins it. `false`:
+/// the online store could not be cleared.
+async fn reclaim(resolver: &Arc<Resolver>, view: &FeatureView) -> bool {
+    let mut cleared = true;
     if view.online {
         let freed = async { resolver.services.online().await?.drop_view(&resolver.services.online_view(view)).await };
         if let Err(e) = freed.await {
-            resolver_notice(
-                resolver,
-                format!(
-                    "feature view {}: its online rows could not be removed ({}); they are not served",
-                    view.versioned_name(),
-                    e.message()
-                ),
-            );
+            cleared = false;
+            resolver_notice(resolver, sweep::left_behind(view, &e));
         }
     }
     training::reclaim(resolver, &view.location).await;
+    cleared
 }
 
 fn resolver_notice(resolver: &Resolver, message: String) {

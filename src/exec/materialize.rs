@@ -4,53 +4,53 @@
 //! applies the range of versions after the watermark, whole and in order. Both may be repeated at any time.
 
 mod changes;
+mod in_place;
+mod load;
 mod newest;
+mod pump;
 #[cfg(test)]
 mod tests;
+mod verify;
 
-use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, LazyLock};
+use std::collections::HashMap;
+use std::sync::Arc;
 
-use datafusion::arrow::array::RecordBatch;
-use datafusion::execution::{SendableRecordBatchStream, TaskContext};
-use futures::StreamExt;
+use datafusion::execution::TaskContext;
 use futures::future::BoxFuture;
 use parking_lot::Mutex;
 
 use self::changes::Touched;
-use self::newest::{Expiry, Newest, Picked};
+use self::newest::Newest;
+use self::pump::{Choice, Target};
 use super::read::scan;
 use super::refresh::{recorded, takes_over};
 use super::resolve::Resolver;
-use super::{Services, boxed};
+use super::{Services, boxed, sweep};
 use crate::catalog::{CatalogChange, CatalogSnapshot, Run, VersionRef};
 use crate::clock::Micros;
 use crate::error::{Error, Kind, Result};
 use crate::model::FeatureView;
-use crate::model::codec::row::{ORDER_LEN, PREFIX_LEN, Prefix};
-use crate::model::codec::{EncodedKey, row_schema};
+use crate::model::codec::row_schema;
+use crate::plan::command::Extent;
 use crate::plan::names::Names;
 use crate::progress::Task;
 use crate::store::offline::{Changed, Commit, Operation, Snapshot};
-use crate::store::online::{KeysOf, OnlineStore, OnlineView, Pointer, PutKind, PutRow, supersedes};
+use crate::store::online::{OnlineStore, OnlineView, Pointer, PutKind};
 
 const MAX_ATTEMPTS: u32 = 10;
-/// Rows, or bytes, handed to the store at once.
-const CHUNK_ROWS: usize = 10_000;
-const CHUNK_BYTES: usize = 8 << 20;
 
 /// Brings each view's online rows up to its newest Delta version; answers one row of `system.runs` each.
 /// Stops at the first failure.
 pub fn run<'a>(
     resolver: &'a Arc<Resolver>,
     views: &'a [Arc<FeatureView>],
-    full: bool,
+    extent: Extent,
     cx: &'a Arc<TaskContext>,
 ) -> BoxFuture<'a, Result<Vec<Run>>> {
     Box::pin(async move {
         let mut out = vec![];
         for view in views {
-            out.push(boxed(run_one(resolver, view, full, cx)).await?);
+            out.push(boxed(run_one(resolver, view, extent, cx)).await?);
         }
         Ok(out)
     })
@@ -59,7 +59,7 @@ pub fn run<'a>(
 fn run_one<'a>(
     resolver: &'a Arc<Resolver>,
     view: &'a Arc<FeatureView>,
-    full: bool,
+    extent: Extent,
     cx: &'a Arc<TaskContext>,
 ) -> BoxFuture<'a, Result<Run>> {
     Box::pin(async move {
@@ -67,7 +67,7 @@ fn run_one<'a>(
         recorded(services, "materialize", view, |mut run| async move {
             let done = async {
                 let mut job = Job::new(services, view, cx).await?;
-                let version = job.bring_up(full, &|m| resolver.notice(m)).await?;
+                let version = job.bring_up(extent, &|m| resolver.notice(m)).await?;
                 if mark(services, view).await? {
                     resolver.notice(format!("{} means version v{} from now on", view.name, view.version));
                 }
@@ -89,7 +89,7 @@ pub fn apply<'a>(services: &'a Arc<Services>, view: &'a Arc<FeatureView>, cx: &'
     Box::pin(async move {
         let mut job = Job::new(services, view, cx).await?;
         job.serving = true;
-        job.bring_up(false, &|m| tracing::info!(view = %view.name, "{m}")).await?;
+        job.bring_up(Extent::Changes, &|m| tracing::info!(view = %view.name, "{m}")).await?;
         mark(services, view).await?;
         Ok(job.written)
     })
@@ -124,17 +124,21 @@ fn mark<'a>(services: &'a Services, view: &'a FeatureView) -> BoxFuture<'a, Resu
 /// Order among the writers of one view in this process: they need not do the same work twice, and no
 /// INSERT may fall between a full load's last look at the table and its switch.
 #[derive(Default)]
-struct Gates {
+pub(super) struct Gates {
     full: tokio::sync::Mutex<()>,
     apply: tokio::sync::Mutex<()>,
 }
 
-static GATES: LazyLock<Mutex<HashMap<OnlineView, Arc<Gates>>>> = LazyLock::new(Mutex::default);
+/// The gates of the views of one open warehouse.
+#[derive(Default)]
+pub struct GateBook(Mutex<HashMap<OnlineView, Arc<Gates>>>);
 
-fn gates(id: &OnlineView) -> Arc<Gates> {
-    let mut all = GATES.lock();
-    all.retain(|_, g| Arc::strong_count(g) > 1);
-    Arc::clone(all.entry(id.clone()).or_default())
+impl GateBook {
+    fn of(&self, id: &OnlineView) -> Arc<Gates> {
+        let mut all = self.0.lock();
+        all.retain(|_, g| Arc::strong_count(g) > 1);
+        Arc::clone(all.entry(id.clone()).or_default())
+    }
 }
 
 /// One view being brought up to date.
@@ -156,18 +160,6 @@ struct Job<'a> {
     _claim: crate::store::online::WriteClaim,
 }
 
-/// Where rows go.
-#[derive(Clone, Copy)]
-struct Target {
-    generation: u32,
-    asof: u64,
-    /// `None`: blindly, into a generation that nobody reads.
-    kind: Option<PutKind>,
-    ttl: Option<Micros>,
-    /// Whether lookups read the generation.
-    current: bool,
-}
-
 /// What became of a range.
 enum Applied {
     /// The generation holds everything that is due in this version.
@@ -186,7 +178,7 @@ impl<'a> Job<'a> {
                 services,
                 view,
                 cx,
-                gates: gates(&id),
+                gates: services.gates.of(&id),
                 online,
                 id,
                 now: services.clock.now(),
@@ -201,10 +193,13 @@ impl<'a> Job<'a> {
     }
 
     /// Answers the Delta version that is online now.
-    fn bring_up<'s>(&'s mut self, full: bool, notice: &'s (dyn Fn(String) + Sync)) -> BoxFuture<'s, Result<u64>> {
+    fn bring_up<'s>(&'s mut self, extent: Extent, notice: &'s (dyn Fn(String) + Sync)) -> BoxFuture<'s, Result<u64>> {
         Box::pin(async move {
             let gates = Arc::clone(&self.gates);
-            let mut forced = full;
+            if extent == Extent::InPlace {
+                self.in_place(&gates, notice).await?;
+            }
+            let mut forced = extent == Extent::Full;
             for _ in 0..MAX_ATTEMPTS {
                 let pointer = self.online.pointer(&self.id).await?;
                 let why = match &pointer {
@@ -232,21 +227,30 @@ impl<'a> Job<'a> {
                     None => None,
                 };
                 let _full = gates.full.lock().await;
-                if !full && self.online.pointer(&self.id).await? != pointer {
+                if !forced && self.online.pointer(&self.id).await? != pointer {
                     // another statement has loaded it while this one waited
                     continue;
                 }
                 if let Some(why) = why {
                     notice(format!("feature view {}: {why}; all of it is loaded again", self.view.name));
                 }
-                match self.full_load(&gates).await {
-                    Err(e) if e.kind() == Kind::Conflict => forced = full,
-                    Ok(None) => forced = full,
-                    other => return other.map(|v| v.unwrap_or_default()),
+                match self.load(&gates, &pointer, forced).await {
+                    // What others have committed between the load's last look at the table and its switch is in
+                    // neither generation: the next round applies it.
+                    Ok(loaded) => forced &= !loaded,
+                    Err(e) if e.kind() == Kind::Conflict => {}
+                    Err(e) => return Err(e),
                 }
             }
             Err(Error::conflict(format!("{MAX_ATTEMPTS} attempts lost against other writers")).with_hint("try again"))
         })
+    }
+
+    /// Drops generations that nobody reads any more; a failure to do so is none of the statement's.
+    async fn drop_older(&self, current: &Pointer) {
+        if let Err(e) = boxed(sweep::older_generations(self.services, self.online.as_ref(), &self.id, current)).await {
+            tracing::warn!(view = %self.view.name, error = %e, "an old generation could not be dropped");
+        }
     }
 
     /// Why the current generation cannot be gone on with.
@@ -260,80 +264,6 @@ impl<'a> Job<'a> {
             return Some("its online rows are of another version");
         }
         (longer && !self.serving).then_some("its TTL got longer, and rows that the old one had let go are online again")
-    }
-
-    /// Loads a new generation and switches to it. `None`: the table changed too much meanwhile.
-    fn full_load<'s>(&'s mut self, gates: &'s Gates) -> BoxFuture<'s, Result<Option<u64>>> {
-        Box::pin(async move {
-            let generation = self.online.begin_generation(&self.id).await?;
-            let done = self.fill(generation, gates).await;
-            if !matches!(done, Ok(Some(_)))
-                && let Err(e) = self.online.drop_generation(&self.id, generation).await
-            {
-                tracing::warn!(view = %self.view.name, generation, error = %e, "an unfinished generation could not be dropped");
-            }
-            done
-        })
-    }
-
-    fn fill<'s>(&'s mut self, generation: u32, gates: &'s Gates) -> BoxFuture<'s, Result<Option<u64>>> {
-        Box::pin(async move {
-            let expected = self.online.pointer(&self.id).await?;
-            let snapshot = self.services.store.snapshot(&self.view.location, None).await?;
-            let version = snapshot.version();
-            let target = Target { generation, asof: version, kind: None, ttl: self.view.ttl, current: false };
-            let rows = scan(self.services, self.view, &snapshot, None, None, true, self.cx).await?;
-            let mut newest = Newest::new(self.view, snapshot.schema(), self.now)?;
-            let before = self.written;
-            self.pump(rows, &mut newest, Choice::All, target).await?;
-            let loaded = self.written - before;
-            let watermark = newest.held.map_or(version, |h| h.min(version));
-            if !self.online.advance_watermark(&self.id, generation, None, watermark).await? {
-                return Err(Error::conflict(format!("generation {generation} is written by somebody else")));
-            }
-            // INSERTs wait from here on, so that none of them is missed by the switch
-            let _apply = gates.apply.lock().await;
-            let reached = match self.services.store.snapshot(&self.view.location, None).await?.version() {
-                newer if newer > version => match self.catch_up(target).await? {
-                    Applied::Done(v) => v,
-                    Applied::FullPass(_) => return Ok(None),
-                },
-                _ => version,
-            };
-            let pointer = Pointer {
-                generation,
-                schema_id: row_schema(self.view).0,
-                view_version: self.view.version,
-                delta_version: version,
-                rows: loaded,
-                published_at: self.services.clock.now(),
-                ttl: self.view.ttl,
-            };
-            if !self.online.publish(&self.id, expected.map(|p| p.generation), &pointer).await? {
-                return Err(Error::conflict("another full load was switched to meanwhile"));
-            }
-            self.drop_older(&pointer).await;
-            Ok(Some(reached))
-        })
-    }
-
-    /// Drops what no reader can need: generations older than the current one, once it has been current for
-    /// the grace time. Newer ones may be loading in another process; the next full load leaves them behind.
-    async fn drop_older(&self, current: &Pointer) {
-        let grace = self.services.config.online_settings.generation_grace;
-        let over = current.published_at.saturating_add(grace) <= self.services.clock.now();
-        let dropped = async {
-            let older: Vec<u32> = self.online.generations(&self.id).await?.into_iter().filter(|g| *g < current.generation).collect();
-            // the last of them was current until now
-            let keep = if over { 0 } else { 1 };
-            for g in &older[..older.len().saturating_sub(keep)] {
-                self.online.drop_generation(&self.id, *g).await?;
-            }
-            Ok::<_, Error>(())
-        };
-        if let Err(e) = boxed(dropped).await {
-            tracing::warn!(view = %self.view.name, error = %e, "an old generation could not be dropped");
-        }
     }
 
     /// Applies (watermark, newest version] to a generation.
@@ -409,152 +339,12 @@ impl<'a> Job<'a> {
                 let state = Target { kind: Some(PutKind::State), ..target };
                 due |= self.pump(rows, &mut newest, Choice::Again(&mut again), state).await?;
             }
-            Ok(Some((newest.held, due)))
+            Ok(Some((newest.held_below(&touched.new), due)))
         })
     }
-
-    /// Hands the newest rows of a sorted stream to the store; whether rows that came due were refused.
-    fn pump<'s>(
-        &'s mut self,
-        mut rows: SendableRecordBatchStream,
-        newest: &'s mut Newest,
-        mut choice: Choice<'s>,
-        target: Target,
-    ) -> BoxFuture<'s, Result<bool>> {
-        Box::pin(async move {
-            let expiry = Expiry { now: self.now, ttl: target.ttl, tombstones: self.services.config.online_settings.tombstone_retention };
-            let mut chunk = Chunk::default();
-            let mut due = false;
-            while let Some(batch) = rows.next().await {
-                let batch = batch?;
-                self.read += batch.num_rows() as u64;
-                self.progress.advance(batch.num_rows() as u64);
-                let keys = newest.layout().keys(&batch)?;
-                let wanted = choice.wanted(newest, &batch, &keys)?;
-                if let Some(picked) = newest.batch(&batch, keys, wanted.as_deref())? {
-                    chunk.take(newest, picked, &mut choice, target, &expiry)?;
-                }
-                if chunk.is_full() {
-                    due |= self.flush(&mut chunk, target).await?;
-                }
-                tokio::task::consume_budget().await;
-            }
-            if let Some(picked) = newest.finish() {
-                chunk.take(newest, picked, &mut choice, target, &expiry)?;
-            }
-            if let Choice::Again(left) = choice {
-                for key in left.drain() {
-                    chunk.push(newest.tombstone(&key, target.asof, &expiry));
-                    if chunk.is_full() {
-                        due |= self.flush(&mut chunk, target).await?;
-                    }
-                }
-            }
-            due |= self.flush(&mut chunk, target).await?;
-            Ok(due)
-        })
-    }
-
-    fn flush<'s>(&'s mut self, chunk: &'s mut Chunk, target: Target) -> BoxFuture<'s, Result<bool>> {
-        Box::pin(async move {
-            let rows = std::mem::take(chunk).rows;
-            if rows.is_empty() {
-                return Ok(false);
-            }
-            let counter = metrics::counter!(crate::telemetry::MATERIALIZE_ROWS, "view" => self.view.name.to_string());
-            if target.kind.is_none() {
-                let n = self.online.load(&self.id, target.generation, rows).await?;
-                self.written += n;
-                counter.increment(n);
-                return Ok(false);
-            }
-            let tried = target.current.then(|| rows.clone());
-            let stats = self.online.put(&self.id, target.generation, rows).await?;
-            self.written += stats.written;
-            self.skipped += stats.skipped;
-            counter.increment(stats.written);
-            match tried {
-                Some(rows) if stats.skipped > 0 => self.refused(&rows, target.asof).await,
-                _ => Ok(false),
-            }
-        })
-    }
-
-    /// Whether the store refused one of the rows only because it holds the key's state of this version.
-    async fn refused(&self, rows: &[PutRow], asof: u64) -> Result<bool> {
-        let keys = rows.iter().map(|r| r.key.as_slice()).collect();
-        let found = self.online.get_batch(&[KeysOf { view: &self.id, keys }]).await?;
-        let stored = found.iter().flat_map(|f| &f.rows);
-        for (new, stored) in rows.iter().zip(stored) {
-            let Some(stored) = stored else { continue };
-            if Prefix::read(stored)?.asof != asof || !differs(&new.row, stored) {
-                continue;
-            }
-            let mut later = new.row.clone();
-            later[ORDER_LEN..PREFIX_LEN].copy_from_slice(&u64::MAX.to_be_bytes());
-            if supersedes(new.kind, &later, Some(stored))? {
-                return Ok(true);
-            }
-        }
-        Ok(false)
-    }
-}
-
-/// Whether two encoded rows differ in more than the version they are of.
-fn differs(a: &[u8], b: &[u8]) -> bool {
-    a.get(..ORDER_LEN) != b.get(..ORDER_LEN) || a.get(PREFIX_LEN..) != b.get(PREFIX_LEN..)
 }
 
 /// The greater limit; `None` is no limit.
 fn longest(a: Option<Micros>, b: Option<Micros>) -> Option<Micros> {
     a.zip(b).map(|(a, b)| a.max(b))
-}
-
-/// Which rows of a stream count.
-enum Choice<'c> {
-    All,
-    /// New rows of keys that lost none.
-    Offers(&'c mut Touched, &'c HashSet<EncodedKey>),
-    /// Rows of these keys. What is left of them at the end has no row.
-    Again(&'c mut HashSet<EncodedKey>),
-}
-
-impl Choice<'_> {
-    fn wanted(&mut self, newest: &Newest, batch: &RecordBatch, keys: &[Option<EncodedKey>]) -> Result<Option<Vec<bool>>> {
-        match self {
-            Choice::All => Ok(None),
-            Choice::Offers(touched, again) => touched.offers(newest.layout(), batch, keys, again),
-            Choice::Again(left) => Ok(Some(keys.iter().map(|k| k.as_ref().is_some_and(|k| left.contains(k))).collect())),
-        }
-    }
-}
-
-/// Rows on their way to the store.
-#[derive(Default)]
-struct Chunk {
-    rows: Vec<PutRow>,
-    bytes: usize,
-}
-
-impl Chunk {
-    fn take(&mut self, newest: &Newest, picked: Picked, choice: &mut Choice<'_>, target: Target, expiry: &Expiry) -> Result<()> {
-        for row in newest.encode(&picked, target.asof, target.kind.unwrap_or(PutKind::Offer), expiry)? {
-            self.push(row);
-        }
-        if let Choice::Again(left) = choice {
-            for key in &picked.keys {
-                left.remove(key);
-            }
-        }
-        Ok(())
-    }
-
-    fn push(&mut self, row: PutRow) {
-        self.bytes += row.key.len() + row.row.len();
-        self.rows.push(row);
-    }
-
-    fn is_full(&self) -> bool {
-        self.rows.len() >= CHUNK_ROWS || self.bytes >= CHUNK_BYTES
-    }
 }

@@ -16,19 +16,24 @@ use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_plan::empty::EmptyExec;
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan};
 use futures::StreamExt;
+use futures::future::BoxFuture;
 use parking_lot::Mutex;
 
+use super::push_groups::PushGroups;
 use super::refresh::prepare;
 use super::rows::{Accept, Conform, Counts, visible_schema};
-use super::write::{Sequence, order, sorted, spec};
-use super::{Services, append, materialize, replace};
+use super::write::{Sequence, order, sorted, spec, stream_of};
+use super::{Services, append, boxed, materialize, replace};
 use crate::clock::{Micros, new_id};
 use crate::error::{Error, Kind, Result};
 use crate::model::FeatureView;
 use crate::plan::feature_table::RowSink;
-use crate::store::offline::{Commit, Operation};
+use crate::store::offline::{Commit, Operation, Snapshot};
 
 const MAX_ATTEMPTS: u32 = 10;
+/// Statements of more rows, or bytes, have a commit of their own.
+const SMALL_ROWS: usize = 4096;
+const SMALL_BYTES: usize = 8 << 20;
 
 /// Stores and removes rows of one push view.
 #[derive(Clone)]
@@ -49,68 +54,67 @@ impl PushSink {
         PushSink { services, view, notices }
     }
 
-    /// Stores a stream in one commit; answers the rows stored.
-    pub fn store<'a>(&'a self, input: SendableRecordBatchStream, cx: &'a Arc<TaskContext>) -> futures::future::BoxFuture<'a, Result<u64>> {
+    /// Stores a stream in one commit, which small ones share; answers the rows stored.
+    pub fn store<'a>(&'a self, mut input: SendableRecordBatchStream, cx: &'a Arc<TaskContext>) -> BoxFuture<'a, Result<u64>> {
         Box::pin(async move {
             let (services, view) = (&self.services, &self.view);
-            // the right to write online comes first: a row that is stored must also be served
-            let claim = match view.online {
-                true => Some(services.online().await?.claim(&services.online_view(view)).await?),
-                false => None,
-            };
-            let base = services.store.snapshot(&view.location, None).await?;
             let accept = Accept { now: services.clock.now(), tolerance: services.config.clock_tolerance, range: None };
-            let conform = Conform::new(Arc::clone(view), &input.schema(), accept)?;
-            let counted = Arc::new(Mutex::new((Counts::default(), None::<Micros>)));
-            let progress = services.progress.start(&format!("INSERT {}", view.name), None);
-            let rows = prepare(input, conform, Some(Sequence::after(&base)), Arc::clone(&counted), progress);
-            let mut rows = sorted(rows, &order(view), cx)?;
-            let mut writer = services.store.writer(&view.location, spec(services, view))?;
-            while let Some(batch) = rows.next().await {
-                writer.write(&batch?).await?;
+            let schema = input.schema();
+            let mut conform = Conform::new(Arc::clone(view), &schema, accept)?;
+            let mut head = vec![];
+            let (mut rows, mut bytes) = (0, 0);
+            while rows <= SMALL_ROWS && bytes <= SMALL_BYTES {
+                let Some(batch) = input.next().await else {
+                    let mut kept = vec![];
+                    for batch in &head {
+                        kept.push(conform.batch(batch)?);
+                    }
+                    kept.retain(|b| b.num_rows() > 0);
+                    self.tell(conform.counts);
+                    let stored = kept.iter().map(|b| b.num_rows() as u64).sum();
+                    if stored > 0 {
+                        PushGroups::store(services, view, kept, conform.newest, cx).await?;
+                    }
+                    return Ok(stored);
+                };
+                let batch = batch?;
+                rows += batch.num_rows();
+                bytes += batch.get_array_memory_size();
+                head.push(batch);
             }
-            let stored = writer.rows();
-            let adds = writer.finish().await?;
-            let (counts, newest) = *counted.lock();
-            if counts.rejected > 0 {
-                self.notices.lock().push(format!(
-                    "feature view {}: {} row(s) rejected (NULL key, NULL event timestamp, or too far in the future)",
-                    view.name, counts.rejected
-                ));
-            }
-            if adds.is_empty() {
-                return Ok(0);
-            }
-            let watermark = base.watermark().max(newest.map(|n| n.min(services.clock.now())));
-            let commit =
-                Commit { adds, operation: Operation::Append, run_id: Some(new_id()), watermark, exposed: true, ..Default::default() };
-            let done =
-                append::append(services, view, base, commit, cx).await.map_err(|e| e.context(format!("INSERT INTO {}", view.name)))?;
-            if view.online {
-                self.serve(done.version(), cx).await?;
-            }
-            drop(claim);
-            Ok(stored)
+            let all = futures::stream::iter(head.into_iter().map(Ok)).chain(input.map(|b| b.map_err(Error::from)));
+            boxed(self.store_alone(stream_of(schema, all), conform, cx)).await
         })
     }
 
-    fn serve<'a>(&'a self, version: u64, cx: &'a Arc<TaskContext>) -> futures::future::BoxFuture<'a, Result<()>> {
-        Box::pin(async move {
-            materialize::apply(&self.services, &self.view, cx).await.map(|_| ()).map_err(|e| {
-                Error::new(
-                    e.kind(),
-                    format!("feature view {}: stored in version {version}, not yet online: {}", self.view.name, e.message()),
-                )
-                .with_hint(format!("MATERIALIZE FEATURE VIEW {} repairs it; do not insert the rows again", self.view.name))
-            })
-        })
+    async fn store_alone(&self, input: SendableRecordBatchStream, conform: Conform, cx: &Arc<TaskContext>) -> Result<u64> {
+        let (services, view) = (&self.services, &self.view);
+        // the right to write online comes first: a row that is stored must also be served
+        let claim = match view.online {
+            true => Some(services.online().await?.claim(&services.online_view(view)).await?),
+            false => None,
+        };
+        let base = services.store.snapshot(&view.location, None).await?;
+        let counted = Arc::new(Mutex::new((Counts::default(), None::<Micros>)));
+        let progress = services.progress.start(&format!("INSERT {}", view.name), None);
+        let rows = prepare(input, conform, Some(Sequence::after(&base)), Arc::clone(&counted), progress);
+        let stored = boxed(commit(services, view, base, rows, || counted.lock().1, cx)).await?;
+        self.tell(counted.lock().0);
+        drop(claim);
+        Ok(stored.rows)
     }
 
-    fn remove<'a>(
-        &'a self,
-        filter: Option<Arc<dyn PhysicalExpr>>,
-        cx: &'a Arc<TaskContext>,
-    ) -> futures::future::BoxFuture<'a, Result<u64>> {
+    /// Says what was left out.
+    fn tell(&self, counts: Counts) {
+        if counts.rejected > 0 {
+            self.notices.lock().push(format!(
+                "feature view {}: {} row(s) rejected (NULL key, NULL event timestamp, or too far in the future)",
+                self.view.name, counts.rejected
+            ));
+        }
+    }
+
+    fn remove<'a>(&'a self, filter: Option<Arc<dyn PhysicalExpr>>, cx: &'a Arc<TaskContext>) -> BoxFuture<'a, Result<u64>> {
         Box::pin(async move {
             let (services, view) = (&self.services, &self.view);
             let claim = match view.online {
@@ -150,7 +154,7 @@ impl PushSink {
                 match services.store.commit(&base, commit).await {
                     Ok(done) => {
                         if view.online {
-                            self.serve(done.version(), cx).await?;
+                            serve(services, view, done.version(), cx).await?;
                         }
                         drop(claim);
                         return Ok(gone);
@@ -167,6 +171,52 @@ impl PushSink {
                 .with_hint("try again"))
         })
     }
+}
+
+/// What a commit has stored.
+pub struct Stored {
+    pub rows: u64,
+}
+
+/// Sorts and stores numbered rows, and brings them online where the view is; the right to write online is the
+/// caller's. `newest`, asked when all rows have come: their greatest event timestamp.
+pub fn commit<'a>(
+    services: &'a Arc<Services>,
+    view: &'a Arc<FeatureView>,
+    base: Snapshot,
+    rows: SendableRecordBatchStream,
+    newest: impl FnOnce() -> Option<Micros> + Send + 'a,
+    cx: &'a Arc<TaskContext>,
+) -> BoxFuture<'a, Result<Stored>> {
+    Box::pin(async move {
+        let mut rows = sorted(rows, &order(view), cx)?;
+        let mut writer = services.store.writer(&view.location, spec(services, view))?;
+        while let Some(batch) = rows.next().await {
+            writer.write(&batch?).await?;
+        }
+        let stored = Stored { rows: writer.rows() };
+        let adds = writer.finish().await?;
+        if adds.is_empty() {
+            return Ok(stored);
+        }
+        let watermark = base.watermark().max(newest().map(|n| n.min(services.clock.now())));
+        let commit = Commit { adds, operation: Operation::Append, run_id: Some(new_id()), watermark, exposed: true, ..Default::default() };
+        let done = append::append(services, view, base, commit, cx).await.map_err(|e| e.context(format!("INSERT INTO {}", view.name)))?;
+        if view.online {
+            serve(services, view, done.version(), cx).await?;
+        }
+        Ok(stored)
+    })
+}
+
+/// Brings online what was just stored.
+fn serve<'a>(services: &'a Arc<Services>, view: &'a Arc<FeatureView>, version: u64, cx: &'a Arc<TaskContext>) -> BoxFuture<'a, Result<()>> {
+    Box::pin(async move {
+        materialize::apply(services, view, cx).await.map(|_| ()).map_err(|e| {
+            Error::new(e.kind(), format!("feature view {}: stored in version {version}, not yet online: {}", view.name, e.message()))
+                .with_hint(format!("MATERIALIZE FEATURE VIEW {} repairs it; do not insert the rows again", view.name))
+        })
+    })
 }
 
 /// Rows that a DELETE leaves: those for which the filter is not true.

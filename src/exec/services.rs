@@ -9,8 +9,10 @@ use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
 use datafusion::prelude::SessionConfig;
 use futures::future::BoxFuture;
-use tokio::sync::OnceCell;
+use tokio::sync::{OnceCell, Semaphore};
 
+use super::materialize::GateBook;
+use super::push_groups::PushGroups;
 use crate::catalog::{Registry, Runs};
 use crate::clock::Clock;
 use crate::config::{Config, OnlineSettings};
@@ -32,6 +34,11 @@ pub struct Services {
     pub runs: Arc<Runs>,
     pub runtime: Arc<RuntimeEnv>,
     online: OnceCell<Arc<dyn OnlineStore>>,
+    /// Turns of full loads.
+    pub loads: Semaphore,
+    pub pushes: Arc<PushGroups>,
+    /// Order among the writers of a view's online rows.
+    pub gates: GateBook,
     /// A `SessionState` without tables: functions, rules, limits. Behind a trait object, because the compiler
     /// would otherwise prove anew at every use that all of it can be sent to another thread (minutes in all).
     pub session: Arc<dyn datafusion::catalog::Session>,
@@ -60,7 +67,21 @@ impl Services {
             .with_object_list_cache_limit(0)
             .build_arc()?;
         let session: Arc<dyn datafusion::catalog::Session> = Arc::new(base_state(&config, Arc::clone(&runtime))?);
-        let services = Services { config, clock, progress, store, registry, runs, runtime, online: OnceCell::new(), session };
+        let loads = Semaphore::new(config.online_settings.concurrent_loads.clamp(1, Semaphore::MAX_PERMITS));
+        let services = Services {
+            config,
+            clock,
+            progress,
+            store,
+            registry,
+            runs,
+            runtime,
+            online: OnceCell::new(),
+            loads,
+            pushes: Arc::default(),
+            gates: GateBook::default(),
+            session,
+        };
         if services.config.online != "embedded" {
             // a wrong address is better refused now than at the first lookup; no server is waited for
             services.online().await?;

@@ -37,6 +37,17 @@ pub enum Range {
     FromTo(Micros, Micros),
 }
 
+/// How much of a feature view a MATERIALIZE writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Extent {
+    /// What changed since the last one; all of it where that cannot be told.
+    Changes,
+    /// All of it, beside what is served until then.
+    Full,
+    /// All of it, over what is served.
+    InPlace,
+}
+
 #[derive(Debug, Clone, PartialEq)]
 pub struct TrainingSetSpec {
     pub name: Name,
@@ -89,8 +100,7 @@ pub enum Command {
     },
     Materialize {
         views: Vec<Arc<FeatureView>>,
-        full: bool,
-        in_place: bool,
+        extent: Extent,
     },
     Optimize {
         view: Arc<FeatureView>,
@@ -141,13 +151,13 @@ impl Command {
                 let at = at.map_or(String::new(), |t| format!(" AT {}", crate::clock::format_micros(t)));
                 format!("REFRESH FEATURE VIEW {}{range}{at}", list(views))
             }
-            Command::Materialize { views, full, in_place } => {
-                format!(
-                    "MATERIALIZE FEATURE VIEW {}{}{}",
-                    list(views),
-                    if *full { " FULL" } else { "" },
-                    if *in_place { " IN PLACE" } else { "" }
-                )
+            Command::Materialize { views, extent } => {
+                let extent = match extent {
+                    Extent::Changes => "",
+                    Extent::Full => " FULL",
+                    Extent::InPlace => " IN PLACE",
+                };
+                format!("MATERIALIZE FEATURE VIEW {}{extent}", list(views))
             }
             Command::Optimize { view } => format!("OPTIMIZE FEATURE VIEW {}", view.versioned_name()),
             Command::Vacuum { view, retain, dry_run } => {

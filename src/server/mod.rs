@@ -40,6 +40,7 @@ mod sql_info;
 mod statement;
 mod statements;
 mod status;
+mod sweep;
 #[cfg(test)]
 mod tests;
 mod tls;
@@ -144,6 +145,7 @@ pub async fn serve(engine: Arc<Engine>, listener: TcpListener, shutdown: impl Fu
     }
     let upkeep = upkeep::Upkeep::start(Arc::clone(&shared.engine));
     let schedule = schedule::Schedule::start(Arc::clone(&shared.engine));
+    let sweep = sweep::Sweep::start(Arc::clone(&shared.engine));
     let _freshness = freshness::start(Arc::clone(&shared.engine));
     let begun = CancellationToken::new();
     let signal = begun.clone();
@@ -168,7 +170,7 @@ pub async fn serve(engine: Arc<Engine>, listener: TcpListener, shutdown: impl Fu
             }
         }
     };
-    let (drained, (), ()) = tokio::join!(drain, upkeep.end(grace), schedule.end(grace));
+    let (drained, (), (), ()) = tokio::join!(drain, upkeep.end(grace), schedule.end(grace), sweep.end(grace));
     drained.map_err(|e| Error::unavailable(format!("the server stopped: {}", causes(&e))))
 }
 

@@ -9,7 +9,7 @@ use super::{Planned, Planning, Statement};
 use crate::clock::{DAY, Micros, format_micros};
 use crate::error::{Error, Result, Span};
 use crate::model::FeatureView;
-use crate::plan::command::{Command, Range};
+use crate::plan::command::{Command, Extent, Range};
 use crate::sql::Cursor;
 use crate::sql::cursor::NameRef;
 use crate::sql::instant::{Instant, parse_instant};
@@ -28,8 +28,7 @@ pub struct Refresh {
 #[derive(Debug, Clone)]
 pub struct Materialize {
     view: Option<NameRef>,
-    full: bool,
-    in_place: bool,
+    extent: Extent,
 }
 
 pub fn parse(mut c: Cursor<'_>) -> Result<Statement> {
@@ -46,10 +45,15 @@ pub fn parse(mut c: Cursor<'_>) -> Result<Statement> {
         Some(c.name("the name of a feature view")?)
     };
     if !refresh {
-        let full = c.eat("FULL");
-        let in_place = !full && c.eat("IN PLACE");
-        c.end(&["FULL", "IN PLACE"])?;
-        return Ok(Statement::Materialize(Materialize { view, full, in_place }));
+        let extent = if c.eat("FULL") {
+            Extent::Full
+        } else if c.eat("IN PLACE") {
+            Extent::InPlace
+        } else {
+            Extent::Changes
+        };
+        c.end(if extent == Extent::Changes { &["FULL", "IN PLACE"] } else { &[] })?;
+        return Ok(Statement::Materialize(Materialize { view, extent }));
     }
     let (mut full, mut from_to, mut at) = (false, None, None);
     loop {
@@ -178,9 +182,6 @@ impl Refresh {
 
 impl Materialize {
     pub fn plan(self, p: &dyn Planning) -> Result<Planned> {
-        if self.in_place {
-            return Err(Error::not_built("MATERIALIZE … IN PLACE"));
-        }
         let views = match &self.view {
             Some(n) => {
                 let view = p.names().feature_view(n)?;
@@ -194,7 +195,7 @@ impl Materialize {
             }
             None => in_order(p, |v| v.online),
         };
-        Planned::command("MATERIALIZE", Command::Materialize { views, full: self.full, in_place: self.in_place }, vec![])
+        Planned::command("MATERIALIZE", Command::Materialize { views, extent: self.extent }, vec![])
     }
 }
 

@@ -5,12 +5,14 @@ use std::sync::Arc;
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, TimestampMicrosecondArray, UInt64Array};
 use datafusion::arrow::compute::{cast, concat_batches, take_record_batch};
 use datafusion::arrow::datatypes::{DataType, Int64Type, Schema, TimestampMicrosecondType};
+use datafusion::scalar::ScalarValue;
 
 use crate::clock::{DAY, Micros};
 use crate::error::{Error, Result};
 use crate::model::codec::{EncodedKey, RowEncoder, encode_keys, row_schema};
 use crate::model::{Column as ModelColumn, FeatureView};
 use crate::plan::feature_table::SEQ;
+use crate::store::offline::DataFile;
 use crate::store::online::{PutKind, PutRow};
 
 /// Where the columns of a feature table lie in its batches.
@@ -93,8 +95,10 @@ pub struct Newest {
     layout: Layout,
     encoder: RowEncoder,
     now: Micros,
-    /// The Delta version that the watermark may not pass, because later rows are not due yet.
-    pub held: Option<u64>,
+    /// Name of the event timestamp.
+    event: String,
+    /// Rows that are not due yet came after this Delta version, going by their numbers.
+    held: Option<u64>,
     last: Option<(EncodedKey, RecordBatch)>,
 }
 
@@ -107,7 +111,14 @@ enum Place {
 impl Newest {
     pub fn new(view: &FeatureView, schema: &Schema, now: Micros) -> Result<Self> {
         let (id, features) = row_schema(view);
-        Ok(Newest { layout: Layout::new(view, schema)?, encoder: RowEncoder::new(id, &features), now, held: None, last: None })
+        Ok(Newest {
+            layout: Layout::new(view, schema)?,
+            encoder: RowEncoder::new(id, &features),
+            now,
+            event: view.event_timestamp.clone(),
+            held: None,
+            last: None,
+        })
     }
 
     pub fn layout(&self) -> &Layout {
@@ -143,6 +154,18 @@ impl Newest {
             self.last = Some((key, batch.slice(i, 1)));
         }
         Ok(picked)
+    }
+
+    /// The Delta version that the watermark may not pass, because rows of later ones are not due yet: numbers
+    /// may run ahead of the versions that their rows came with, which their files tell.
+    pub fn held_below(&self, files: &[Arc<DataFile>]) -> Option<u64> {
+        let held = self.held?;
+        let later = |f: &&Arc<DataFile>| match f.max(&self.event) {
+            Some(ScalarValue::TimestampMicrosecond(Some(newest), _)) => *newest > self.now,
+            _ => true,
+        };
+        let before = files.iter().filter(later).map(|f| f.added.0.saturating_sub(1)).min();
+        Some(before.map_or(held, |b| held.min(b)))
     }
 
     /// The last key.
@@ -184,23 +207,28 @@ impl Newest {
 
     /// Encodes rows for the store. Rows that are too old to be live are written too: they answer
     /// OUTSIDE_MAX_AGE, and a lookup `at` an earlier instant finds them.
-    pub fn encode(&self, picked: &Picked, asof: u64, kind: PutKind, expiry: &Expiry) -> Result<Vec<PutRow>> {
+    pub fn encode(&self, picked: Picked, asof: u64, kind: PutKind, expiry: &Expiry) -> Result<Vec<PutRow>> {
         let rows = &picked.rows;
         let event = self.layout.event(rows)?;
         let features = declared(rows, &self.layout.features)?;
         let encoded = self.encoder.encode(&picked.keys, event, self.layout.created(rows)?, self.layout.seq(rows)?, asof, &features)?;
-        let put = |(i, (row, key)): (usize, (Vec<u8>, &EncodedKey))| PutRow {
-            key: key.stored().to_vec(),
-            row,
-            kind,
-            expire_at: expiry.of(key, event.value(i)),
+        let put = |(i, (row, key)): (usize, (Vec<u8>, EncodedKey))| {
+            let expire_at = expiry.of(&key, event.value(i));
+            PutRow { key: key.into_stored(), row, kind, expire_at }
         };
-        Ok(encoded.into_iter().zip(&picked.keys).enumerate().map(put).collect())
+        Ok(encoded.into_iter().zip(picked.keys).enumerate().map(put).collect())
     }
 
     pub fn tombstone(&self, key: &EncodedKey, asof: u64, expiry: &Expiry) -> PutRow {
         let expire_at = Some(expiry.now.saturating_add(expiry.tombstones));
         PutRow { key: key.stored().to_vec(), row: self.encoder.tombstone(key, asof), kind: PutKind::State, expire_at }
+    }
+}
+
+impl Newest {
+    /// A tombstone for a repair.
+    pub fn buried(&self, key: &EncodedKey, asof: u64, expiry: &Expiry) -> PutRow {
+        PutRow { kind: PutKind::Repair, ..self.tombstone(key, asof, expiry) }
     }
 }
 

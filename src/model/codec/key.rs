@@ -51,6 +51,12 @@ impl EncodedKey {
         EncodedKey { stored, full: Some(full) }
     }
 
+    /// A key as a store names it. Where that holds only its hash the whole key is not known: good for a
+    /// tombstone, not for a row.
+    pub fn from_stored(stored: Vec<u8>) -> Self {
+        EncodedKey { stored, full: None }
+    }
+
     /// The bytes that name the row in a store; at most 257. Stores load fastest in their order.
     pub fn stored(&self) -> &[u8] {
         &self.stored

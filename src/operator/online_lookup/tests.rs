@@ -22,7 +22,7 @@ use crate::error::{Error, Kind};
 use crate::model::codec::{RowEncoder, encode_keys};
 use crate::model::{About, Feature, Name};
 use crate::plan::online_lookup::{LookupItem, OnlineLookupNode};
-use crate::store::online::{KeysOf, Pointer, PutKind, PutRow, PutStats, RowsOf, WriteClaim, connect};
+use crate::store::online::{KeysOf, Pointer, PutKind, PutRow, PutStats, RowPage, RowsOf, WriteClaim, connect};
 
 #[derive(Debug)]
 struct World {
@@ -404,6 +404,15 @@ impl OnlineStore for Counting {
         Err(Error::internal("reads only"))
     }
     async fn publish(&self, _: &OnlineView, _: Option<u32>, _: &Pointer) -> Result<bool> {
+        Err(Error::internal("reads only"))
+    }
+    async fn peek(&self, _: &OnlineView, _: u32, _: &[&[u8]]) -> Result<Vec<Option<bytes::Bytes>>> {
+        Err(Error::internal("reads only"))
+    }
+    async fn scan_rows(&self, _: &OnlineView, _: u32, _: Option<Vec<u8>>) -> Result<RowPage> {
+        Err(Error::internal("reads only"))
+    }
+    async fn views(&self, _: &str) -> Result<Vec<u32>> {
         Err(Error::internal("reads only"))
     }
     async fn generations(&self, _: &OnlineView) -> Result<Vec<u32>> {

@@ -14,7 +14,7 @@ use parking_lot::{Mutex, RwLock};
 use quick_cache::sync::Cache;
 use quick_cache::{Equivalent, Weighter};
 
-use super::{Health, KeysOf, OnlineStore, OnlineView, Pointer, PutRow, PutStats, RowsOf, WriteClaim};
+use super::{Health, KeysOf, OnlineStore, OnlineView, Pointer, PutRow, PutStats, RowPage, RowsOf, WriteClaim};
 use crate::clock::{Clock, Micros};
 use crate::config::OnlineSettings;
 use crate::error::{Error, Result};
@@ -379,6 +379,19 @@ impl OnlineStore for CachedStore {
     async fn publish(&self, view: &OnlineView, expected: Option<u32>, pointer: &Pointer) -> Result<bool> {
         let _writing = self.writing(view, Written::Pointer);
         self.inner.publish(view, expected, pointer).await
+    }
+
+    /// As it is now, also of the generation that is read.
+    async fn peek(&self, view: &OnlineView, generation: u32, keys: &[&[u8]]) -> Result<Vec<Option<Bytes>>> {
+        self.inner.peek(view, generation, keys).await
+    }
+
+    async fn scan_rows(&self, view: &OnlineView, generation: u32, from: Option<Vec<u8>>) -> Result<RowPage> {
+        self.inner.scan_rows(view, generation, from).await
+    }
+
+    async fn views(&self, warehouse_id: &str) -> Result<Vec<u32>> {
+        self.inner.views(warehouse_id).await
     }
 
     async fn generations(&self, view: &OnlineView) -> Result<Vec<u32>> {

@@ -291,6 +291,79 @@ async fn drop_reclaims_exactly_its_own(p: &Place) {
     }
 }
 
+async fn a_generation_is_walked_whole(p: &Place) {
+    const ROWS: i64 = 12_000;
+    let (store, v) = (p.open().await, view(1));
+    let g = store.begin_generation(&v).await.unwrap();
+    let rows: Vec<PutRow> = (0..ROWS).map(|k| offer(k, k, 1, 1, k)).collect();
+    store.load(&v, g, rows.clone()).await.unwrap();
+    store.put(&v, g, vec![grave(ROWS, 2)]).await.unwrap();
+    let other = store.begin_generation(&v).await.unwrap();
+    store.load(&v, other, vec![offer(-1, 1, 1, 1, 1)]).await.unwrap();
+    // before it is published, and after
+    for _ in 0..2 {
+        let (mut seen, mut from, mut pages) = (std::collections::BTreeMap::new(), None, 0);
+        loop {
+            let page = store.scan_rows(&v, g, from.take()).await.unwrap();
+            seen.extend(page.rows);
+            pages += 1;
+            from = page.next;
+            if from.is_none() {
+                break;
+            }
+        }
+        assert!(pages > 1 && seen.len() as i64 == ROWS + 1);
+        assert!(rows.iter().all(|r| seen.get(&r.key).is_some_and(|s| *s == r.row)));
+        let keys = [key(0), key(ROWS - 1), key(ROWS + 7)];
+        let found = store.peek(&v, g, &keys.each_ref().map(|k| k.stored())).await.unwrap();
+        let want = [Some(&rows[0].row), rows.last().map(|r| &r.row), None];
+        assert_eq!(found.iter().map(|f| f.as_ref().map(|b| b.to_vec())).collect::<Vec<_>>(), want.map(|w| w.cloned()));
+        store.publish(&v, None, &pointer(g)).await.unwrap();
+    }
+    store.drop_generation(&v, other).await.unwrap();
+    let mut from = None;
+    loop {
+        let page = store.scan_rows(&v, other, from.take()).await.unwrap();
+        assert_eq!(page.rows, []);
+        from = page.next;
+        if from.is_none() {
+            break;
+        }
+    }
+    assert_eq!(store.peek(&v, other, &[key(-1).stored()]).await.unwrap(), [None]);
+}
+
+async fn a_repair_replaces_what_cannot_be_read(p: &Place) {
+    let (store, v) = (p.open().await, view(1));
+    let g = published(&*store, &v).await;
+    let damaged = PutRow { row: vec![1, 2, 3], ..offer(1, 1, 1, 1, 1) };
+    let mut strange = offer(5, 1, 1, 1, 1);
+    strange.row[32] = 77;
+    store.load(&v, g, vec![damaged, offer(2, 50, 1, 7, 20), offer(3, 50, 1, 8, 30), strange]).await.unwrap();
+    let repair = |k, value| PutRow { kind: PutKind::Repair, ..state(k, 40, 1, 8, value) };
+    assert_eq!(put(&*store, &v, g, (1..=5).map(|k| repair(k, k)).collect()).await, (4, 1));
+    assert_eq!(values(&*store, &v, &[1, 2, 3, 4, 5]).await, [Some(1), Some(2), Some(30), Some(4), Some(5)]);
+    let grave = PutRow { kind: PutKind::Repair, ..grave(3, 9) };
+    assert_eq!(put(&*store, &v, g, vec![grave]).await, (1, 0));
+    assert_eq!(values(&*store, &v, &[3]).await, [None]);
+}
+
+async fn the_views_that_hold_space_are_known(p: &Place) {
+    let store = p.open().await;
+    let views = || async { store.views("w-1").await.unwrap() };
+    assert_eq!(views().await, Vec::<u32>::new());
+    for id in [300, 7, 20] {
+        let g = store.begin_generation(&view(id)).await.unwrap();
+        store.load(&view(id), g, vec![offer(1, 1, 1, 1, 1)]).await.unwrap();
+    }
+    assert_eq!(views().await, [7, 20, 300]);
+    store.drop_view(&view(20)).await.unwrap();
+    assert_eq!(views().await, [7, 300]);
+    assert_eq!(p.open().await.views("w-1").await.unwrap(), [7, 300]);
+    store.begin_generation(&view(20)).await.unwrap();
+    assert_eq!(views().await, [7, 20, 300], "a loader that has not seen the drop");
+}
+
 async fn readers_never_see_two_generations(p: &Place) {
     let (writer, v) = (p.open().await, view(1));
     // Few keys per command, so that one answer is put together from several.
@@ -402,6 +475,9 @@ conformance!(
     one_batch_reads_many_views_and_keys,
     drop_reclaims_exactly_its_own,
     readers_never_see_two_generations,
+    a_generation_is_walked_whole,
+    a_repair_replaces_what_cannot_be_read,
+    the_views_that_hold_space_are_known,
 );
 
 #[cfg(feature = "redis")]

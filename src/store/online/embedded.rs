@@ -4,6 +4,7 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::ops::Bound;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
@@ -12,10 +13,12 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use parking_lot::Mutex;
-use redb::{Database, ReadOnlyDatabase, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition, WriteTransaction};
+use redb::{
+    Database, ReadOnlyDatabase, ReadTransaction, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition, WriteTransaction,
+};
 
 use super::embedded_files::{self as files, FileLock, Opened, redb_error};
-use super::{KeysOf, OnlineStore, OnlineView, Pointer, PutRow, PutStats, RowsOf, WriteClaim, supersedes};
+use super::{KeysOf, OnlineStore, OnlineView, Pointer, PutRow, PutStats, RowPage, RowsOf, WriteClaim, supersedes};
 use crate::config::OnlineSettings;
 use crate::error::{Error, Result};
 use crate::model::codec::key;
@@ -24,6 +27,8 @@ const ROWS: TableDefinition<&[u8], &[u8]> = TableDefinition::new("rows");
 const META: TableDefinition<&str, u64> = TableDefinition::new("meta");
 const WATERMARK: &str = "watermark";
 const ATTEMPTS: usize = 20;
+/// Rows in one page of a scan.
+const PAGE: usize = 10_000;
 
 #[derive(Debug)]
 pub struct EmbeddedStore {
@@ -198,6 +203,22 @@ impl View {
         out
     }
 
+    /// A generation as it is now, also one that is being filled; `None`: it was dropped.
+    fn look<T>(&self, generation: u32, f: impl FnOnce(&ReadTransaction) -> Result<T, redb::Error>) -> Result<Option<T>> {
+        let path = self.path(generation);
+        let failed = |e| redb_error(&path, e);
+        if let Some(w) = self.writers.lock().get(&generation) {
+            return f(&w.db.begin_read().map_err(|e| failed(e.into()))?).map(Some).map_err(failed);
+        }
+        match files::open_reader(&path, self.cache)? {
+            Opened::Reader(db) => f(&db.begin_read().map_err(|e| failed(e.into()))?).map(Some).map_err(failed),
+            Opened::Gone => Ok(None),
+            Opened::NeedsRepair => {
+                Err(Error::unavailable(format!("online store file {} was not closed", path.display())).with_hint("run MATERIALIZE again"))
+            }
+        }
+    }
+
     fn begin(&self) -> Result<u32> {
         let _lock = self.claim()?;
         let generation = files::take_number(&self.dir)?;
@@ -262,6 +283,21 @@ fn commit<T>(db: &Database, path: &Path, f: impl FnOnce(&WriteTransaction, &Path
     let out = f(&txn, path)?;
     txn.commit().map_err(|e| redb_error(path, e))?;
     Ok(out)
+}
+
+fn page(txn: &ReadTransaction, from: Option<Vec<u8>>) -> Result<RowPage, redb::Error> {
+    let table = txn.open_table(ROWS)?;
+    let mut page = RowPage::default();
+    let first = from.map_or(Bound::Unbounded, Bound::Included);
+    for row in table.range::<&[u8]>((first.as_ref().map(Vec::as_slice), Bound::Unbounded))? {
+        let (key, row) = row?;
+        if page.rows.len() == PAGE {
+            page.next = Some(key.value().to_vec());
+            break;
+        }
+        page.rows.push((key.value().to_vec(), Bytes::copy_from_slice(row.value())));
+    }
+    Ok(page)
 }
 
 fn count(db: &ReadOnlyDatabase) -> Result<u64, redb::Error> {
@@ -379,6 +415,27 @@ impl OnlineStore for EmbeddedStore {
     async fn publish(&self, view: &OnlineView, expected: Option<u32>, pointer: &Pointer) -> Result<bool> {
         let pointer = pointer.clone();
         self.with(view, move |v| v.publish(expected, &pointer)).await
+    }
+
+    async fn peek(&self, view: &OnlineView, generation: u32, keys: &[&[u8]]) -> Result<Vec<Option<Bytes>>> {
+        let keys: Vec<Vec<u8>> = keys.iter().map(|k| k.to_vec()).collect();
+        self.with(view, move |v| {
+            let found = v.look(generation, |txn| {
+                let table = txn.open_table(ROWS)?;
+                keys.iter().map(|k| Ok(table.get(k.as_slice())?.map(|v| Bytes::copy_from_slice(v.value())))).collect::<Result<_, _>>()
+            })?;
+            Ok(found.unwrap_or_else(|| vec![None; keys.len()]))
+        })
+        .await
+    }
+
+    async fn scan_rows(&self, view: &OnlineView, generation: u32, from: Option<Vec<u8>>) -> Result<RowPage> {
+        self.with(view, move |v| Ok(v.look(generation, |txn| page(txn, from))?.unwrap_or_default())).await
+    }
+
+    async fn views(&self, _warehouse_id: &str) -> Result<Vec<u32>> {
+        let root = self.root.clone();
+        tokio::task::spawn_blocking(move || files::views(&root)).await?
     }
 
     async fn generations(&self, view: &OnlineView) -> Result<Vec<u32>> {

@@ -63,6 +63,8 @@ pub enum PutKind {
     Offer,
     /// What the key's row is at this Delta version, newer or not; or that there is none (a tombstone).
     State,
+    /// A state that also replaces what is too short to be a row.
+    Repair,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -119,6 +121,15 @@ pub struct Health {
     pub maxmemory: u64,
 }
 
+/// Some rows of a generation, see [`OnlineStore::scan_rows`].
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RowPage {
+    /// Stored keys and rows, in no order; tombstones and damaged rows too.
+    pub rows: Vec<(Vec<u8>, Bytes)>,
+    /// Where the next page begins; `None`: this was the last.
+    pub next: Option<Vec<u8>>,
+}
+
 /// The right to write a view, until dropped.
 pub struct WriteClaim(#[allow(dead_code)] Option<Arc<dyn Any + Send + Sync>>);
 
@@ -162,6 +173,16 @@ pub trait OnlineStore: Send + Sync + Debug {
 
     /// Switches to `pointer` if the current generation is `expected`; false where it is not.
     async fn publish(&self, view: &OnlineView, expected: Option<u32>, pointer: &Pointer) -> Result<bool>;
+
+    /// Rows of a generation by key, published or not; `None` for those that are not there.
+    async fn peek(&self, view: &OnlineView, generation: u32, keys: &[&[u8]]) -> Result<Vec<Option<Bytes>>>;
+
+    /// Walks all rows of a generation: begin with `None`, go on with [`RowPage::next`]. A row that is written
+    /// or removed meanwhile may come or not, and any may come twice.
+    async fn scan_rows(&self, view: &OnlineView, generation: u32, from: Option<Vec<u8>>) -> Result<RowPage>;
+
+    /// Online ids of all views of a warehouse that may hold space, ascending; without reading all of the store.
+    async fn views(&self, warehouse_id: &str) -> Result<Vec<u32>>;
 
     /// Generations that hold space, published or not, ascending.
     async fn generations(&self, view: &OnlineView) -> Result<Vec<u32>>;

@@ -67,6 +67,15 @@ impl OnlineStore for Watched {
     async fn publish(&self, view: &OnlineView, expected: Option<u32>, pointer: &Pointer) -> Result<bool> {
         self.inner.publish(view, expected, pointer).await
     }
+    async fn peek(&self, view: &OnlineView, generation: u32, keys: &[&[u8]]) -> Result<Vec<Option<Bytes>>> {
+        self.inner.peek(view, generation, keys).await
+    }
+    async fn scan_rows(&self, view: &OnlineView, generation: u32, from: Option<Vec<u8>>) -> Result<RowPage> {
+        self.inner.scan_rows(view, generation, from).await
+    }
+    async fn views(&self, warehouse_id: &str) -> Result<Vec<u32>> {
+        self.inner.views(warehouse_id).await
+    }
     async fn generations(&self, view: &OnlineView) -> Result<Vec<u32>> {
         self.inner.generations(view).await
     }

@@ -7,8 +7,9 @@
 //!                                        :gens               set of generations that take writes
 //!                                        :dying              set of generations being removed
 //!                                        :next               last generation number given out
+//! remige:<warehouse>:views                                    set of views that hold keys, decimal
 //! ```
-//! In a cluster all but the rows end in `{<warehouse>:<view>}`: scripts need them on one server. Rows
+//! In a cluster all of a view but its rows end in `{<warehouse>:<view>}`: scripts need them on one server. Rows
 //! are spread over all servers.
 
 use super::super::OnlineView;
@@ -23,14 +24,7 @@ pub(super) struct Keys {
 
 impl Keys {
     pub fn new(view: &OnlineView, cluster: bool) -> Self {
-        // A colon in the name would let one warehouse's prefix cover another's, a brace would put all rows into one slot.
-        let mut warehouse = String::with_capacity(view.warehouse_id.len());
-        for c in view.warehouse_id.chars() {
-            match c {
-                '%' | ':' | '{' | '}' => warehouse.push_str(&format!("%{:02X}", u32::from(c))),
-                _ => warehouse.push(c),
-            }
-        }
+        let warehouse = escaped(&view.warehouse_id);
         let id = view.online_id;
         let tag = if cluster { format!("{{{warehouse}:{id:08x}}}") } else { String::new() };
         Keys { view: format!("remige:{warehouse}:{id:08x}:"), tag }
@@ -68,6 +62,24 @@ impl Keys {
     pub fn is_row(&self, key: &[u8]) -> bool {
         key.get(self.view.len()..).is_some_and(|rest| rest.len() > 9 && rest[8] == b':' && rest[..8].iter().all(u8::is_ascii_hexdigit))
     }
+}
+
+/// A warehouse id as it stands in names.
+fn escaped(id: &str) -> String {
+    // A colon in the name would let one warehouse's prefix cover another's, a brace would put all rows into one slot.
+    let mut out = String::with_capacity(id.len());
+    for c in id.chars() {
+        match c {
+            '%' | ':' | '{' | '}' => out.push_str(&format!("%{:02X}", u32::from(c))),
+            _ => out.push(c),
+        }
+    }
+    out
+}
+
+/// The set of views of a warehouse that hold keys.
+pub(super) fn views_key(warehouse_id: &str) -> String {
+    format!("remige:{}:views", escaped(warehouse_id))
 }
 
 /// Names of the rows of one generation, one after the other in one buffer.
@@ -113,6 +125,7 @@ mod tests {
         assert_eq!(k.pointer(), "remige:a%3Ab%25:0000002a:cur");
         assert_eq!(k.watermark(7), "remige:a%3Ab%25:0000002a:wm:00000007");
         assert_eq!(k.generations(), "remige:a%3Ab%25:0000002a:gens");
+        assert_eq!(views_key("a:b%"), "remige:a%3Ab%25:views");
         assert!(k.is_row(&row));
         for other in [k.pointer(), k.watermark(7), k.generations(), k.dying(), k.next()] {
             assert!(!k.is_row(other.as_bytes()), "{other}");

@@ -7,10 +7,11 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use parking_lot::RwLock;
 use redis::{Cmd, FromRedisValue, Value, cmd, from_redis_value};
 
-use super::{Health, KeysOf, OnlineStore, OnlineView, Pointer, PutRow, PutStats, RowsOf, WriteClaim};
+use super::{Health, KeysOf, OnlineStore, OnlineView, Pointer, PutRow, PutStats, RowPage, RowsOf, WriteClaim};
 use crate::clock::Clock;
 use crate::config::OnlineSettings;
 use crate::error::{Error, Result};
@@ -30,6 +31,7 @@ mod link;
 mod map;
 mod node;
 mod read;
+mod scan;
 mod scripts;
 #[cfg(test)]
 mod tests;
@@ -162,6 +164,7 @@ impl OnlineStore for RedisStore {
             let number: u32 = self.ask(&names, cmd("INCR").arg(names.next())).await?;
             if number > current {
                 self.ask::<()>(&names, cmd("SADD").arg(names.generations()).arg(number)).await?;
+                self.note_view(view).await?;
                 return Ok(number);
             }
             // The counter was lost (an evicted key), the pointer was not.
@@ -214,6 +217,18 @@ impl OnlineStore for RedisStore {
         }
     }
 
+    async fn peek(&self, view: &OnlineView, generation: u32, keys: &[&[u8]]) -> Result<Vec<Option<Bytes>>> {
+        self.rows_at(view, generation, keys).await
+    }
+
+    async fn scan_rows(&self, view: &OnlineView, generation: u32, from: Option<Vec<u8>>) -> Result<RowPage> {
+        self.row_page(view, generation, from).await
+    }
+
+    async fn views(&self, warehouse_id: &str) -> Result<Vec<u32>> {
+        self.noted_views(warehouse_id).await
+    }
+
     async fn generations(&self, view: &OnlineView) -> Result<Vec<u32>> {
         let names = self.names(view);
         let mut found: Vec<u32> = self.ask(&names, cmd("SUNION").arg(names.generations()).arg(names.dying())).await?;
@@ -238,7 +253,9 @@ impl OnlineStore for RedisStore {
         self.known.write().remove(view);
         // First what readers and writers need, so that neither sees half a view.
         self.ask::<()>(&names, cmd("UNLINK").arg(names.pointer()).arg(names.generations())).await?;
-        self.remove(&names, names.view()).await
+        let removed = self.remove(&names, names.view()).await?;
+        self.forget_view(view).await?;
+        Ok(removed)
     }
 
     async fn stats(&self, view: &OnlineView, generation: u32) -> Result<(u64, u64)> {

@@ -53,7 +53,7 @@ impl Scripts {
 }
 
 /// Writes the rows that supersede what is stored (see `rule.rs`) and answers how many; KEYS: rows,
-/// from `first` on; ARGV: per row value, kind (`o` or `s`), expiry in ms or nothing.
+/// from `first` on; ARGV: per row value, kind (`o`, `s` or `r`), expiry in ms or nothing.
 /// Numbers are compared in halves of 32 bits (Lua's are doubles), never strings (they follow a locale).
 const PUT: &str = r"
 local function compare(a, b, from, words)
@@ -77,6 +77,7 @@ for i = first, #KEYS do
   local new, kind, expiry = ARGV[at], ARGV[at + 1], ARGV[at + 2]
   local old = redis.call('GET', KEYS[i])
   local wins = true
+  if old and kind == 'r' and #old < 32 then old = false end
   if old then
     if compare(old, new, 25, 2) >= 0 then
       wins = false

@@ -116,7 +116,7 @@ impl RedisStore {
         Err(self.dropped(view, generation))
     }
 
-    fn slot(&self, key: &[u8]) -> u16 {
+    pub(super) fn slot(&self, key: &[u8]) -> u16 {
         if self.link.is_cluster() { slot(key) } else { 0 }
     }
 
@@ -184,7 +184,7 @@ impl RedisStore {
     }
 
     /// One page of one server's keys that begin with `prefix`, and the cursor of the next; begin with 0.
-    async fn scan(&self, node: &Node, prefix: &str, cursor: u64) -> Result<(Option<u64>, Vec<Vec<u8>>)> {
+    pub(super) async fn scan(&self, node: &Node, prefix: &str, cursor: u64) -> Result<(Option<u64>, Vec<Vec<u8>>)> {
         let mut command = cmd("SCAN");
         command.arg(cursor).arg("MATCH").arg(pattern(prefix)).arg("COUNT").arg(SCAN_COUNT);
         let (next, mut keys): (u64, Vec<Vec<u8>>) = self.form(self.on(node, &command).await?)?;
@@ -247,6 +247,7 @@ fn offered(call: &mut Cmd, row: &PutRow) {
     call.arg(&row.row).arg(match row.kind {
         PutKind::Offer => "o",
         PutKind::State => "s",
+        PutKind::Repair => "r",
     });
     match row.expire_at {
         Some(at) => call.arg(at / MILLISECOND),

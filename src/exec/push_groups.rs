@@ -1,0 +1,167 @@
+//! Small INSERTs into one push view share commits: rows that arrive while a commit is under way, or within
+//! `push.commit_interval`, go into the next one together, in the order of their arrival, and online with it.
+//!
+//! A commit is made by a task of its own, so that a statement that is cancelled takes nobody with it: its rows
+//! are left out where they still wait, and are stored where their commit has begun.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use datafusion::arrow::array::RecordBatch;
+use datafusion::execution::TaskContext;
+use futures::future::BoxFuture;
+use parking_lot::Mutex;
+use tokio::sync::oneshot;
+
+use super::push::{Stored, commit};
+use super::rows::visible_schema;
+use super::write::{Sequence, stream_of, with_seq};
+use super::{Services, boxed};
+use crate::clock::Micros;
+use crate::error::{Error, Result};
+use crate::model::FeatureView;
+use crate::store::online::WriteClaim;
+
+/// Rows of one commit; what does not fit goes into the next.
+const MOST_ROWS: usize = 200_000;
+
+/// Statements that wait for a commit, by the table that they write.
+#[derive(Debug, Default)]
+pub struct PushGroups(Mutex<HashMap<String, Vec<Waiting>>>);
+
+/// The rows of one statement, conformed, and who waits for them.
+#[derive(Debug)]
+struct Waiting {
+    view: Arc<FeatureView>,
+    rows: Vec<RecordBatch>,
+    newest: Option<Micros>,
+    answer: oneshot::Sender<Result<()>>,
+}
+
+impl Waiting {
+    fn count(&self) -> usize {
+        self.rows.iter().map(RecordBatch::num_rows).sum()
+    }
+}
+
+impl PushGroups {
+    /// Stores rows (visible columns, `newest`: their greatest event timestamp) in a commit with those of
+    /// other statements; answers when they are stored and, where the view is ONLINE, served.
+    pub fn store<'a>(
+        services: &'a Arc<Services>,
+        view: &'a Arc<FeatureView>,
+        rows: Vec<RecordBatch>,
+        newest: Option<Micros>,
+        cx: &'a Arc<TaskContext>,
+    ) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move {
+            let (answer, done) = oneshot::channel();
+            let waiting = Waiting { view: Arc::clone(view), rows, newest, answer };
+            let begins = services.pushes.add(&view.location, waiting);
+            if begins {
+                tokio::spawn(run(Arc::clone(services), view.location.clone(), Arc::clone(cx)));
+            }
+            let ended = |_| {
+                Error::unavailable(format!("feature view {}: the commit of these rows was cut off", view.name))
+                    .with_hint("look whether they are stored before you insert them again")
+            };
+            done.await.map_err(ended)?
+        })
+    }
+
+    /// Whether nobody commits for this table yet.
+    fn add(&self, location: &str, waiting: Waiting) -> bool {
+        let mut groups = self.0.lock();
+        let begins = !groups.contains_key(location);
+        groups.entry(location.to_string()).or_default().push(waiting);
+        begins
+    }
+
+    /// The statements of the next commit; none: nobody commits for this table any more.
+    fn take(&self, location: &str) -> Vec<Waiting> {
+        let mut groups = self.0.lock();
+        let Some(queue) = groups.get_mut(location) else { return vec![] };
+        queue.retain(|w| !w.answer.is_closed());
+        let mut rows = 0;
+        let fits = |w: &&Waiting| {
+            rows += w.count();
+            rows <= MOST_ROWS && queue.first().is_some_and(|first| first.view == w.view)
+        };
+        // the first one always does
+        let count = queue.iter().take_while(fits).count().max(1).min(queue.len());
+        let taken: Vec<Waiting> = queue.drain(..count).collect();
+        if taken.is_empty() {
+            groups.remove(location);
+        }
+        taken
+    }
+
+    /// Statements that wait for the commit after the one under way; `None`: there is none.
+    #[cfg(test)]
+    pub fn waiting(&self, location: &str) -> Option<usize> {
+        self.0.lock().get(location).map(Vec::len)
+    }
+}
+
+/// Lets the next statement begin anew, and those that wait know, where the task ends before its time.
+struct Ends {
+    services: Weak<Services>,
+    location: String,
+    early: bool,
+}
+
+impl Drop for Ends {
+    fn drop(&mut self) {
+        if let Some(services) = self.services.upgrade().filter(|_| self.early) {
+            services.pushes.0.lock().remove(&self.location);
+        }
+    }
+}
+
+fn run(services: Arc<Services>, location: String, cx: Arc<TaskContext>) -> BoxFuture<'static, ()> {
+    Box::pin(async move {
+        let mut ends = Ends { services: Arc::downgrade(&services), location: location.clone(), early: true };
+        // held until the next one is: files opened under it are what a small commit would pay most for
+        let mut claim = None;
+        loop {
+            let pause = services.config.push.commit_interval;
+            if pause > 0 {
+                tokio::time::sleep(Duration::from_micros(pause.unsigned_abs())).await;
+            }
+            let group = services.pushes.take(&location);
+            let Some(first) = group.first() else {
+                // others may begin from here on
+                ends.early = false;
+                return;
+            };
+            let done = boxed(together(&services, &first.view, &group, &mut claim, &cx)).await;
+            for w in group {
+                // who was cancelled meanwhile does not listen
+                let _ = w.answer.send(done.clone());
+            }
+        }
+    })
+}
+
+async fn together(
+    services: &Arc<Services>,
+    view: &Arc<FeatureView>,
+    group: &[Waiting],
+    claim: &mut Option<WriteClaim>,
+    cx: &Arc<TaskContext>,
+) -> Result<()> {
+    if view.online {
+        *claim = Some(services.online().await?.claim(&services.online_view(view)).await?);
+    }
+    let base = services.store.snapshot(&view.location, None).await?;
+    let schema = with_seq(&visible_schema(view, true));
+    let mut numbers = Sequence::after(&base);
+    let mut numbered = vec![];
+    for batch in group.iter().flat_map(|w| &w.rows) {
+        numbered.push(numbers.add(batch, &schema)?);
+    }
+    let rows = stream_of(schema, futures::stream::iter(numbered.into_iter().map(Ok)));
+    let newest = group.iter().filter_map(|w| w.newest).max();
+    commit(services, view, base, rows, || newest, cx).await.map(|_: Stored| ())
+}
