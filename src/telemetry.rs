@@ -30,3 +30,18 @@ pub const REFRESH_AGE: &str = "remige_feature_view_refresh_age_seconds";
 pub const MATERIALIZE_AGE: &str = "remige_feature_view_materialize_age_seconds";
 pub const OVERDUE: &str = "remige_feature_view_overdue_seconds";
 pub const FAILURES: &str = "remige_feature_view_consecutive_failures";
+
+// Of each feature view version that is served.
+pub const ONLINE_GENERATION: &str = "remige_online_generation";
+/// Delta version up to which the online rows are complete, and how many the table has beyond it.
+pub const ONLINE_WATERMARK: &str = "remige_online_watermark";
+pub const ONLINE_LAG: &str = "remige_online_lag_versions";
+
+// Of the online store's servers together, where it has servers.
+/// 1: all of them answer.
+pub const ONLINE_UP: &str = "remige_online_store_up";
+pub const ONLINE_MEMORY: &str = "remige_online_memory_bytes";
+/// 0: without limit.
+pub const ONLINE_MEMORY_LIMIT: &str = "remige_online_memory_limit_bytes";
+/// Since the servers started.
+pub const ONLINE_EVICTED: &str = "remige_online_evicted_keys";

@@ -22,6 +22,7 @@ pub mod replace;
 pub mod resolve;
 pub mod rows;
 pub mod schedule;
+pub mod served;
 pub mod services;
 pub mod sweep;
 pub mod system;

@@ -1,4 +1,5 @@
-//! The freshness of each feature view version as gauges, for a server whose metrics somebody reads.
+//! The freshness of each feature view version, and the state of the online store, as gauges, for a server whose
+//! metrics somebody reads.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -8,6 +9,7 @@ use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::clock::{Micros, SECOND};
+use super::online_gauges::OnlineGauges;
 use crate::error::Result;
 use crate::exec::freshness::{self, Freshness};
 use crate::session::Engine;
@@ -30,8 +32,10 @@ async fn run(engine: Arc<Engine>, every: Duration) {
     let mut ticks = interval(every);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut shown = HashSet::new();
+    let mut online = OnlineGauges::default();
     loop {
         ticks.tick().await;
+        online.measure(&engine).await;
         match measured(&engine).await {
             Ok(list) => show(&list, engine.clock().now(), &mut shown),
             Err(e) => tracing::warn!(error = %e, "the freshness of feature views could not be measured"),

@@ -32,6 +32,7 @@ mod handshake;
 mod ingest;
 mod lookup_ticket;
 mod metadata;
+mod online_gauges;
 mod prepared;
 mod schedule;
 mod session_actions;

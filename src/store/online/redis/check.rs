@@ -12,7 +12,7 @@ use crate::store::online::Health;
 /// What readers and writers run.
 const READER: &[&str] = &["get", "mget"];
 const WRITER: &[&str] =
-    &["set", "incr", "sadd", "srem", "sismember", "sunion", "unlink", "del", "exists", "strlen", "scan", "evalsha", "script|load"];
+    &["set", "mset", "incr", "sadd", "srem", "sismember", "smembers", "sunion", "unlink", "del", "exists", "strlen", "scan", "evalsha", "script|load"];
 
 /// INFO of a server.
 struct Facts(String);
@@ -120,7 +120,7 @@ impl RedisStore {
                 "scan" => &["0"],
                 "script|load" => &["return 1"],
                 "evalsha" => &["0000", "1", "remige:"],
-                "set" | "sadd" | "srem" | "sismember" => &["remige:", "1"],
+                "set" | "mset" | "sadd" | "srem" | "sismember" => &["remige:", "1"],
                 _ => &["remige:"],
             };
             dry.arg(command.split('|').chain(rest.iter().copied()).collect::<Vec<_>>());

@@ -55,15 +55,9 @@ impl Scripts {
 /// Writes the rows that supersede what is stored (see `rule.rs`) and answers how many; KEYS: rows,
 /// from `first` on; ARGV: per row value, kind (`o`, `s` or `r`), expiry in ms or nothing.
 /// Numbers are compared in halves of 32 bits (Lua's are doubles), never strings (they follow a locale).
+/// A command costs a script more than a row does: many rows are read by one, and written by one.
 const PUT: &str = r"
-local function compare(a, b, from, words)
-  local format = '>' .. string.rep('I4', words)
-  local x, y = {struct.unpack(format, a, from)}, {struct.unpack(format, b, from)}
-  for i = 1, words do
-    if x[i] ~= y[i] then return x[i] < y[i] and -1 or 1 end
-  end
-  return 0
-end
+local step = 1000
 local function content_greater(a, b)
   for i = 35, math.min(#a, #b) do
     local x, y = string.byte(a, i), string.byte(b, i)
@@ -71,29 +65,45 @@ local function content_greater(a, b)
   end
   return #a > #b
 end
-local written = 0
-for i = first, #KEYS do
-  local at = first + (i - first) * 3
-  local new, kind, expiry = ARGV[at], ARGV[at + 1], ARGV[at + 2]
-  local old = redis.call('GET', KEYS[i])
-  local wins = true
-  if old and kind == 'r' and #old < 32 then old = false end
-  if old then
-    if compare(old, new, 25, 2) >= 0 then
-      wins = false
-    elseif kind == 'o' and string.byte(old, 34) % 2 == 0 then
-      local order = compare(new, old, 1, 6)
-      wins = order > 0 or (order == 0 and content_greater(new, old))
+local function older(old, new)
+  local a, b = struct.unpack('>I4I4', old, 25)
+  local c, d = struct.unpack('>I4I4', new, 25)
+  return a < c or (a == c and b < d)
+end
+local function precedes(old, new)
+  local x, y = {struct.unpack('>I4I4I4I4I4I4', old)}, {struct.unpack('>I4I4I4I4I4I4', new)}
+  for i = 1, 6 do
+    if x[i] ~= y[i] then return x[i] < y[i] end
+  end
+  return content_greater(new, old)
+end
+local written, mine = 0, {}
+for from = first, #KEYS, step do
+  local to = math.min(from + step - 1, #KEYS)
+  local stored = redis.call('MGET', unpack(KEYS, from, to))
+  local plain, n = {}, 0
+  for i = from, to do
+    local key, at = KEYS[i], first + (i - first) * 3
+    local new, kind, expiry = ARGV[at], ARGV[at + 1], ARGV[at + 2]
+    local old = mine[key] or stored[i - from + 1]
+    -- the shortest row has 34 bytes
+    if not old or #old < 34
+        or (older(old, new) and (kind ~= 'o' or string.byte(old, 34) % 2 == 1 or precedes(old, new))) then
+      if mine[key] and n > 0 then
+        redis.call('MSET', unpack(plain))
+        plain, n = {}, 0
+      end
+      mine[key] = new
+      written = written + 1
+      if expiry == '' then
+        plain[n + 1], plain[n + 2] = key, new
+        n = n + 2
+      else
+        redis.call('SET', key, new, 'PXAT', expiry)
+      end
     end
   end
-  if wins then
-    if expiry == '' then
-      redis.call('SET', KEYS[i], new)
-    else
-      redis.call('SET', KEYS[i], new, 'PXAT', expiry)
-    end
-    written = written + 1
-  end
+  if n > 0 then redis.call('MSET', unpack(plain)) end
 end
 return written
 ";

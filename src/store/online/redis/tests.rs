@@ -249,7 +249,7 @@ async fn missing_rights_are_named() {
     }
     // Writers do not need everything.
     acl(
-        "writer on >s3cret ~remige:* +get +mget +info +set +incr +sadd +srem +sismember +sunion +unlink +del +exists +strlen +scan +evalsha +script|load +ping",
+        "writer on >s3cret ~remige:* +get +mget +info +set +mset +incr +sadd +srem +sismember +smembers +sunion +unlink +del +exists +strlen +scan +evalsha +script|load +ping",
     );
     let writer = login("writer").await;
     assert_eq!(writer.check().await.unwrap(), Vec::<String>::new());
