@@ -97,6 +97,8 @@ pub struct MaintenanceSettings {
     pub optimize_every: Micros,
     /// It does OPTIMIZE where at least so many files want it.
     pub optimize_files: usize,
+    /// It does so at once where INSERTs have made so many commits; 0: it waits for its time.
+    pub crowded_commits: usize,
     /// A server does VACUUM of every feature view this often; 0: never.
     pub vacuum_every: Micros,
     /// Versions that were the newest within this time stay readable after a VACUUM that does not say how many.
@@ -165,7 +167,7 @@ impl Default for OnlineSettings {
 
 impl Default for MaintenanceSettings {
     fn default() -> Self {
-        MaintenanceSettings { optimize_every: 10 * MINUTE, optimize_files: 16, vacuum_every: DAY, retain: 30 * DAY }
+        MaintenanceSettings { optimize_every: 10 * MINUTE, optimize_files: 16, crowded_commits: 100, vacuum_every: DAY, retain: 30 * DAY }
     }
 }
 

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use datafusion::arrow::array::AsArray;
-use datafusion::arrow::datatypes::{DataType, Schema, SchemaRef, UInt64Type};
+use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef, UInt64Type};
 use datafusion::arrow::record_batch::RecordBatch;
 use datafusion::common::ParamValues;
 use datafusion::common::config::ConfigNonZeroUsize;
@@ -32,8 +32,10 @@ use crate::exec::planner::{StatementPlanner, state};
 use crate::exec::resolve::{Resolver, Scope};
 use crate::exec::{Services, ingest, system};
 use crate::model::Name;
+use crate::operator::bound_rows::BoundRows;
 use crate::operator::pit_join::{PitJoinOptions, PitStrategy};
 pub use crate::plan::StatementKind;
+use crate::plan::bound_rows::insert_over_bound_rows;
 use crate::plan::command::{Command, CommandNode};
 use crate::progress::Progress;
 use crate::statement::{self, Planned};
@@ -241,6 +243,9 @@ impl Session {
         };
         match prepared.kind {
             StatementKind::Update => {
+                if let Some(outcome) = crate::exec::boxed(self.insert_rows(prepared, &rows)).await? {
+                    return Ok(outcome);
+                }
                 let mut total = 0;
                 for row in 0..rows.num_rows() {
                     if let Outcome::Updated(n) = self.run_once(prepared, row_values(&rows, row, prepared)?).await? {
@@ -251,6 +256,22 @@ impl Session {
             }
             _ => self.run_rows(prepared, rows).await,
         }
+    }
+
+    /// Runs an INSERT of a row of parameters once for all bound rows; `None` where each needs a run of its own.
+    async fn insert_rows(&self, prepared: &Prepared, rows: &RecordBatch) -> Result<Option<Outcome>> {
+        let Some(types) = prepared.parameters.iter().cloned().collect::<Option<Vec<DataType>>>() else { return Ok(None) };
+        let notices = Notices::default();
+        let resolver = self.resolver(vec![], Arc::clone(&notices)).await?;
+        let mut planned = self.plan(&prepared.sql, &resolver).await?;
+        let Some(plan) = insert_over_bound_rows(&planned.plan, &types)? else { return Ok(None) };
+        planned.plan = plan;
+        *self.own.notices.lock() = notices;
+        let columns: Vec<_> =
+            rows.columns().iter().zip(&types).enumerate().map(|(i, (c, t))| lookup::bound(c, t, i)).collect::<Result<_>>()?;
+        let fields: Vec<_> = types.iter().enumerate().map(|(i, t)| Field::new(format!("${}", i + 1), t.clone(), true)).collect();
+        let rows = RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)?;
+        self.execute_planned(planned, &resolver, Some(BoundRows(rows))).await.map(Some)
     }
 
     /// A query for several bound rows: the results one after another.
@@ -278,23 +299,30 @@ impl Session {
     }
 
     async fn run_bound(&self, prepared: &Prepared, values: Vec<ScalarValue>) -> Result<Outcome> {
-        let started = crate::clock::stopwatch();
         let notices = Notices::default();
         let resolver = self.resolver(values.clone(), Arc::clone(&notices)).await?;
-        let planned = self.plan(&prepared.sql, &resolver).await?;
+        let mut planned = self.plan(&prepared.sql, &resolver).await?;
         if planned.tag != "SHOW" {
             *self.own.notices.lock() = notices;
         }
-        let mut plan = planned.plan;
         if !values.is_empty() {
-            plan = plan.with_param_values(ParamValues::from(values))?;
+            planned.plan = planned.plan.with_param_values(ParamValues::from(values))?;
         }
+        self.execute_planned(planned, &resolver, None).await
+    }
+
+    async fn execute_planned(&self, planned: Planned, resolver: &Arc<Resolver>, bound: Option<BoundRows>) -> Result<Outcome> {
+        let started = crate::clock::stopwatch();
+        let plan = planned.plan;
         if let Some(command) = session_command(&plan) {
             self.change(&command)?;
             return Ok(Outcome::Updated(0));
         }
-        let mut state = state(&resolver, &self.current_schema())?;
+        let mut state = state(resolver, &self.current_schema())?;
         self.apply_variables(&mut state);
+        if let Some(rows) = bound {
+            state.config_mut().set_extension(Arc::new(rows));
+        }
         let needs_online = uses_lookup(&plan)?;
         if needs_online {
             let handle = crate::exec::services::lookups(self.services()).await?;

@@ -13,6 +13,7 @@ Sections (`--only` takes some of them):
   python  one Python client, batch 100: redis-py, pyarrow.flight, ADBC
   open    requests on a fixed schedule at half of what 16 clients reached
   views   1,000 registered feature views against 10
+  push    clients that INSERT 1 or 100 rows at a time into an ONLINE push view: what is sustained, stored and served
 Client, servers and stores share the machine's cores. Every run waits until the machine is idle, and is repeated when
 other processes took too much of it meanwhile ("others"). Runs take turns: run 0 of all, run 1 of all, ….
 """
@@ -35,9 +36,11 @@ import report
 import services
 from data import CREATED, KEY, TIME, Data
 
-SECTIONS = ["load", "big", "serve", "python", "open", "views"]
+SECTIONS = ["load", "big", "serve", "python", "open", "views", "push"]
 SHAPES = [(1, 1), (1, 100), (16, 1), (16, 100)]
 CHANGED = 0.01
+# clients, rows of an INSERT, push.commit_interval
+PUSHES = [(1, 1, "0s"), (16, 1, "0s"), (16, 100, "0s"), (64, 1, "0s"), (64, 1, "100ms")]
 
 
 def sql(remige, warehouse, text, *flags):
@@ -304,6 +307,28 @@ class Bench:
             self.down(server)
 
 
+    def push(self):
+        warehouse = os.path.join(self.scratch, "warehouse-push")
+        redis = self.up(services.Redis("redis-push", os.path.join(self.scratch, "redis-push")))
+        for i in range(self.args.runs):
+            for store, url in {"redis": redis.url, "embedded": "embedded"}.items():
+                for clients, rows, interval in PUSHES:
+                    shutil.rmtree(warehouse, ignore_errors=True)
+                    sql(self.remige, warehouse, f"CREATE ENTITY entity KEY ({KEY} BIGINT); "
+                                                f"CREATE FEATURE VIEW pushed (v DOUBLE) ENTITY entity EVENT TIMESTAMP {TIME} ONLINE")
+                    server = self.up(services.Remige("remige-push", self.remige, warehouse, self.scratch, url, f"push.commit_interval={interval}",
+                                                     "maintenance.optimize_every=10min"))
+
+                    def work():
+                        out, cpu, _ = watched([self.python, os.path.join(HERE, "push.py"), "--address", server.address, "--clients", str(clients),
+                                               "--rows", str(rows), "--seconds", str(2 * self.args.seconds)])
+                        return {**json.loads(out.splitlines()[-1]), "cpu_s": cpu}
+                    self.note({"section": "push", "store": store, "interval": interval, "run": i, **self.quiet_once(work)})
+                    self.down(server)
+        self.down(redis)
+        shutil.rmtree(warehouse)
+
+
 def run(args):
     sections = [s for s in args.only.split(",") if s]
     unknown = set(sections) - set(SECTIONS)
@@ -322,7 +347,7 @@ def run(args):
         bench.data.make()
         shutil.rmtree(bench.scratch, ignore_errors=True)
         steps = {"load": bench.load, "big": bench.big, "serve": bench.serve, "python": bench.python_clients, "open": bench.open_loop,
-                 "views": bench.views}
+                 "views": bench.views, "push": bench.push}
         for name in SECTIONS:
             if name in sections and not (name == "big" and not args.big_rows):
                 print(f"== {name}", flush=True)

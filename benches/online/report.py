@@ -138,6 +138,17 @@ def views(r):
     return lines
 
 
+def pushes(r):
+    lines = ["| store | clients | rows each | push.commit_interval | runs | INSERTs/s | rows/s | commits/s | p50 ms | p99 ms |",
+             "|---|---|---|---|---|---|---|---|---|---|"]
+    for store, clients, rows, interval in dict.fromkeys((x["store"], x["clients"], x["rows"], x["interval"]) for x in r.find(section="push")):
+        found = r.find(section="push", store=store, clients=clients, rows=rows, interval=interval)
+        m = {k: statistics.median(f[k] for f in found) for k in ("ops_s", "rows_s", "commits_s", "p50_us", "p99_us")}
+        lines.append(f"| {store} | {clients} | {rows} | {interval} | {len(found)} | {m['ops_s']:,.0f} | {m['rows_s']:,.0f} | {m['commits_s']:,.0f} "
+                     f"| {m['p50_us'] / 1e3:,.1f} | {m['p99_us'] / 1e3:,.1f} |")
+    return lines
+
+
 def loads(r):
     lines = ["| what | store | runs | rows | seconds | rows/s | CPU s | rows per CPU s | peak RSS MB | servers' CPU s |", "|---|---|---|---|---|---|---|---|---|---|"]
     names = {"full": "MATERIALIZE FULL", "incremental": "MATERIALIZE, 1 % changed", "big": "MATERIALIZE FULL"}
@@ -176,6 +187,9 @@ def page(paths):
         lines += ["## Half of the peak, on a schedule", "", "Requests are due at fixed instants; latency counts from there. 64 clients, tickets.", "", *open_loop(r), ""]
     if r.find(section="views"):
         lines += ["## Registered views", "", "Tickets, embedded store.", "", *views(r), ""]
+    if r.find(section="push"):
+        lines += ["## Small pushes", "", "Clients INSERT into an ONLINE push view by ADBC, one statement after the other; an answer means that the rows are stored",
+                  "in the table and served. All rows are counted at the end. Statements that arrive together share a commit.", "", *pushes(r), ""]
     if any(x.get("section") == "load" for x in r.recs):
         lines += ["## Loading", "", "Seconds are those of the run, without the start of the process; CPU and memory those of the process. Redis works on top",
                   "of that (last column).", "", *loads(r), ""]

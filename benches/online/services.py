@@ -90,11 +90,11 @@ class Redis(Service):
 class Remige(Service):
     """`remige serve` on a warehouse."""
 
-    def __init__(self, name, program, warehouse, folder, online="embedded"):
+    def __init__(self, name, program, warehouse, folder, online="embedded", *settings):
         port = free_port()
         # Nothing in the background: no schedules, no upkeep.
         quiet = ["schedule.check_every=0s", "maintenance.optimize_every=0s", "maintenance.vacuum_every=0s"]
-        flags = [f for s in quiet for f in ("--set", s)]
+        flags = [f for s in (*quiet, *settings) for f in ("--set", s)]
         super().__init__(name, [os.path.abspath(program), "serve", "-w", warehouse, "--listen", f"127.0.0.1:{port}", "--online", online, *flags],
                          folder, env={**os.environ, "RUST_LOG": "warn"})
         self.address = f"grpc://127.0.0.1:{port}"

@@ -166,6 +166,11 @@ pub const SETTINGS: &[Setting] = &[
         "A server does OPTIMIZE where at least so many files want it."
     ),
     setting!(
+        "maintenance.crowded_commits",
+        |c| Slot::Count(&mut c.maintenance.crowded_commits, 0, 1 << 20),
+        "A server does OPTIMIZE at once where INSERTs into a push view have made so many commits; 0: it waits for its time."
+    ),
+    setting!(
         "maintenance.vacuum_every",
         |c| Slot::Time(&mut c.maintenance.vacuum_every, 0, YEAR),
         "How often a server does VACUUM of each feature view; 0s: never."

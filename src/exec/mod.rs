@@ -3,6 +3,7 @@
 mod append;
 pub mod command;
 pub mod compiled;
+pub mod crowds;
 pub mod external;
 pub mod freshness;
 mod functions;

@@ -24,7 +24,8 @@ pub struct Served {
 pub fn all<'a>(services: &'a Services, catalog: &'a CatalogSnapshot) -> BoxFuture<'a, Result<Vec<Served>>> {
     Box::pin(async move {
         let series = catalog.feature_views.values();
-        let views: Vec<&FeatureView> = series.flat_map(|s| s.versions.values().filter(|v| v.online || s.materialized.contains(&v.version))).collect();
+        let views: Vec<&FeatureView> =
+            series.flat_map(|s| s.versions.values().filter(|v| v.online || s.materialized.contains(&v.version))).collect();
         if views.is_empty() {
             return Ok(vec![]);
         }

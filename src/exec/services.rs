@@ -11,6 +11,7 @@ use datafusion::prelude::SessionConfig;
 use futures::future::BoxFuture;
 use tokio::sync::{OnceCell, Semaphore};
 
+use super::crowds::Crowds;
 use super::materialize::GateBook;
 use super::push_groups::PushGroups;
 use crate::catalog::{Registry, Runs};
@@ -37,6 +38,7 @@ pub struct Services {
     /// Turns of full loads.
     pub loads: Semaphore,
     pub pushes: Arc<PushGroups>,
+    pub crowds: Crowds,
     /// Order among the writers of a view's online rows.
     pub gates: GateBook,
     /// A `SessionState` without tables: functions, rules, limits. Behind a trait object, because the compiler
@@ -79,6 +81,7 @@ impl Services {
             online: OnceCell::new(),
             loads,
             pushes: Arc::default(),
+            crowds: Crowds::default(),
             gates: GateBook::default(),
             session,
         };

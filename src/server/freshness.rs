@@ -8,8 +8,8 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};
 
-use crate::clock::{Micros, SECOND};
 use super::online_gauges::OnlineGauges;
+use crate::clock::{Micros, SECOND};
 use crate::error::Result;
 use crate::exec::freshness::{self, Freshness};
 use crate::session::Engine;

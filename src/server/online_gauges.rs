@@ -93,8 +93,7 @@ mod tests {
     async fn gauges_tell_what_is_served_and_how_the_servers_are() {
         let dir = tempfile::tempdir().unwrap();
         let place = Place::redis();
-        let config =
-            Config { warehouse: dir.path().join("w").display().to_string(), online: place.url.clone(), ..Config::default() };
+        let config = Config { warehouse: dir.path().join("w").display().to_string(), online: place.url.clone(), ..Config::default() };
         let engine = Engine::open(config, Clock::fixed(NOON)).await.unwrap();
         let session = engine.session();
         for sql in [

@@ -1,5 +1,5 @@
-//! What a server does by itself: OPTIMIZE of feature views whose files want it, VACUUM of all of them now and
-//! then. It runs the statements that a user would run, one at a time.
+//! What a server does by itself: OPTIMIZE of feature views whose files want it, at once where INSERTs have made many;
+//! VACUUM of all of them now and then. It runs the statements that a user would run, one at a time.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -48,6 +48,10 @@ async fn run(engine: Arc<Engine>, stop: CancellationToken) {
             () = stop.cancelled() => return,
             () = next(&mut optimize) => Work::Optimize(settings.optimize_files),
             () = next(&mut vacuum) => Work::Vacuum,
+            view = crowded(&engine, settings.optimize_every > 0) => {
+                tend(&engine, &view, Work::Optimize(settings.optimize_files), &mut backoff).await;
+                continue;
+            }
         };
         if let Err(e) = all_views(&engine, work, &mut backoff, &stop).await {
             tracing::warn!(error = %e, "the catalog could not be read; maintenance is tried again later");
@@ -110,23 +114,32 @@ async fn all_views(engine: &Arc<Engine>, work: Work, backoff: &mut Backoff, stop
         if stop.is_cancelled() {
             break;
         }
-        let (name, optimizes) = (view.versioned_name(), matches!(work, Work::Optimize(_)));
-        if optimizes && !backoff.is_due(&name) {
-            continue;
-        }
-        match one_view(engine, view, work).await {
-            Ok(()) if optimizes => backoff.succeeded(&name),
-            Ok(()) => {}
-            // another server does it
-            Err(e) if e.kind() == Kind::Conflict => tracing::info!(view = %name, "{e}"),
-            Err(e) if optimizes => {
-                let (failures, rounds) = backoff.failed(&name);
-                tracing::warn!(view = %name, error = %e, failures, "OPTIMIZE failed; it is left out for {rounds} round(s)");
-            }
-            Err(e) => tracing::warn!(view = %name, error = %e, "maintenance failed"),
-        }
+        tend(engine, view, work, backoff).await;
     }
     Ok(())
+}
+
+/// A view that many INSERTs have written into.
+async fn crowded(engine: &Arc<Engine>, wanted: bool) -> Arc<FeatureView> {
+    if wanted { engine.services().crowds.next().await } else { std::future::pending().await }
+}
+
+async fn tend(engine: &Arc<Engine>, view: &FeatureView, work: Work, backoff: &mut Backoff) {
+    let (name, optimizes) = (view.versioned_name(), matches!(work, Work::Optimize(_)));
+    if optimizes && !backoff.is_due(&name) {
+        return;
+    }
+    match one_view(engine, view, work).await {
+        Ok(()) if optimizes => backoff.succeeded(&name),
+        Ok(()) => {}
+        // another server does it
+        Err(e) if e.kind() == Kind::Conflict => tracing::info!(view = %name, "{e}"),
+        Err(e) if optimizes => {
+            let (failures, rounds) = backoff.failed(&name);
+            tracing::warn!(view = %name, error = %e, failures, "OPTIMIZE failed; it is left out for {rounds} round(s)");
+        }
+        Err(e) => tracing::warn!(view = %name, error = %e, "maintenance failed"),
+    }
 }
 
 async fn one_view(engine: &Arc<Engine>, view: &FeatureView, work: Work) -> Result<()> {
@@ -274,6 +287,29 @@ mod tests {
             all_views(&engine, Work::Optimize(3), &mut backoff, &stop).await.unwrap();
         }
         assert_eq!(count(&session, "kind = 'optimize' AND status = 'succeeded'").await, 1);
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn many_inserts_are_tidied_at_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut config = Config { warehouse: dir.path().join("w").display().to_string(), ..Default::default() };
+        (config.maintenance.crowded_commits, config.maintenance.optimize_files) = (4, 3);
+        let engine = Engine::open(config, Clock::system()).await.unwrap();
+        let session = engine.session();
+        session.execute("CREATE ENTITY e KEY (k BIGINT)").await.unwrap();
+        session.execute("CREATE FEATURE VIEW f (x BIGINT) ENTITY e EVENT TIMESTAMP ts").await.unwrap();
+        let upkeep = Upkeep::start(Arc::clone(&engine));
+        insert(&session, "f", 3).await;
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        assert_eq!(count(&session, "kind = 'optimize'").await, 0, "three are not many");
+        insert(&session, "f", 1).await;
+        let mut tries = 0;
+        while count(&session, "kind = 'optimize' AND status = 'succeeded' AND rows_written = 4").await == 0 {
+            tries += 1;
+            assert!(tries < 3000, "never");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        upkeep.end(Duration::from_secs(60)).await;
     }
 
     #[tokio::test]

@@ -177,7 +177,8 @@ fn text(name: &str, wanted: usize, status: bool) -> String {
     format!("SELECT * FROM ONLINE_LOOKUP('{}', ({}), status => {status})", name.replace('\'', "''"), parameters.join(", "))
 }
 
-fn bound(values: &ArrayRef, want: &DataType, i: usize) -> Result<ArrayRef> {
+/// The values of parameter `i` (from 0) in the type that the statement wants.
+pub(super) fn bound(values: &ArrayRef, want: &DataType, i: usize) -> Result<ArrayRef> {
     if values.data_type() == want {
         return Ok(Arc::clone(values));
     }

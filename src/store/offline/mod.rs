@@ -10,6 +10,7 @@ mod fit;
 mod foreign;
 pub mod lease;
 mod log_table;
+mod looks;
 mod scan;
 mod secure;
 mod snapshot;

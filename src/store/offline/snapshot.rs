@@ -280,19 +280,23 @@ impl OfflineStore {
     /// A version of a table; `None`: the newest, which costs one request when nothing changed.
     pub fn snapshot<'a>(&'a self, location: &'a str, version: Option<u64>) -> futures::future::BoxFuture<'a, Result<Snapshot>> {
         Box::pin(async move {
-            if let Some(known) = self.cached(location) {
-                match version {
-                    None => return self.refresh(&known).await,
-                    Some(v) if v == known.version() => return Ok(known),
-                    Some(_) => {}
-                }
+            let Some(version) = version else {
+                return self.looks.join(location, || self.newest(location)).await;
+            };
+            match self.cached(location).filter(|known| known.version() == version) {
+                Some(known) => Ok(known),
+                None => self.load(location, Some(version)).await,
             }
-            let snapshot = self.load(location, version).await?;
-            if version.is_none() {
-                self.remember(&snapshot);
-            }
-            Ok(snapshot)
         })
+    }
+
+    async fn newest(&self, location: &str) -> Result<Snapshot> {
+        if let Some(known) = self.cached(location) {
+            return self.refresh(&known).await;
+        }
+        let snapshot = self.load(location, None).await?;
+        self.remember(&snapshot);
+        Ok(snapshot)
     }
 
     /// The newest version of the table that `snapshot` is a version of.

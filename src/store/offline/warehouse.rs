@@ -53,6 +53,8 @@ pub struct OfflineStore {
     files: Arc<dyn ObjectStore>,
     newest: Mutex<HashMap<String, Snapshot>>,
     turns: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
+    /// Looks for the newest version that are under way.
+    pub(super) looks: super::looks::Looks<Snapshot>,
 }
 
 impl std::fmt::Debug for OfflineStore {
@@ -85,6 +87,7 @@ impl OfflineStore {
                 files,
                 newest: Mutex::new(HashMap::new()),
                 turns: Mutex::new(HashMap::new()),
+                looks: Default::default(),
             }))
         })
     }

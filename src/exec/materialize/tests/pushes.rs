@@ -160,3 +160,44 @@ async fn a_failure_is_told_to_all_who_share_it() {
     w.run(&insert(4, 4)).await;
     assert_eq!(w.look("1, 2, 4").await, ["1|PRESENT", "NULL|NOT_FOUND", "4|PRESENT"]);
 }
+
+#[tokio::test]
+async fn many_bound_rows_are_one_commit() {
+    use datafusion::arrow::array::{Int64Array, RecordBatch, StringArray};
+    let w = world(Place::embedded(), "ONLINE").await;
+    let rows = |keys: &[i64], times: &[&str], xs: &[i64]| {
+        RecordBatch::try_from_iter([
+            ("a", Arc::new(Int64Array::from(keys.to_vec())) as _),
+            ("b", Arc::new(StringArray::from(times.to_vec())) as _),
+            ("c", Arc::new(Int64Array::from(xs.to_vec())) as _),
+        ])
+        .unwrap()
+    };
+    let run = async |sql: &str, rows: RecordBatch| {
+        let prepared = w.session.prepare(sql).await.unwrap();
+        w.session.run(&prepared, Some(rows)).await
+    };
+    let sql = "INSERT INTO v (k, ts, x) VALUES ($1, $2, $3 + 1)";
+    let before = w.version().await;
+    // the later row of one key and instant wins, as in any statement
+    let done = run(sql, rows(&[1, 2, 1], &["2099-12-31", "2099-12-30", "2099-12-31"], &[10, 20, 11])).await;
+    assert_eq!((count(done.unwrap()), w.version().await), (3, before + 1));
+    assert_eq!(w.look("1, 2").await, ["12|PRESENT", "21|PRESENT"]);
+    // all or nothing
+    let failed = run(sql, rows(&[3, 4], &["2099-12-31", "not a time"], &[1, 2])).await.err().unwrap();
+    assert!(failed.kind() == Kind::Invalid && failed.to_string().contains("$2"), "{failed}");
+    assert_eq!(w.look("3, 4").await, ["NULL|NOT_FOUND", "NULL|NOT_FOUND"]);
+    // one statement has one instant, and one sequence of rows; what is left out is said once
+    let sql = "INSERT INTO v (k, ts, x) VALUES ($1, now(), $2)";
+    let pair = |keys: Vec<Option<i64>>, xs: Vec<i64>| {
+        RecordBatch::try_from_iter([("a", Arc::new(Int64Array::from(keys)) as _), ("b", Arc::new(Int64Array::from(xs)) as _)]).unwrap()
+    };
+    assert_eq!(count(run(sql, pair(vec![Some(5), None, Some(6)], vec![5, 0, 6])).await.unwrap()), 2);
+    assert!(w.session.notices()[0].message.contains("1 row(s) rejected"), "{:?}", w.session.notices());
+    assert_eq!(w.look("5, 6").await, ["5|PRESENT", "6|PRESENT"]);
+    assert_eq!(w.run("SELECT count(DISTINCT ts) FROM v WHERE k IN (5, 6)").await, ["1"]);
+    // plain tables take them so, too
+    w.run("CREATE TABLE t (k BIGINT, x BIGINT)").await;
+    assert_eq!(count(run("INSERT INTO t VALUES ($1, $2)", pair(vec![Some(1), None], vec![1, 2])).await.unwrap()), 2);
+    assert_eq!(w.run("SELECT k, x FROM t ORDER BY x").await, ["1|1", "NULL|2"]);
+}

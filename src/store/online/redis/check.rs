@@ -11,8 +11,23 @@ use crate::store::online::Health;
 
 /// What readers and writers run.
 const READER: &[&str] = &["get", "mget"];
-const WRITER: &[&str] =
-    &["set", "mset", "incr", "sadd", "srem", "sismember", "smembers", "sunion", "unlink", "del", "exists", "strlen", "scan", "evalsha", "script|load"];
+const WRITER: &[&str] = &[
+    "set",
+    "mset",
+    "incr",
+    "sadd",
+    "srem",
+    "sismember",
+    "smembers",
+    "sunion",
+    "unlink",
+    "del",
+    "exists",
+    "strlen",
+    "scan",
+    "evalsha",
+    "script|load",
+];
 
 /// INFO of a server.
 struct Facts(String);
