@@ -46,8 +46,9 @@ def both_sides(at):
 
 
 class Redis:
-    def __init__(self, folder):
+    def __init__(self, folder, *options):
         self.folder = folder
+        self.options = options
         with socket.socket() as s:
             s.bind(("127.0.0.1", 0))
             self.port = s.getsockname()[1]
@@ -57,7 +58,7 @@ class Redis:
     def start(self):
         self.process = subprocess.Popen(
             ["redis-server", "--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no",
-             "--dir", self.folder], stdout=subprocess.DEVNULL)
+             "--dir", self.folder, *self.options], stdout=subprocess.DEVNULL)
         for _ in range(200):
             try:
                 if self.ask("PING") == "PONG":
