@@ -1,1 +1,353 @@
-"""tbd"""
+"""Faults of the store itself: emptied, slow, silent, broken off, a primary lost, bytes corrupted."""
+import json
+import signal
+import struct
+import threading
+import time
+
+from redis_check import AWAY, NEVER
+
+from . import readers
+from .loads import FULL, KEYS, MORE, change, declare
+from .play import Skipped, agree, all_end, case, newest, online, pushed, wait_for
+from .processes import Cluster, Sentinel
+from schedule_check import until
+
+# A lookup must end within its deadline; a machine that is busy with other things may be so many times slower.
+GENEROUS = 20
+SILENT = "did not answer within"
+EMPTIED = (NEVER, "MATERIALIZE FEATURE VIEW")
+
+
+def lookup(view, *keys):
+    return f"SELECT k, load, s FROM ONLINE_LOOKUP('{view}', {', '.join(map(str, keys))})"
+
+
+@case
+def store_emptied(play):
+    """Redis restarts empty, also in the middle of a load: an error that names MATERIALIZE, which repairs it."""
+    redis = play.redis()
+    proxy = play.proxy(redis)
+    w = play.warehouse(redis.url)
+    declare(w)
+    server = play.server(w)
+    client = play.client(server)
+    agree(client, "f", KEYS)
+    agree(client, "p", KEYS)
+    broken = 0
+
+    def restart():
+        redis.kill()
+        redis.start()
+
+    def tell(caller):
+        for view in ("f", "p"):
+            for text in (lookup(view, 1, 2, 3), lookup(view, -1), lookup(view, *range(600))):
+                caller.fails(text, view, *EMPTIED)
+    for i in range(play.rounds):
+        restart()
+        assert not redis.keys()
+        tell(client)
+        tell(w)
+        # a push that meets an empty store brings all rows, not its own alone
+        client.rows(f"INSERT INTO p {pushed(100 + i, 'k < 10', KEYS)}")
+        agree(client, "p", KEYS)
+        client.fails(lookup("f", 1), *EMPTIED)
+        client.rows(MORE)
+        agree(client, "f", KEYS)
+        agree(w, "f", KEYS)
+
+        change(w, 100 + i, play.rng)
+        proxy.strike_after(play.rng.randrange(1, 300_000), lambda: restart() or True)
+        out = w.through(f"redis://127.0.0.1:{proxy.port}/0").run(FULL)
+        if out.returncode:
+            assert "public.f" in out.stderr and "internal" not in out.stderr, out.stderr
+            broken += 1
+            tell(client)
+        else:
+            agree(client, "f", KEYS)
+        w.script(MORE, "MATERIALIZE FEATURE VIEW p")
+        agree(client, "f", KEYS)
+        agree(client, "p", KEYS)
+    server.finish()
+    return f"emptied {2 * play.rounds} times, {broken} loads broken off by it"
+
+
+class Served:
+    """What a view may answer: the values before a change and after it."""
+
+    def __init__(self, values):
+        self.allowed = {k: {v} for k, v in values.items()}
+
+    def also(self, values):
+        for k, v in values.items():
+            self.allowed[k].add(v)
+
+    def check(self, table):
+        for k, load, s in zip(table["k"].to_pylist(), table["load"].to_pylist(), table["s"].to_pylist()):
+            assert load in self.allowed[k], (k, load, self.allowed[k])
+            assert s == (None if load is None else f"text {load} of {k}"), (k, load, s)
+
+
+def lost_primary(play, store):
+    store.start()
+    w = play.warehouse(store.url)
+    out = w.run("SELECT 1; SELECT * FROM system.online")
+    if "not built" in out.stderr:
+        raise Skipped(out.stderr.strip().splitlines()[0])
+    declare(w)
+    deadline = 1.0
+    server = play.server(w, "--set", "online_settings.lookup_deadline=1s")
+    client = play.client(server)
+    answers = failures = 0
+    slowest = 0.0
+    for i in range(play.rounds):
+        agree(client, "f", KEYS)
+        agree(client, "p", KEYS)
+        served = Served(online(client, "p", KEYS))
+        over, asking = readers.start(play, [server], 4, "p", "load, s", KEYS, served.check, lambda e: "Unavailable" in e)
+        try:
+            until("answers", lambda: over.is_set() or all(r.answers > 1 for r in asking))
+            victim = store.lose_a_primary(play.rng)
+            # answered or refused while it is gone, and in time
+            start = time.monotonic()
+            client.run(lookup("p", *range(200)))
+            slowest = max(slowest, time.monotonic() - start)
+            store.until_whole()
+            before = [r.answers for r in asking]
+            until("answers after the failover", lambda: over.is_set() or all(r.answers > b + 1 for r, b in zip(asking, before)))
+        finally:
+            n, errors = readers.finish(over, asking)
+        answers, failures = answers + n, failures + len(errors)
+        assert slowest < GENEROUS * deadline, slowest
+        # the new primary has no scripts
+        change(w, 100 + i, play.rng)
+        client.rows(f"INSERT INTO p {pushed(100 + i, 'k % 3 = 0', KEYS)}")
+        client.rows(MORE)
+        agree(client, "f", KEYS)
+        agree(client, "p", KEYS)
+        w.rows(FULL)
+        agree(client, "f", KEYS)
+        victim.start()
+        store.until_whole()
+    server.finish()
+    return f"{answers} right answers and {failures} refusals while {play.rounds} primaries were lost"
+
+
+@case
+def primary_lost_cluster(play):
+    """kill -9 of a primary of a Redis Cluster under readers: right answers or typed errors, then all is right."""
+    return lost_primary(play, play.own(Cluster(play.home("cluster"))))
+
+
+@case
+def primary_lost_sentinel(play):
+    """kill -9 of the primary that the sentinels name."""
+    return lost_primary(play, play.own(Sentinel(play.home("sentinel"))))
+
+
+def lost_writes(play, store, replica_of):
+    """A failover to a replica that has not got the last writes: MATERIALIZE brings them back."""
+    store.start()
+    w = play.warehouse(store.url)
+    out = w.run("SELECT 1; SELECT * FROM system.online")
+    if "not built" in out.stderr:
+        raise Skipped(out.stderr.strip().splitlines()[0])
+    declare(w)
+    lost = 0
+    for i in range(play.rounds):
+        before = online(w, "p", KEYS)
+        victim = play.rng.choice(store.primaries())
+        replica = replica_of(victim)
+        replica.process.send_signal(signal.SIGSTOP)
+        victim.call("CLIENT", "KILL", "TYPE", "replica")
+        w.rows(f"INSERT INTO p {pushed(100 + i, 'k % 2 = 0', KEYS)}")
+        stored = newest(w, "p", KEYS)
+        victim.kill()
+        replica.process.send_signal(signal.SIGCONT)
+        store.until_whole()
+        after = until("an answer", lambda: answered(w))
+        assert all(v in (before[k], stored[k]) for k, v in after.items())
+        lost += sum(v != stored[k] for k, v in after.items())
+        w.rows("MATERIALIZE FEATURE VIEW p")
+        agree(w, "p", KEYS)
+        victim.start()
+        store.until_whole()
+    assert lost > 0, "no write was lost: the case says nothing"
+    return f"{lost} rows were lost with their primaries and brought back"
+
+
+def answered(w):
+    try:
+        return online(w, "p", KEYS)
+    except AssertionError:
+        return None
+
+
+@case
+def writes_lost_cluster(play):
+    """One primary of three is lost with its last writes; what the others hold goes on saying that all is applied."""
+    cluster = play.own(Cluster(play.home("cluster")))
+
+    def replica_of(primary):
+        name = primary.call("CLUSTER", "MYID").decode()
+        line = next(line for line in cluster.lines(primary) if " slave " in line and line.split()[3] == name)
+        port = int(line.split()[1].split("@")[0].split(":")[1])
+        return next(n for n in cluster.nodes if n.port == port)
+    return lost_writes(play, cluster, replica_of)
+
+
+@case
+def writes_lost_sentinel(play):
+    """The primary is lost with its last writes, and with it the note that they were applied."""
+    sentinel = play.own(Sentinel(play.home("sentinel")))
+    return lost_writes(play, sentinel, lambda primary: next(n for n in sentinel.data if n is not primary))
+
+
+@case
+def store_silent(play):
+    """A slow, a silent and a stopped Redis, connections that break: lookups end in time, the server works, and recovers."""
+    redis = play.redis()
+    proxy = play.proxy(redis)
+    direct = play.warehouse(redis.url)
+    declare(direct)
+    deadline = 0.5
+    w = direct.through(f"redis://127.0.0.1:{proxy.port}/0")
+    server = play.server(w, "--set", f"online_settings.lookup_deadline={int(deadline * 1000)}ms")
+    client = play.client(server)
+    values = online(direct, "p", KEYS)
+    refused, untyped = 0, []
+
+    def recovered():
+        def right():
+            out = client.run(lookup("p", 1, 2))
+            assert out.returncode == 0 or AWAY in out.stderr or SILENT in out.stderr, out.stderr
+            return out.returncode == 0
+        until("the server recovers", right)
+        agree(client, "p", KEYS)
+
+    def refuses(count, *texts):
+        nonlocal refused
+        slowest = []
+
+        def ask(text):
+            with server.connect() as connection, connection.cursor() as cursor:
+                start = time.monotonic()
+                try:
+                    cursor.execute(text)
+                    got = cursor.fetch_arrow_table()
+                    slowest.append(f"an answer from a store that is silent: {got}")
+                except Exception as e:
+                    took = time.monotonic() - start
+                    typed = "Unavailable" in str(e) and (SILENT in str(e) or AWAY in str(e))
+                    if not typed or took > GENEROUS * deadline:
+                        slowest.append(f"{took:.1f} s: {e}")
+        threads = [threading.Thread(target=ask, args=(texts[i % len(texts)],)) for i in range(count)]
+        for t in threads:
+            t.start()
+        # meanwhile, and with as many lookups waiting
+        assert client.rows("SELECT count(*) AS n FROM p")[0]["n"] > 0
+        assert len(newest(client, "p", KEYS)) == KEYS
+        for t in threads:
+            t.join()
+        assert not slowest, slowest[0]
+        refused += count
+
+    agree(client, "p", KEYS)
+    texts = (lookup("p", 1), lookup("p", *range(100)), lookup("f", *range(700)))
+    for _ in range(play.rounds):
+        proxy.delay = 4 * deadline
+        refuses(6, *texts)
+        proxy.delay = 0
+        recovered()
+
+        proxy.flows.clear()
+        refuses(40, *texts)
+        load = w.start(MORE)
+        code, said = wait_for(load)
+        assert code == 1 and AWAY in said and "public.f" in said, said
+        proxy.flows.set()
+        recovered()
+
+        redis.process.send_signal(signal.SIGSTOP)
+        try:
+            refuses(12, *texts)
+        finally:
+            redis.process.send_signal(signal.SIGCONT)
+        recovered()
+
+        # an answer that breaks off anywhere: all of it, or an error
+        for _ in range(10):
+            with proxy.lock:
+                proxy.answers_left = play.rng.randrange(1, 20_000)
+            out = client.run(lookup("p", *range(200)))
+            if out.returncode:
+                if AWAY not in out.stderr and SILENT not in out.stderr:
+                    untyped.append(out.stderr)
+                refused += 1
+            else:
+                got = [json.loads(line) for line in out.stdout.splitlines()]
+                assert {r["k"]: r["load"] for r in got} == {k: values[k] for k in range(200)}, got
+        proxy.answers_left = None
+        recovered()
+    assert not untyped, f"{len(untyped)} errors are of no kind that can be tried again: {untyped[0]}"
+    server.finish()
+    return f"{refused} lookups were refused in time, the rest was right"
+
+
+def stored_key(prefix, k):
+    return prefix + b"\x01" + struct.pack(">Q", (k + (1 << 63)) % (1 << 64))
+
+
+@case
+def rows_corrupted(play):
+    """Bytes under a key that are no row of ours: an error with view and key; other keys are served."""
+    redis = play.redis()
+    w = play.warehouse(redis.url)
+    declare(w)
+    server = play.server(w)
+    client = play.client(server)
+    values = online(w, "p", KEYS)
+    damaged = play.rng.choice([k for k, v in values.items() if v is not None])
+    pushes = next(k for k in redis.keys() if k.endswith(stored_key(b":", damaged)) and b":00000001:" in k)
+    prefix = pushes.removesuffix(stored_key(b"", damaged))
+    assert {stored_key(prefix, k) for k, v in values.items() if v is not None} <= redis.keys()
+    key = stored_key(prefix, damaged)
+    row = redis.call("GET", key)
+    others = [k for k in range(KEYS) if k != damaged]
+
+    def flipped(at, to):
+        return row[:at] + bytes([to]) + row[at + 1:]
+    damages = {"garbage": play.rng.randbytes(7), "nothing": b"", "cut in its values": row[:play.rng.randrange(39, len(row))],
+               "cut in its head": row[:play.rng.randrange(1, 38)], "another codec version": flipped(32, 99), "unknown flags": flipped(33, 0x80),
+               "another schema": row[:34] + b"\xff\xff\xff\x01" + row[38:], "long garbage": play.rng.randbytes(300),
+               "no text": row[:-3] + b"\xff\xfe\xff"}
+    found = []
+    for what, damage in damages.items():
+        redis.call("SET", key, damage)
+        for caller in (w, client):
+            for text in (lookup("p", damaged), lookup("p", 0, 1, damaged, 2)):
+                out = caller.run(text)
+                if out.returncode != 1 or out.stdout.strip():
+                    found.append(f"{what}: {out.stdout}")
+                told = ("public.p", f"key ({damaged})", "help:", "codec version" if "codec" in what else "online row")
+                if not all(words in out.stderr for words in told):
+                    found.append(f"{what}: {out.stderr}")
+            got = caller.rows(f"SELECT k, load, s FROM ONLINE_LOOKUP('p', (SELECT k FROM (SELECT value AS k FROM"
+                              f" generate_series(0, {KEYS - 1})) WHERE k <> {damaged}))")
+            assert {r["k"]: r.get("load") for r in got} == {k: values[k] for k in others}
+    assert not found, "\n".join(found)
+    for what, repair in (("a load", "MATERIALIZE FEATURE VIEW p FULL"), ("a push of the key", f"INSERT INTO p {pushed(50, f'k = {damaged}', KEYS)}")):
+        for damage in (damages["garbage"], damages["another codec version"], damages["cut in its values"]):
+            current = redis.call("GET", prefix.rsplit(b":", 2)[0] + b":cur")
+            generation = b"%08x" % int(current.split(b'"generation":')[1].split(b",")[0])
+            redis.call("SET", stored_key(prefix.rsplit(b":", 2)[0] + b":" + generation + b":", damaged), damage)
+            w.fails(lookup("p", damaged), "public.p", f"key ({damaged})")
+            out = w.run(repair)
+            if out.returncode:
+                found.append(f"{what} over {damage!r}: {out.stderr}")
+                w.rows("MATERIALIZE FEATURE VIEW p FULL")
+            agree(w, "p", KEYS)
+    assert not found, "\n".join(found)
+    server.finish()
+    return f"{len(damages)} damages of one row were told with its key, {len(others)} other keys were served"
