@@ -29,6 +29,7 @@ use crate::error::{Error, Kind, Result};
 use crate::model::FeatureView;
 use crate::plan::feature_table::RowSink;
 use crate::store::offline::{Commit, Operation, Snapshot};
+use crate::store::online::WriteClaim;
 
 const MAX_ATTEMPTS: u32 = 10;
 /// Statements of more rows, or bytes, have a commit of their own.
@@ -90,10 +91,7 @@ impl PushSink {
     async fn store_alone(&self, input: SendableRecordBatchStream, conform: Conform, cx: &Arc<TaskContext>) -> Result<u64> {
         let (services, view) = (&self.services, &self.view);
         // the right to write online comes first: a row that is stored must also be served
-        let claim = match view.online {
-            true => Some(services.online().await?.claim(&services.online_view(view)).await?),
-            false => None,
-        };
+        let claim = claim(services, view, "INSERT INTO").await?;
         let base = services.store.snapshot(&view.location, None).await?;
         let counted = Arc::new(Mutex::new((Counts::default(), None::<Micros>)));
         let progress = services.progress.start(&format!("INSERT {}", view.name), None);
@@ -117,10 +115,7 @@ impl PushSink {
     fn remove<'a>(&'a self, filter: Option<Arc<dyn PhysicalExpr>>, cx: &'a Arc<TaskContext>) -> BoxFuture<'a, Result<u64>> {
         Box::pin(async move {
             let (services, view) = (&self.services, &self.view);
-            let claim = match view.online {
-                true => Some(services.online().await?.claim(&services.online_view(view)).await?),
-                false => None,
-            };
+            let claim = claim(services, view, "DELETE FROM").await?;
             for _ in 0..MAX_ATTEMPTS {
                 let base = services.store.snapshot(&view.location, None).await?;
                 let (mut adds, mut removes, mut gone) = (vec![], vec![], 0u64);
@@ -171,6 +166,15 @@ impl PushSink {
                 .with_hint("try again"))
         })
     }
+}
+
+/// The right to write the online rows of a view that has any.
+pub(super) async fn claim(services: &Services, view: &FeatureView, statement: &str) -> Result<Option<WriteClaim>> {
+    if !view.online {
+        return Ok(None);
+    }
+    let claimed = async { services.online().await?.claim(&services.online_view(view)).await };
+    claimed.await.map(Some).map_err(|e: Error| e.context(format!("{statement} {}", view.name)))
 }
 
 /// What a commit has stored.

@@ -151,9 +151,7 @@ async fn together(
     claim: &mut Option<WriteClaim>,
     cx: &Arc<TaskContext>,
 ) -> Result<()> {
-    if view.online {
-        *claim = Some(services.online().await?.claim(&services.online_view(view)).await?);
-    }
+    *claim = super::push::claim(services, view, "INSERT INTO").await?;
     let base = services.store.snapshot(&view.location, None).await?;
     let schema = with_seq(&visible_schema(view, true));
     let mut numbers = Sequence::after(&base);

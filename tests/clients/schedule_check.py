@@ -57,8 +57,8 @@ class Server:
         assert code == 0, f"the server ended with {code} after SIGTERM"
 
 
-def until(what, probe):
-    end = time.monotonic() + HANG
+def until(what, probe, within=HANG):
+    end = time.monotonic() + within
     while time.monotonic() < end:
         found = probe()
         if found:

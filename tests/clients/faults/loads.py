@@ -5,9 +5,11 @@ import signal
 import threading
 import time
 
+from redis_check import AWAY
+
 from .play import ENTITY, PUSH, agree, all_end, case, newest, online, pushed, wait_for
 
-KEYS = 3000
+KEYS = 2000
 COMPUTED = "CREATE FEATURE VIEW f ENTITY e EVENT TIMESTAMP ts ONLINE AS SELECT k, ts, load, s FROM src"
 # What one of two writers of the embedded store may be told: nothing was written.
 TAKEN = "is writing the embedded online store"
@@ -82,6 +84,9 @@ def killed(play, loader, reader, killer, leftovers):
     """Kills loads; `loader` and `reader` are one warehouse, the first on the way that the killer watches."""
     rng = play.rng
     declare(reader)
+    # one that has the store open all the time, beside those that open it anew
+    server = play.server(reader)
+    client = play.client(server)
     load, hits, tries = 1, 0, 0
     insert = "INSERT INTO p {}"
     killer.measure("full", loader, FULL)
@@ -100,7 +105,7 @@ def killed(play, loader, reader, killer, leftovers):
                 text = FULL if kind == "full" else MORE
             hits += killer.kill(kind, loader, text)
             tries += 1
-            after, table = online(reader, view, KEYS), newest(reader, view, KEYS)
+            after, table = online(rng.choice([client, reader]), view, KEYS), newest(reader, view, KEYS)
             if kind == "full":
                 # old or new, never some of both
                 assert after in (before, table), kind
@@ -109,8 +114,10 @@ def killed(play, loader, reader, killer, leftovers):
                 wrong = {k: (before[k], v, table[k]) for k, v in after.items() if v not in (before[k], table[k])}
                 assert not wrong, (kind, list(wrong.items())[:5])
             reader.rows(f"MATERIALIZE FEATURE VIEW {view}" + (" FULL" if kind == "full" else ""))
+            agree(client, view, KEYS)
             agree(reader, view, KEYS)
     assert hits > 0, "nothing was killed"
+    server.finish()
     for view in ("f", "p"):
         reader.through(reader.online, *NO_GRACE).rows(f"MATERIALIZE FEATURE VIEW {view} FULL")
         agree(reader, view, KEYS)
@@ -147,6 +154,8 @@ def generations(redis):
     """Every row in Redis is of the generation that its view's pointer names, and there is no other trace of another."""
     current, rows = {}, {}
     for key in redis.keys():
+        if key.endswith(b":views"):
+            continue
         prefix, warehouse, view, rest = key.split(b":", 3)
         assert prefix == b"remige", key
         if rest == b"cur":
@@ -174,6 +183,8 @@ def two_loaders_embedded(play):
 def two_loaders(play, w, *lost):
     """Full and incremental loads and INSERTs, each in a process of its own, at once."""
     declare(w)
+    server = play.server(w)
+    client = play.client(server)
     load, failures = 1, 0
     for _ in range(play.rounds):
         change(w, load := load + 1, play.rng)
@@ -192,11 +203,13 @@ def two_loaders(play, w, *lost):
             if text not in failed:
                 table.update((k, max(number, table[k] or 0)) for k in range(KEYS) if k % 4 == remainder)
         assert newest(w, "p", KEYS) == table, "an INSERT that failed was stored, or one that did not was not"
-        assert online(w, "p", KEYS) == table, "an INSERT that returned is not online"
+        for caller in (w, client):
+            assert online(caller, "p", KEYS) == table, "an INSERT that returned is not online"
         if lost:
             w.rows(MORE)
-        agree(w, "f", KEYS)
-        agree(w, "p", KEYS)
+        agree(client, "f", KEYS)
+        agree(client, "p", KEYS)
+    server.finish()
     return f"{failures} statements were told that another process writes" if lost else "all statements ended well"
 
 
@@ -257,3 +270,129 @@ def scripts_flushed(play):
     assert flushed > play.rounds, flushed
     server.finish()
     return f"{flushed} times the scripts were gone in the middle of a load"
+
+
+@case
+def insert_before_switch(play):
+    """Another process inserts between the last catch-up of a full load and its switch: the rows are online nevertheless."""
+    redis = play.redis()
+    proxy = play.proxy(redis)
+    w = play.warehouse(redis.url)
+    loader = w.through(f"redis://127.0.0.1:{proxy.port}/0")
+    declare(w)
+    for i in range(play.rounds):
+        text = f"INSERT INTO p {pushed(100 + i, f'k % 3 = {i % 3}', KEYS)}"
+        struck = []
+        # the pointer is on its way
+        proxy.strike_before(b'"published_at"', lambda: struck.append(w.run(text)))
+        loader.rows("MATERIALIZE FEATURE VIEW p FULL")
+        assert len(struck) == 1 and struck[0].returncode == 0, struck
+        agree(w, "p", KEYS)
+    return f"{play.rounds} INSERTs came in between"
+
+
+@case
+def loader_asleep(play):
+    """A loader stops in the middle, others go on without it, it wakes up: nothing old comes back, and nothing is left."""
+    redis = play.redis()
+    proxy = play.proxy(redis)
+    w = play.warehouse(redis.url, *NO_GRACE)
+    loader = w.through(f"redis://127.0.0.1:{proxy.port}/0")
+    declare(w)
+    load, late = 1, 0
+    # a sleeper's lease is waited for: half a minute each time
+    for _ in range(1):
+        for view, statement in (("f", FULL), ("f", MORE), ("p", "MATERIALIZE FEATURE VIEW p FULL")):
+            load += 1
+            change(w, load, play.rng)
+            started, asleep = threading.Event(), threading.Event()
+
+            def strike():
+                started.wait()
+                os.kill(sleeper.pid, signal.SIGSTOP)
+                asleep.set()
+            proxy.strike_after(play.rng.randrange(1, 150_000), strike)
+            sleeper = loader.start(statement)
+            started.set()
+            while not asleep.is_set() and sleeper.poll() is None:
+                asleep.wait(0.02)
+            try:
+                change(w, load := load + 1, play.rng)
+                for text in play.rng.sample([FULL, MORE, "MATERIALIZE FEATURE VIEW p FULL"], 2):
+                    w.rows(text)
+                w.rows(f"INSERT INTO p {pushed(load, f'k % 5 = {load % 5}', KEYS)}")
+                w.script(MORE)
+                agree(w, "f", KEYS)
+                agree(w, "p", KEYS)
+            finally:
+                late += asleep.is_set()
+                if sleeper.poll() is None:
+                    os.kill(sleeper.pid, signal.SIGCONT)
+            code, said = wait_for(sleeper)
+            proxy.strike_at = None
+            # it may find that it was away for too long
+            assert code == 0 or "try again" in said or "MATERIALIZE again" in said or AWAY in said, said
+            agree(w, "f", KEYS)
+            agree(w, "p", KEYS)
+    assert late > 0, "no loader fell asleep"
+    w.script(FULL, "MATERIALIZE FEATURE VIEW p FULL")
+    agree(w, "f", KEYS)
+    agree(w, "p", KEYS)
+    generations(redis)
+    return f"{late} loaders woke up late"
+
+
+WRITERS = 6
+
+
+@case
+def server_killed_redis(play):
+    """kill -9 of a server that many clients push to: what was acknowledged is stored and online, the rest wholly or not."""
+    return server_killed(play, play.warehouse(play.redis().url))
+
+
+@case
+def server_killed_embedded(play):
+    return server_killed(play, play.warehouse())
+
+
+def server_killed(play, w):
+    declare(w)
+    # a hundred keys of its own for each writer
+    mine = {i: f"k / 100 = {i}" for i in range(WRITERS)}
+    acknowledged, tried = dict.fromkeys(mine, 1), dict.fromkeys(mine, 1)
+    w.rows(f"INSERT INTO p {pushed(1, f'k / 100 < {WRITERS}', KEYS)}")
+    pushes = 0
+
+    def push(client, i):
+        while True:
+            tried[i] += 1
+            if client.run(f"INSERT INTO p {pushed(tried[i], mine[i], KEYS)}").returncode:
+                return
+            acknowledged[i] = tried[i]
+    for _ in range(play.rounds):
+        server = play.server(w)
+        client = play.client(server)
+        writers = [threading.Thread(target=push, args=(client, i)) for i in mine]
+        before = dict(acknowledged)
+        for t in writers:
+            t.start()
+        while sum(acknowledged.values()) - sum(before.values()) < 2 * WRITERS and server.process.poll() is None:
+            time.sleep(0.02)
+        time.sleep(play.rng.uniform(0, 1))
+        server.stop()
+        for t in writers:
+            t.join()
+        served, table = online(w, "p", KEYS), newest(w, "p", KEYS)
+        for i in mine:
+            pushes += acknowledged[i] - before[i]
+            stored = {table[k] for k in range(100 * i, 100 * i + 100)}
+            assert len(stored) == 1, f"part of an INSERT is stored: {stored}"
+            assert acknowledged[i] <= stored.pop() <= tried[i], f"stored {stored}, acknowledged {acknowledged[i]}, tried {tried[i]}"
+            for k in range(100 * i, 100 * i + 100):
+                assert acknowledged[i] <= served[k] <= table[k], f"key {k}: acknowledged {acknowledged[i]}, online {served[k]}, stored {table[k]}"
+        w.rows("MATERIALIZE FEATURE VIEW p")
+        agree(w, "p", KEYS)
+    assert w.rows("SELECT count(*) AS n, count(DISTINCT (k, load)) AS d FROM p WHERE load > 1") == w.rows(
+        "SELECT count(*) AS n, count(*) AS d FROM p WHERE load > 1"), "rows are doubled"
+    return f"{pushes} INSERTs were acknowledged before the server was killed"

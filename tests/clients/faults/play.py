@@ -14,10 +14,6 @@ ENTITY = "CREATE ENTITY e KEY (k BIGINT)"
 START = 1767225600
 
 
-class Skipped(Exception):
-    """The program says that it cannot do this yet."""
-
-
 def case(f):
     """Registers a fault case under its function's name."""
     CASES[f.__name__] = f

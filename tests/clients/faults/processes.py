@@ -42,11 +42,14 @@ class Cluster:
     SLOTS = 16384
 
     def __init__(self, folder):
-        self.nodes = []
+        self.nodes, self.buses = [], []
         for i in range(6):
             home = os.path.join(folder, f"node{i}")
             os.mkdir(home)
-            self.nodes.append(Redis(home, "--cluster-enabled", "yes", "--cluster-node-timeout", "1000", "--cluster-replica-validity-factor", "0",
+            # by itself it would take its port + 10000, which need not be free
+            self.buses.append(free_port())
+            self.nodes.append(Redis(home, "--cluster-enabled", "yes", "--cluster-port", str(self.buses[-1]), "--cluster-node-timeout", "1000",
+                                    "--cluster-replica-validity-factor", "0",
                                     "--repl-diskless-sync-delay", "0"))
         self.url = "redis+cluster://" + ",".join(f"127.0.0.1:{n.port}" for n in self.nodes)
 
@@ -58,7 +61,7 @@ class Cluster:
         for i, n in enumerate(self.nodes[:3]):
             n.call("CLUSTER", "ADDSLOTSRANGE", i * self.SLOTS // 3, (i + 1) * self.SLOTS // 3 - 1)
         for n in self.nodes[1:]:
-            n.call("CLUSTER", "MEET", "127.0.0.1", self.nodes[0].port)
+            n.call("CLUSTER", "MEET", "127.0.0.1", self.nodes[0].port, self.buses[0])
         until("all nodes know one another", lambda: all(len(self.lines(n)) == 6 for n in self.nodes))
         for primary, replica in zip(self.nodes[:3], self.nodes[3:]):
             replica.call("CLUSTER", "REPLICATE", primary.call("CLUSTER", "MYID"))
@@ -151,8 +154,12 @@ class Sentinel:
     def until_whole(self):
         def whole():
             primary = self.primary()
-            return primary.process.poll() is None and primary.call("ROLE")[0] == b"master"
-        until("a replica is primary", whole)
+            if primary.process.poll() is not None or primary.call("ROLE")[0] != b"master":
+                return False
+            # one that came back empty must have followed before it may be chosen
+            roles = [n.call("ROLE") for n in self.data if n is not primary and n.process.poll() is None]
+            return all(r[0] == b"slave" and r[3] == b"connected" for r in roles)
+        until("a replica is primary, and the other follows", whole)
 
     def lose_a_primary(self, _rng):
         victim = self.primary()

@@ -20,6 +20,8 @@ class Proxy:
         self.sent = 0
         self.strike_at = None
         self.strike = None
+        # The same before the first data with these bytes in it.
+        self.strike_on = None
         # Bytes of the store's answers that may pass, then the connection breaks.
         self.answers_left = None
         self.lock = threading.Lock()
@@ -63,6 +65,9 @@ class Proxy:
 
     def asked(self, data):
         with self.lock:
+            if self.strike_on is not None and self.strike_on in data:
+                self.strike_on = None
+                return b"", self.strike, data
             left = None if self.strike_at is None else self.strike_at - self.sent
             if left is None or left > len(data):
                 self.sent += len(data)
@@ -84,6 +89,10 @@ class Proxy:
         """Calls `strike` once, when clients have sent so many more bytes."""
         with self.lock:
             self.strike_at, self.strike = self.sent + count, strike
+
+    def strike_before(self, words, strike):
+        with self.lock:
+            self.strike_on, self.strike = words, strike
 
     def break_off(self, *sockets):
         with self.lock:

@@ -11,8 +11,6 @@ KEYS = 2000
 ASKED = 100
 READERS = 16
 STEP = 1_000_000
-import os
-BOUND = int(os.environ.get('BOUND', 1))
 
 
 class Reader(threading.Thread):
@@ -56,7 +54,7 @@ class Reader(threading.Thread):
 def start(play, servers, count, view, columns, keys, check, excuse=None):
     """Readers of all servers in turn, every other one with bound rows."""
     over = threading.Event()
-    readers = [Reader(servers[i % len(servers)], random.Random(play.rng.random()), over, view, columns, keys, i // len(servers) % 2 == BOUND,
+    readers = [Reader(servers[i % len(servers)], random.Random(play.rng.random()), over, view, columns, keys, i // len(servers) % 2 == 1,
                       check, excuse) for i in range(count)]
     for r in readers:
         r.start()

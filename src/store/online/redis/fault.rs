@@ -3,7 +3,7 @@
 use redis::{ErrorKind, RedisError, ServerErrorKind};
 
 use super::address::{Host, Shape};
-use super::node::{ended, is_lost};
+use super::node::{ended, is_cut, is_lost};
 use crate::error::{Error, Kind};
 
 /// An error, and the server that it is about.
@@ -65,6 +65,10 @@ impl Fault {
             return Error::exhausted(format!("the online store {store}{place} is out of memory; what it held before is served on"))
                 .with_hint("raise maxmemory of the server (two generations of the largest view must fit) and run the statement again");
         }
+        if is_cut(&self.error) {
+            return Error::unavailable(format!("the online store {store}{place} broke off inside an answer"))
+                .with_hint("try again; where it happens again and again, see whether something other than Redis answers at this address");
+        }
         match self.error.kind() {
             ErrorKind::Io => {
                 Error::unavailable(format!("cannot reach the online store {store}{place}: {text}")).with_hint(way(store, &text))
@@ -86,6 +90,10 @@ impl Fault {
                 | ServerErrorKind::Moved
                 | ServerErrorKind::Ask,
             ) => Error::unavailable(format!("the online store {store}{place} is not ready: {text}")).with_hint("try again in a moment"),
+            _ if is_busy(&self.error) => {
+                Error::unavailable(format!("the online store {store}{place} runs a script of somebody else and answers nothing: {text}"))
+                    .with_hint("try again; SCRIPT KILL on the server ends the script")
+            }
             _ if matches!(self.error.code(), Some("MISCONF" | "NOREPLICAS")) => {
                 Error::unavailable(format!("the online store {store}{place} takes no writes now: {text}"))
                     .with_hint("see its log; what it held before is served on")
@@ -93,6 +101,11 @@ impl Fault {
             _ => Error::internal(format!("the online store {store}{place} answers: {text}")),
         }
     }
+}
+
+/// The server runs a script for too long, and has done nothing.
+pub(super) fn is_busy(e: &RedisError) -> bool {
+    e.code() == Some("BUSY")
 }
 
 fn way(store: &str, text: &str) -> &'static str {

@@ -7,9 +7,10 @@
 //!                                        :gens               set of generations that take writes
 //!                                        :dying              set of generations being removed
 //!                                        :next               last generation number given out
+//!                                        :mk:<generation>{n} in a cluster: the watermark as one server knows it
 //! remige:<warehouse>:views                                    set of views that hold keys, decimal
 //! ```
-//! In a cluster all of a view but its rows end in `{<warehouse>:<view>}`: scripts need them on one server. Rows
+//! In a cluster all of a view but its rows and marks end in `{<warehouse>:<view>}`: scripts need them on one server. Rows
 //! are spread over all servers.
 
 use super::super::OnlineView;
@@ -42,6 +43,10 @@ impl Keys {
     }
     pub fn watermark(&self, generation: u32) -> String {
         format!("{}wm:{generation:08x}{}", self.view, self.tag)
+    }
+    /// See `marks.rs`.
+    pub fn mark(&self, generation: u32, n: u32) -> String {
+        format!("{}mk:{generation:08x}{{{n}}}", self.view)
     }
     pub fn generations(&self) -> String {
         format!("{}gens{}", self.view, self.tag)
@@ -143,6 +148,10 @@ mod tests {
         }
         let mut rows = RowKeys::new(&k.generation(7));
         assert_eq!(rows.of(b"\x01k"), b"remige:%7Bw%7D:0000002a:00000007:\x01k");
+        assert_eq!(k.mark(7, 3), "remige:%7Bw%7D:0000002a:mk:00000007{3}");
+        let marks: std::collections::BTreeSet<u16> =
+            (0..super::super::marks::MARKS).map(|n| slot(k.mark(7, n).as_bytes()) / 1024).collect();
+        assert!(marks.len() == 16 && !k.is_row(k.mark(7, 3).as_bytes()), "each of up to 16 servers has some");
         let slots: std::collections::BTreeSet<u16> = (0..100u8).map(|i| slot(rows.of(&[i]))).collect();
         assert!(slots.len() > 90, "rows are spread");
     }

@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use redis::{Cmd, ErrorKind, Pipeline, RedisError, RedisResult, ServerErrorKind, Value, cmd};
 
 use super::address::{Address, Host, Shape};
-use super::fault::Fault;
+use super::fault::{Fault, is_busy};
 use super::map::{Map, of_cluster, of_sentinels};
 use super::node::{Connector, Flight, Lane, Node, flight};
 use super::scripts::Script;
@@ -239,6 +239,9 @@ impl Link {
     }
 
     fn next(&self, e: &RedisError) -> Next {
+        if is_busy(e) {
+            return Next::Wait;
+        }
         let ErrorKind::Server(kind) = e.kind() else { return Next::Fail };
         let pointed = || e.redirect_node().and_then(|(host, _)| Host::parse(host));
         match kind {

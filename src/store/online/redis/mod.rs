@@ -29,6 +29,7 @@ mod fault;
 mod keys;
 mod link;
 mod map;
+mod marks;
 mod node;
 mod read;
 mod scan;
@@ -184,9 +185,7 @@ impl OnlineStore for RedisStore {
     }
 
     async fn watermark(&self, view: &OnlineView, generation: u32) -> Result<Option<u64>> {
-        let names = self.names(view);
-        let text: Option<Vec<u8>> = self.ask(&names, cmd("GET").arg(names.watermark(generation))).await?;
-        text.map(|t| self.parse_watermark(&t)).transpose()
+        Ok(self.noted(&self.names(view), generation).await?.held)
     }
 
     async fn advance_watermark(&self, view: &OnlineView, generation: u32, from: Option<u64>, to: u64) -> Result<bool> {
@@ -194,12 +193,25 @@ impl OnlineStore for RedisStore {
             return Ok(false);
         }
         let names = self.names(view);
+        let mut expected = from;
+        if self.link.is_cluster() {
+            let noted = self.noted(&names, generation).await?;
+            if noted.held != from || noted.watermark.is_some_and(|w| w > to) {
+                return Ok(false);
+            }
+            // some server has forgotten what it had, and has it again
+            expected = noted.watermark;
+            self.mark(&names, generation, to).await?;
+        }
         self.replicated(&names).await?;
         let mut call = self.scripts.advance.call(2);
         call.arg(names.generations()).arg(names.watermark(generation));
-        call.arg(generation).arg(from.map_or(String::new(), |f| f.to_string())).arg(to);
+        call.arg(generation).arg(expected.map_or(String::new(), |f| f.to_string())).arg(to);
         match self.step(&names, call).await? {
-            -1 => Err(self.dropped(view, generation)),
+            -1 => {
+                self.unmark(&names, generation).await?;
+                Err(self.dropped(view, generation))
+            }
             moved => Ok(moved == 1),
         }
     }
@@ -244,6 +256,7 @@ impl OnlineStore for RedisStore {
             return Err(Error::invalid(format!("generation {generation} is current")).with_hint("publish another one first"));
         }
         let removed = self.remove(&names, &names.generation(generation)).await?;
+        self.unmark(&names, generation).await?;
         self.ask::<()>(&names, cmd("SREM").arg(names.dying()).arg(generation)).await?;
         Ok(removed)
     }

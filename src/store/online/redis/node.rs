@@ -185,7 +185,7 @@ impl Node {
     }
 
     fn noticed<T>(&self, open: &Open, answer: RedisResult<T>) -> RedisResult<T> {
-        if answer.as_ref().is_err_and(|e| is_lost(e) || e.kind() == ErrorKind::Parse) {
+        if answer.as_ref().is_err_and(is_lost) {
             let _ = self.era.compare_exchange(open.era, open.era + 1, Ordering::Relaxed, Ordering::Relaxed);
         }
         answer
@@ -302,5 +302,10 @@ impl Socket {
 
 /// The connection is gone, as opposed to an answer that does not come.
 pub(super) fn is_lost(e: &RedisError) -> bool {
-    e.is_io_error() && !e.is_timeout()
+    e.is_io_error() && !e.is_timeout() || is_cut(e)
+}
+
+/// The connection ended inside an answer, or went on with what is none.
+pub(super) fn is_cut(e: &RedisError) -> bool {
+    e.kind() == ErrorKind::Parse
 }
