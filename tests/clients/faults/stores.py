@@ -114,7 +114,11 @@ def lost_primary(play, store):
             slowest = max(slowest, time.monotonic() - start)
             store.until_whole()
             before = [r.answers for r in asking]
-            until("answers after the failover", lambda: over.is_set() or all(r.answers > b + 1 for r, b in zip(asking, before)))
+            try:
+                until("answers after the failover", lambda: over.is_set() or all(r.answers > b + 1 for r, b in zip(asking, before)))
+            except SystemExit as never:
+                said = [(r.answers - b, len(r.errors), r.errors[-1:]) for r, b in zip(asking, before)]
+                raise AssertionError(f"{never}: answers since, refusals, the last of them: {said}") from None
         finally:
             n, errors = readers.finish(over, asking)
         answers, failures = answers + n, failures + len(errors)
