@@ -73,7 +73,7 @@ impl Job<'_> {
             let snapshot: Snapshot = store.append(&newest_version, commit).await?;
             let version = snapshot.version();
             let ttl = longest(pointer.ttl, self.view.ttl);
-            let target = Target { generation, asof: version, kind: Some(PutKind::Repair), ttl, current: false };
+            let target = Target { generation, asof: version, kind: Some(PutKind::State), ttl, current: false };
             let rows = scan(self.services, self.view, &snapshot, None, None, true, self.cx).await?;
             let mut newest = Newest::new(self.view, snapshot.schema(), self.now)?;
             let before = self.written;
@@ -111,7 +111,7 @@ impl Job<'_> {
                 if Row::parse(&row).is_ok_and(|r| r.tombstone || r.prefix.asof >= target.asof) {
                     continue;
                 }
-                chunk.push(newest.buried(&EncodedKey::from_stored(key), target.asof, &expiry));
+                chunk.push(newest.tombstone(&EncodedKey::from_stored(key), target.asof, &expiry));
                 if chunk.is_full() {
                     self.send(&mut chunk, target, &mut sent).await?;
                 }

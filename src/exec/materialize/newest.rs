@@ -225,13 +225,6 @@ impl Newest {
     }
 }
 
-impl Newest {
-    /// A tombstone for a repair.
-    pub fn buried(&self, key: &EncodedKey, asof: u64, expiry: &Expiry) -> PutRow {
-        PutRow { kind: PutKind::Repair, ..self.tombstone(key, asof, expiry) }
-    }
-}
-
 /// When the store may forget rows: later than the TTL hides them, and not all at once.
 #[derive(Debug, Clone, Copy)]
 pub struct Expiry {

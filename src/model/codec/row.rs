@@ -33,7 +33,8 @@ pub const PREFIX_LEN: usize = 32;
 pub const ORDER_LEN: usize = 24;
 /// Where schema id, full key and values begin; equal rows have equal bytes from here.
 pub const CONTENT_AT: usize = 34;
-const HEADER_LEN: usize = 38;
+/// The shortest row.
+pub const HEADER_LEN: usize = 38;
 const VERSION: u8 = 1;
 const TOMBSTONE: u8 = 1;
 const FULL_KEY: u8 = 4;
@@ -91,6 +92,9 @@ pub struct Row<'a> {
 
 impl<'a> Row<'a> {
     pub fn parse(row: &'a [u8]) -> Result<Row<'a>> {
+        if row.is_empty() {
+            return Err(corrupt("there are no bytes of a row under its key"));
+        }
         let prefix = Prefix::read(row)?;
         let header = row.get(PREFIX_LEN..HEADER_LEN).ok_or_else(|| corrupt("it is shorter than its header"))?;
         let (version, flags) = (header[0], header[1]);
@@ -116,6 +120,11 @@ impl<'a> Row<'a> {
     pub fn belongs_to(&self, key: &EncodedKey) -> bool {
         self.full_key == key.full()
     }
+}
+
+/// Whether the flags of an encoded row say that its key has none.
+pub fn is_tombstone(row: &[u8]) -> bool {
+    row.get(PREFIX_LEN + 1).is_some_and(|flags| flags & TOMBSTONE != 0)
 }
 
 pub(super) fn corrupt(why: &str) -> Error {

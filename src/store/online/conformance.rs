@@ -333,18 +333,31 @@ async fn a_generation_is_walked_whole(p: &Place) {
     assert_eq!(store.peek(&v, other, &[key(-1).stored()]).await.unwrap(), [None]);
 }
 
-async fn a_repair_replaces_what_cannot_be_read(p: &Place) {
+async fn what_is_no_row_counts_as_absent(p: &Place) {
+    let (store, v) = (p.open().await, view(1));
+    let g = published(&*store, &v).await;
+    // Bytes that would be of a later version, were they any row's.
+    let damaged = |k: i64, len: usize| PutRow { row: vec![0xff; len], ..offer(k, 1, 1, 1, 1) };
+    let lengths = [0, 1, 7, 31, 33, 34, 37];
+    store.load(&v, g, (0..7).map(|k| damaged(k, lengths[k as usize])).collect()).await.unwrap();
+    let rows = |k: i64| if k % 2 == 0 { offer(k, -5, 0, 1, 10 + k) } else { state(k, -5, 0, 1, 10 + k) };
+    assert_eq!(put(&*store, &v, g, (0..7).map(rows).collect()).await, (7, 0));
+    assert_eq!(values(&*store, &v, &[0, 1, 2, 3, 4, 5, 6]).await, (10..17).map(Some).collect::<Vec<_>>());
+    store.load(&v, g, vec![damaged(1, 37)]).await.unwrap();
+    assert_eq!(put(&*store, &v, g, vec![grave(1, 1)]).await, (1, 0));
+    assert_eq!(values(&*store, &v, &[1]).await, [None]);
+}
+
+async fn a_state_replaces_what_cannot_be_read(p: &Place) {
     let (store, v) = (p.open().await, view(1));
     let g = published(&*store, &v).await;
     let damaged = PutRow { row: vec![1, 2, 3], ..offer(1, 1, 1, 1, 1) };
     let mut strange = offer(5, 1, 1, 1, 1);
     strange.row[32] = 77;
     store.load(&v, g, vec![damaged, offer(2, 50, 1, 7, 20), offer(3, 50, 1, 8, 30), strange]).await.unwrap();
-    let repair = |k, value| PutRow { kind: PutKind::Repair, ..state(k, 40, 1, 8, value) };
-    assert_eq!(put(&*store, &v, g, (1..=5).map(|k| repair(k, k)).collect()).await, (4, 1));
+    assert_eq!(put(&*store, &v, g, (1..=5).map(|k| state(k, 40, 1, 8, k)).collect()).await, (4, 1));
     assert_eq!(values(&*store, &v, &[1, 2, 3, 4, 5]).await, [Some(1), Some(2), Some(30), Some(4), Some(5)]);
-    let grave = PutRow { kind: PutKind::Repair, ..grave(3, 9) };
-    assert_eq!(put(&*store, &v, g, vec![grave]).await, (1, 0));
+    assert_eq!(put(&*store, &v, g, vec![grave(3, 9)]).await, (1, 0));
     assert_eq!(values(&*store, &v, &[3]).await, [None]);
 }
 
@@ -476,7 +489,8 @@ conformance!(
     drop_reclaims_exactly_its_own,
     readers_never_see_two_generations,
     a_generation_is_walked_whole,
-    a_repair_replaces_what_cannot_be_read,
+    what_is_no_row_counts_as_absent,
+    a_state_replaces_what_cannot_be_read,
     the_views_that_hold_space_are_known,
 );
 

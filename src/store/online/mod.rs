@@ -63,8 +63,6 @@ pub enum PutKind {
     Offer,
     /// What the key's row is at this Delta version, newer or not; or that there is none (a tombstone).
     State,
-    /// A state that also replaces what is too short to be a row.
-    Repair,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

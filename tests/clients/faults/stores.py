@@ -322,10 +322,17 @@ def rows_corrupted(play):
     damages = {"garbage": play.rng.randbytes(7), "nothing": b"", "cut in its values": row[:play.rng.randrange(39, len(row))],
                "cut in its head": row[:play.rng.randrange(1, 38)], "another codec version": flipped(32, 99), "unknown flags": flipped(33, 0x80),
                "another schema": row[:34] + b"\xff\xff\xff\x01" + row[38:], "long garbage": play.rng.randbytes(300),
-               "no text": row[:-3] + b"\xff\xfe\xff"}
+               "no text": row[:-3] + b"\xff\xfe\xff", "a list": ["x"]}
+
+    def damage_with(key, damage):
+        redis.call("DEL", key)
+        if isinstance(damage, list):
+            redis.call("RPUSH", key, *damage)
+        else:
+            redis.call("SET", key, damage)
     found = []
     for what, damage in damages.items():
-        redis.call("SET", key, damage)
+        damage_with(key, damage)
         for caller in (w, client):
             for text in (lookup("p", damaged), lookup("p", 0, 1, damaged, 2)):
                 out = caller.run(text)
@@ -338,13 +345,15 @@ def rows_corrupted(play):
                               f" generate_series(0, {KEYS - 1})) WHERE k <> {damaged}))")
             assert {r["k"]: r.get("load") for r in got} == {k: values[k] for k in others}
     assert not found, "\n".join(found)
-    for what, repair in (("a load", "MATERIALIZE FEATURE VIEW p FULL"), ("a push of the key", f"INSERT INTO p {pushed(50, f'k = {damaged}', KEYS)}")):
-        for damage in (damages["garbage"], damages["another codec version"], damages["cut in its values"]):
+    repairs = {"a load": lambda _: "MATERIALIZE FEATURE VIEW p FULL", "a load in place": lambda _: "MATERIALIZE FEATURE VIEW p IN PLACE",
+               "a push of the key": lambda i: f"INSERT INTO p {pushed(50 + i, f'k = {damaged}', KEYS)}"}
+    for what, repair in repairs.items():
+        for i, damage in enumerate(damages[name] for name in ("garbage", "another codec version", "cut in its values", "a list")):
             current = redis.call("GET", prefix.rsplit(b":", 2)[0] + b":cur")
             generation = b"%08x" % int(current.split(b'"generation":')[1].split(b",")[0])
-            redis.call("SET", stored_key(prefix.rsplit(b":", 2)[0] + b":" + generation + b":", damaged), damage)
+            damage_with(stored_key(prefix.rsplit(b":", 2)[0] + b":" + generation + b":", damaged), damage)
             w.fails(lookup("p", damaged), "public.p", f"key ({damaged})")
-            out = w.run(repair)
+            out = w.run(repair(i))
             if out.returncode:
                 found.append(f"{what} over {damage!r}: {out.stderr}")
                 w.rows("MATERIALIZE FEATURE VIEW p FULL")
@@ -439,9 +448,9 @@ def store_refuses(play):
     redis.call("CONFIG", "SET", "stop-writes-on-bgsave-error", "no")
 
     redis.call("ACL", "SETUSER", "default", "-evalsha", "-eval", "-set")
-    answers(writes, "PermissionDenied", "refuses us")
+    answers(writes, "PermissionDenied", "refuses the user default the command ")
     redis.call("ACL", "SETUSER", "default", "-mget", "-get")
-    answers(reads, "PermissionDenied", "refuses us")
+    answers(reads, "PermissionDenied", "refuses the user default the command mget", "ACL SETUSER default +mget")
     redis.call("ACL", "SETUSER", "default", "+@all")
 
     w.rows("MATERIALIZE FEATURE VIEW p")

@@ -3,9 +3,9 @@
 use futures::future::try_join_all;
 use redis::{Value, cmd};
 
+use super::RedisStore;
 use super::link::{Repeat, Task};
 use super::node::{Lane, Node};
-use super::{Fault, RedisStore};
 use crate::error::{Error, Kind, Result};
 use crate::store::online::Health;
 
@@ -144,7 +144,7 @@ impl RedisStore {
                 Ok(_) => missing.push(format!("+{command}")),
                 // Older, or not to be asked.
                 Err(e) => {
-                    tracing::debug!(error = %Fault::from(e).into_error(self.link.shown(), self.link.shape()), "rights are not known");
+                    tracing::debug!(error = %self.fault(e.into()), "rights are not known");
                     return None;
                 }
             }

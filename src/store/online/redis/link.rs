@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use redis::{Cmd, ErrorKind, Pipeline, RedisError, RedisResult, ServerErrorKind, Value, cmd};
 
 use super::address::{Address, Host, Shape};
-use super::fault::{Fault, is_busy};
+use super::fault::{Fault, is_busy, is_of_another_type};
 use super::map::{Map, of_cluster, of_sentinels};
 use super::node::{Connector, Flight, Lane, Node, flight};
 use super::scripts::Script;
@@ -73,6 +73,7 @@ enum Next {
     Wait,
     /// It did nothing and will not: another server is the primary now.
     Rediscover,
+    /// It did nothing, for it does not know the script.
     Load,
 }
 
@@ -91,6 +92,11 @@ impl Link {
 
     pub fn shape(&self) -> &Shape {
         &self.address.shape
+    }
+
+    /// Who we are to the servers.
+    pub fn user(&self) -> &str {
+        self.address.login.user.as_deref().unwrap_or("default")
     }
 
     pub fn timeout(&self) -> Duration {
@@ -157,6 +163,12 @@ impl Link {
     /// Runs commands, those of one server in one pipeline and in their order, and answers in their
     /// order; an error as soon as one has failed for good.
     pub async fn run(self: &Arc<Self>, lane: Lane, tasks: Vec<Task>, repeat: Repeat) -> Result<Vec<Value>, Fault> {
+        let answers = self.run_each(lane, tasks, repeat).await?;
+        answers.into_iter().map(|answer| answer.extract_error().map_err(Fault::from)).collect()
+    }
+
+    /// The same, but that a key is of another type is an answer like others ([`Value::ServerError`]).
+    pub async fn run_each(self: &Arc<Self>, lane: Lane, tasks: Vec<Task>, repeat: Repeat) -> Result<Vec<Value>, Fault> {
         if self.suspect.swap(false, Ordering::Relaxed) && *self.shape() != Shape::Single {
             // Goes on by itself; this call tries what it knows.
             drop(self.discovery(self.map.load().as_ref().map_or(0, |m| m.epoch)));
@@ -194,13 +206,18 @@ impl Link {
                 let mut load = false;
                 for (at, slot, place) in &sent.places {
                     let answer = answers.get_mut(*place).map(std::mem::take).unwrap_or_default();
-                    let Value::ServerError(e) = answer else {
+                    let Value::ServerError(e) = &answer else {
                         out[*at] = answer;
                         continue;
                     };
-                    let e = RedisError::from(e);
+                    let e = RedisError::from(e.clone());
                     let mut target = None;
+                    let mut whole = None;
                     match self.next(&e) {
+                        Next::Fail if is_of_another_type(&e) => {
+                            out[*at] = answer;
+                            continue;
+                        }
                         Next::Fail => return Err(Fault::from(e).at(&sent.node.host)),
                         Next::Moved(host) => {
                             rediscover = true;
@@ -209,16 +226,29 @@ impl Link {
                         Next::Ask(host) => target = Some((self.reach(&map, &host, &sent.node)?, true)),
                         Next::Wait => pause = true,
                         Next::Load => {
-                            load = true;
+                            // Somebody flushes them again and again; what is sent whole they cannot take away.
+                            whole = sent
+                                .command(*place)
+                                .filter(|_| round + 2 == ROUNDS)
+                                .and_then(|c| self.scripts.iter().find_map(|s| s.whole(c)));
+                            load |= whole.is_none();
                             target = Some((Arc::clone(&sent.node), false));
                         }
                         Next::Rediscover => rediscover = true,
                     }
                     last = Some(Fault::from(e).at(&sent.node.host));
-                    pending.extend(sent.again(*at, *slot, *place, target));
+                    let again = sent.again(*at, *slot, *place, target);
+                    pending.extend(again.map(|p| match whole {
+                        Some(command) => Pending { task: Task { command, ..p.task }, ..p },
+                        None => p,
+                    }));
                 }
                 if load {
-                    self.load_scripts(lane, &sent.node).await?;
+                    match self.load_scripts(lane, &sent.node).await {
+                        // What waits for them was not done: it may be sent again.
+                        Err(fault) if fault.is_lost() => (rediscover, pause) = (true, true),
+                        loaded => loaded?,
+                    }
                 }
             }
             if pending.is_empty() {
@@ -295,8 +325,12 @@ impl Drop for Watch<'_> {
 }
 
 impl Sent {
+    fn command(&self, place: usize) -> Option<&Cmd> {
+        self.commands.cmd_iter().nth(place)
+    }
+
     fn again(&self, at: usize, slot: u16, place: usize, target: Option<(Arc<Node>, Asking)>) -> Option<Pending> {
-        let command = self.commands.cmd_iter().nth(place)?.clone();
+        let command = self.command(place)?.clone();
         Some(Pending { at, task: Task { slot, command }, target })
     }
 }

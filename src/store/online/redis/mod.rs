@@ -77,7 +77,7 @@ impl RedisStore {
     }
 
     fn fault(&self, fault: Fault) -> Error {
-        fault.into_error(self.link.shown(), self.link.shape())
+        fault.into_error(self.link.shown(), self.link.shape(), self.link.user())
     }
 
     /// An answer that has the right form.

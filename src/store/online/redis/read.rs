@@ -7,6 +7,7 @@ use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
 use redis::{Cmd, Value};
 
+use super::fault::is_of_another_type;
 use super::keys::Keys;
 use super::link::{Repeat, Task};
 use super::map::slot;
@@ -99,6 +100,12 @@ impl KeyList {
         let starts = std::iter::once(0).chain(self.ends.iter().copied());
         starts.zip(&self.ends).map(|(from, to)| &self.buffer[from..*to])
     }
+}
+
+pub(super) fn get(key: &[u8]) -> Cmd {
+    let mut command = Cmd::with_capacity(2, key.len() + 3);
+    command.arg("GET").arg(key);
+    command
 }
 
 impl RedisStore {
@@ -235,12 +242,8 @@ impl RedisStore {
     async fn fetch(&self, keys: &KeyList) -> Result<Vec<Option<Bytes>>> {
         let answers = if self.link.is_cluster() {
             // Per server a pipeline of GETs: MGET takes keys of one slot only.
-            let tasks = keys.iter().map(|key| {
-                let mut get = Cmd::with_capacity(2, key.len() + 3);
-                get.arg("GET").arg(key);
-                Task { slot: slot(key), command: get }
-            });
-            self.link.run(Lane::Read, tasks.collect(), Repeat::Yes).await.map_err(|f| self.fault(f))?
+            let tasks = keys.iter().map(|key| Task { slot: slot(key), command: get(key) });
+            self.link.run_each(Lane::Read, tasks.collect(), Repeat::Yes).await.map_err(|f| self.fault(f))?
         } else {
             let mut mget = Cmd::with_capacity(keys.len() + 1, keys.buffer.len() + 4);
             mget.arg("MGET");
@@ -251,17 +254,44 @@ impl RedisStore {
             let Value::Array(values) = answer else { return Err(self.too_few()) };
             values
         };
-        let values = answers.into_iter().map(|value| match value {
+        let mut values = answers.into_iter().map(|value| self.bytes(value)).collect::<Result<Vec<_>>>()?;
+        if values.len() != keys.len() {
+            return Err(self.too_few());
+        }
+        if !self.link.is_cluster() {
+            self.look_behind_nil(keys, &mut values).await?;
+        }
+        Ok(values)
+    }
+
+    /// MGET says nil also of a key of another type, where GET says what is wrong. What was written since stays unread: it
+    /// is of a later instant than the other values.
+    async fn look_behind_nil(&self, keys: &KeyList, values: &mut [Option<Bytes>]) -> Result<()> {
+        let nil = keys.iter().enumerate().filter(|(i, _)| values[*i].is_none());
+        let (places, tasks): (Vec<usize>, Vec<Task>) = nil.map(|(i, key)| (i, Task { slot: 0, command: get(key) })).unzip();
+        if tasks.is_empty() {
+            return Ok(());
+        }
+        let answers = self.link.run_each(Lane::Read, tasks, Repeat::Yes).await.map_err(|f| self.fault(f))?;
+        for (at, answer) in places.into_iter().zip(answers) {
+            if matches!(answer, Value::ServerError(_)) {
+                values[at] = self.bytes(answer)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The value of a key. One of another type has no bytes, so that whoever reads it says that it is damaged, and which.
+    pub(super) fn bytes(&self, value: Value) -> Result<Option<Bytes>> {
+        match value {
             Value::BulkString(bytes) => Ok(Some(Bytes::from(bytes))),
             Value::Nil => Ok(None),
-            // A failing key of an MGET is none of ours: it is nil where it is of another type.
             value => match value.extract_error() {
+                Err(e) if is_of_another_type(&e) => Ok(Some(Bytes::new())),
                 Err(e) => Err(self.fault(Fault::from(e))),
                 Ok(_) => Err(Error::internal(format!("the online store {} answers a key with what is no string", self.link.shown()))),
             },
-        });
-        let values = values.collect::<Result<Vec<_>>>()?;
-        if values.len() == keys.len() { Ok(values) } else { Err(self.too_few()) }
+        }
     }
 
     fn too_few(&self) -> Error {

@@ -5,12 +5,13 @@
 //! are gone, unless a generation was begun meanwhile. So whatever holds rows is in the set.
 
 use bytes::Bytes;
-use redis::{Cmd, FromRedisValue, cmd};
+use redis::{FromRedisValue, cmd};
 
 use super::RedisStore;
 use super::keys::{RowKeys, views_key};
 use super::link::{Repeat, Task};
 use super::node::Lane;
+use super::read::get;
 use crate::error::{Error, Result};
 use crate::store::online::{OnlineView, RowPage};
 
@@ -47,15 +48,13 @@ impl RedisStore {
         let mut names = RowKeys::new(&self.names(view).generation(generation));
         let mut out = Vec::with_capacity(keys.len());
         for chunk in keys.chunks(self.read_chunk) {
-            let mut get = |key: &&[u8]| {
+            let mut task = |key: &&[u8]| {
                 let name = names.of(key);
-                let mut command = Cmd::with_capacity(2, name.len() + 3);
-                command.arg("GET").arg(name);
-                Task { slot: self.slot(name), command }
+                Task { slot: self.slot(name), command: get(name) }
             };
-            let tasks = chunk.iter().map(&mut get).collect();
-            for row in self.link.run(Lane::Load, tasks, Repeat::Yes).await.map_err(|f| self.fault(f))? {
-                out.push(self.form::<Option<Vec<u8>>>(row)?.map(Bytes::from));
+            let tasks = chunk.iter().map(&mut task).collect();
+            for row in self.link.run_each(Lane::Load, tasks, Repeat::Yes).await.map_err(|f| self.fault(f))? {
+                out.push(self.bytes(row)?);
             }
         }
         Ok(out)

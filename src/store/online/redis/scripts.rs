@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use redis::{Cmd, cmd};
+use redis::{Arg, Cmd, cmd};
 
 pub(super) struct Script {
     pub code: String,
@@ -13,6 +13,23 @@ impl Script {
     fn new(code: String) -> Arc<Script> {
         let hash = redis::Script::new(&code).get_hash().to_string();
         Arc::new(Script { code, hash })
+    }
+
+    /// The same call with the whole script in it; `None`: it calls another one.
+    pub fn whole(&self, call: &Cmd) -> Option<Cmd> {
+        let mut words = call.args_iter().map(|word| match word {
+            Arg::Simple(word) => word,
+            _ => &[],
+        });
+        if words.next() != Some(b"EVALSHA") || words.next() != Some(self.hash.as_bytes()) {
+            return None;
+        }
+        let mut whole = cmd("EVAL");
+        whole.arg(&self.code);
+        words.for_each(|word| {
+            whole.arg(word);
+        });
+        Some(whole)
     }
 
     /// A call, to which as many keys and then the arguments are to be added.
@@ -53,7 +70,7 @@ impl Scripts {
 }
 
 /// Writes the rows that supersede what is stored (see `rule.rs`) and answers how many; KEYS: rows,
-/// from `first` on; ARGV: per row value, kind (`o`, `s` or `r`), expiry in ms or nothing.
+/// from `first` on; ARGV: per row value, kind (`o` or `s`), expiry in ms or nothing.
 /// Numbers are compared in halves of 32 bits (Lua's are doubles), never strings (they follow a locale).
 /// A command costs a script more than a row does: many rows are read by one, and written by one.
 const PUT: &str = r"
@@ -86,8 +103,8 @@ for from = first, #KEYS, step do
     local key, at = KEYS[i], first + (i - first) * 3
     local new, kind, expiry = ARGV[at], ARGV[at + 1], ARGV[at + 2]
     local old = mine[key] or stored[i - from + 1]
-    -- the shortest row has 34 bytes
-    if not old or #old < 34
+    -- the shortest row has 38 bytes
+    if not old or #old < 38
         or (older(old, new) and (kind ~= 'o' or string.byte(old, 34) % 2 == 1 or precedes(old, new))) then
       if mine[key] and n > 0 then
         redis.call('MSET', unpack(plain))

@@ -7,8 +7,11 @@ use super::map::slot;
 use super::*;
 use crate::clock::{SECOND, stopwatch};
 use crate::error::Kind;
+use crate::model::codec::Row;
 use crate::store::online::conformance::{Place, key, offer, pointer, published, put, test_certificate, values, view, wait_for};
 use crate::store::online::connect;
+
+mod fake;
 
 fn on(port: u16) -> Connection {
     redis::Client::open(("127.0.0.1", port)).unwrap().get_connection().unwrap()
@@ -261,6 +264,40 @@ async fn missing_rights_are_named() {
     assert_eq!(writer.drop_generation(&v, g).await.unwrap(), 1);
     assert_eq!(values(&*reader, &v, &[1, 2]).await, [Some(9), Some(8)]);
     assert_eq!(writer.drop_view(&v).await.unwrap(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_key_of_another_type_is_a_damaged_row() {
+    for p in [Place::redis(), Place::cluster()] {
+        let (store, v) = (p.open().await, view(1));
+        let g = published(&*store, &v).await;
+        put(&*store, &v, g, (1..5).map(|k| offer(k, 1, 1, 1, k)).collect()).await;
+        let names = Keys::new(&v, p.servers.len() > 1);
+        let put_list = |name: &[u8]| {
+            let at = if p.servers.len() > 1 { [5460, 10922, 16383].iter().position(|last| slot(name) <= *last).unwrap() } else { 0 };
+            let mut server = on(p.servers[at].port);
+            let _: () = server.del(name).unwrap();
+            let _: () = server.rpush(name, "x").unwrap();
+        };
+        put_list(RowKeys::new(&names.generation(g)).of(key(2).stored()));
+        let keys: Vec<_> = [1, 2, 3, 9].map(key).to_vec();
+        let stored: Vec<&[u8]> = keys.iter().map(|k| k.stored()).collect();
+        let read = store.get_batch(&[KeysOf { view: &v, keys: stored.clone() }]).await.unwrap().remove(0).rows;
+        for rows in [read, store.peek(&v, g, &stored).await.unwrap()] {
+            let whole: Vec<_> = rows.iter().map(|r| r.as_ref().map(|r| Row::parse(r).map_err(|e| e.message().to_string()))).collect();
+            assert!(matches!(&whole[..], [Some(Ok(_)), Some(Err(_)), Some(Ok(_)), None]), "{whole:?}");
+        }
+        assert_eq!(store.stats(&v, g).await.unwrap().0, 4);
+        // It is no row: what comes replaces it.
+        assert_eq!(put(&*store, &v, g, vec![offer(2, 1, 1, 1, 20)]).await, (1, 0));
+        assert_eq!(values(&*store, &v, &[1, 2]).await, [Some(1), Some(20)]);
+
+        put_list(names.pointer().as_bytes());
+        let e = store.pointer(&v).await.unwrap_err();
+        assert!(e.message().contains("under a name of ours") && e.hint().unwrap().contains("MATERIALIZE FEATURE VIEW … FULL"), "{e}");
+        let e = store.get_batch(&[KeysOf { view: &v, keys: stored }]).await.unwrap_err();
+        assert!(e.message().contains("pointer of view 1") && e.message().contains("damaged"), "{e}");
+    }
 }
 
 #[tokio::test]

@@ -172,9 +172,10 @@ impl RedisStore {
                 let (next, keys) = self.scan(node, prefix, at).await?;
                 cursor = next;
                 let length = |k: &Vec<u8>| Task { slot: self.slot(k), command: cmd("STRLEN").arg(k).take() };
-                let answers = self.link.run(Lane::Load, keys.iter().map(length).collect(), Repeat::Yes).await;
+                let answers = self.link.run_each(Lane::Load, keys.iter().map(length).collect(), Repeat::Yes).await;
                 for length in answers.map_err(|f| self.fault(f))? {
-                    bytes += self.form::<u64>(length)?;
+                    // A key of another type has no bytes that are a row's.
+                    bytes += if let Value::ServerError(_) = length { 0 } else { self.form::<u64>(length)? };
                 }
                 count += keys.len() as u64;
                 bytes += keys.iter().map(|k| k.len() as u64).sum::<u64>();
@@ -247,7 +248,6 @@ fn offered(call: &mut Cmd, row: &PutRow) {
     call.arg(&row.row).arg(match row.kind {
         PutKind::Offer => "o",
         PutKind::State => "s",
-        PutKind::Repair => "r",
     });
     match row.expire_at {
         Some(at) => call.arg(at / MILLISECOND),
