@@ -2,6 +2,8 @@
 import os
 import random
 import subprocess
+import sys
+import traceback
 
 from redis_check import Caller
 
@@ -35,7 +37,11 @@ class Play:
 
     def close(self):
         for thing in reversed(self.started):
-            thing.stop()
+            try:
+                thing.stop()
+            except Exception:
+                # the others are stopped nevertheless
+                traceback.print_exc(file=sys.stdout)
 
     def home(self, name):
         path = os.path.join(self.folder, name)
@@ -51,7 +57,7 @@ class Play:
         return self.own(Proxy(redis.port))
 
     def warehouse(self, online="embedded", *options, name="w"):
-        return Warehouse(self.remige, os.path.join(self.folder, name), online, options)
+        return Warehouse(self.remige, os.path.join(self.folder, name), online, options, self.own)
 
     def server(self, warehouse, *options):
         log = os.path.join(self.folder, f"serve{len(self.started)}.log")
@@ -61,19 +67,33 @@ class Play:
         return Caller(self.remige, "sql", "--connect", server.address)
 
 
+class Statement:
+    """A statement in a process of its own, which must not outlive its case."""
+
+    def __init__(self, process):
+        self.process = process
+
+    def stop(self):
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+
+
 class Warehouse(Caller):
     """`remige sql` on a warehouse with an online store, each statement in a process of its own."""
 
-    def __init__(self, remige, path, online="embedded", options=()):
+    def __init__(self, remige, path, online, options, own):
         super().__init__(remige, "sql", "-w", path, "--online", online, *options)
-        self.remige, self.path, self.online, self.options = remige, path, online, tuple(options)
+        self.remige, self.path, self.online, self.options, self.own = remige, path, online, tuple(options), own
 
     def through(self, online, *options):
         """The same warehouse, its store by another way or with other settings."""
-        return Warehouse(self.remige, self.path, online, (*self.options, *options))
+        return Warehouse(self.remige, self.path, online, (*self.options, *options), self.own)
 
     def start(self, text):
-        return subprocess.Popen([*self.command, "-c", text], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        process = subprocess.Popen([*self.command, "-c", text], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        self.own(Statement(process))
+        return process
 
     def script(self, *texts):
         for text in texts:

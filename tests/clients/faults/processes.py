@@ -183,7 +183,9 @@ class Server:
             self.process = subprocess.Popen([remige, "serve", "-w", warehouse, "--listen", "127.0.0.1:0", *options],
                                             stdout=subprocess.PIPE, stderr=err, text=True)
         ready = self.process.stdout.readline().strip()
-        assert ready.startswith("remige ready "), open(log).read()
+        if not ready.startswith("remige ready "):
+            self.stop()
+            raise AssertionError(open(log).read())
         self.address = ready.removeprefix("remige ready ")
 
     def connect(self):
