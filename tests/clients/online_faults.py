@@ -31,7 +31,7 @@ def main():
     options.add_argument("--only", nargs="+", choices=CASES, default=list(CASES), metavar="CASE")
     options.add_argument("--rounds", type=int, default=2)
     # cases wait for leases and failovers most of the time
-    options.add_argument("--jobs", type=int, default=2)
+    options.add_argument("--jobs", type=int, default=3)
     options.add_argument("--list", action="store_true")
     chosen = options.parse_args()
     if chosen.list:
