@@ -1,5 +1,6 @@
 """The page of a benchmark's results."""
 import json
+import os
 import statistics
 
 MODES = {"raw-mget": "raw MGET", "ticket": "ticket", "query-ticket": "ticket with SQL", "prepared": "prepared statement", "http": "Feast's HTTP server"}
@@ -198,4 +199,6 @@ def page(paths):
         if ours:
             more = f", Feast's layout {rival[-1]['bytes_per_row']:.0f}" if rival else ""
             lines += [f"Memory of Redis per entity: {ours[-1]['bytes_per_row']:.0f} bytes{more}.", ""]
-    return "\n".join(lines)
+    with open(os.path.join(os.path.dirname(os.path.abspath(__file__)), "notes.md")) as notes:
+        lines.append(notes.read().rstrip("\n"))
+    return "\n".join(lines) + "\n"

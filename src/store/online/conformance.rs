@@ -750,8 +750,10 @@ mod embedded_only {
             let seen = value_of_all(&*store).await;
             assert!(seen >= target);
             last = value_of_all(&*p.open().await).await;
-            assert_eq!(last, seen);
+            // a commit that was whole when the writer was killed is found by who opens the file anew
+            assert!(last == seen || last == seen + 1, "{last} after {seen}");
             assert_eq!(put(&*store, &view(1), 1, vec![offer(1000 + round, 1, 1, 1, round)]).await, (1, 0));
+            assert_eq!(value_of_all(&*store).await, last, "who stayed has caught up");
         }
     }
 
