@@ -109,7 +109,9 @@ impl OfflineStore {
                 (got.bytes().await.map_err(|e| Error::from(e).context(&what))?, written)
             }
             // Cleaned up by the holder of a newer one: held.
-            Err(object_store::Error::NotFound { .. }) => return Err(Error::conflict(format!("{what} is changing hands"))),
+            Err(object_store::Error::NotFound { .. }) => {
+                return Err(Error::conflict(format!("{what} is changing hands")).with_hint("try again"));
+            }
             Err(e) => return Err(Error::from(e).context(&what)),
         };
         let claim = serde_json::from_slice(&bytes).map_err(|e| {
