@@ -2,8 +2,6 @@
 
 use std::sync::Arc;
 
-use futures::future::BoxFuture;
-use futures::{StreamExt as _, TryStreamExt, stream};
 use redis::{Cmd, Pipeline, Value, cmd};
 
 use super::keys::{Keys, RowKeys, pattern};
@@ -16,8 +14,6 @@ use crate::error::Result;
 use crate::store::online::{OnlineView, PutKind, PutRow, PutStats};
 
 const SCAN_COUNT: usize = 1000;
-/// Of rows that must supersede others.
-const CHUNKS_AT_ONCE: usize = 2;
 
 // A generation that was dropped takes no rows. One server sees to it in the step that writes: its
 // script asks the set of generations first, a pipeline of SETs last.
@@ -56,21 +52,13 @@ impl RedisStore {
         self.alive_after(view, generation, rows).await
     }
 
-    /// Writes the rows that supersede what is stored; no key comes twice. One chunk is made ready while another is
-    /// written.
+    /// Writes the rows that supersede what is stored.
     pub(super) async fn write_newer(&self, view: &OnlineView, generation: u32, rows: &[PutRow]) -> Result<PutStats> {
-        let chunks: Vec<_> = rows.chunks(self.write_chunk).map(|chunk| self.write_newer_chunk(view, generation, chunk)).collect();
-        let written: u64 = stream::iter(chunks).buffered(CHUNKS_AT_ONCE).try_fold(0, |sum, n| async move { Ok(sum + n) }).await?;
-        self.alive_after(view, generation, rows).await?;
-        Ok(PutStats { written, skipped: rows.len() as u64 - written })
-    }
-
-    /// Answers how many of the rows were written.
-    fn write_newer_chunk<'a>(&'a self, view: &'a OnlineView, generation: u32, chunk: &'a [PutRow]) -> BoxFuture<'a, Result<u64>> {
-        Box::pin(async move {
-            let names = self.names(view);
-            let mut keys = RowKeys::new(&names.generation(generation));
-            if self.link.is_cluster() {
+        let names = self.names(view);
+        let mut keys = RowKeys::new(&names.generation(generation));
+        let mut stats = PutStats::default();
+        for chunk in rows.chunks(self.write_chunk) {
+            let written = if self.link.is_cluster() {
                 let tasks = chunk.iter().map(|r| {
                     let key = keys.of(&r.key);
                     let mut call = self.scripts.put_one.call(1);
@@ -79,20 +67,25 @@ impl RedisStore {
                     Task { slot: slot(key), command: call }
                 });
                 let answers = self.link.run(Lane::Load, tasks.collect(), Repeat::Yes).await.map_err(|f| self.fault(f))?;
-                return answers.into_iter().map(|a| self.form::<u64>(a)).sum();
-            }
-            let mut call = self.scripts.put.call(chunk.len() + 1);
-            call.arg(names.generations());
-            for r in chunk {
-                call.arg(keys.of(&r.key));
-            }
-            call.arg(generation);
-            for r in chunk {
-                offered(&mut call, r);
-            }
-            let written: i64 = self.ask(&names, &mut call).await?;
-            u64::try_from(written).map_err(|_| self.dropped(view, generation))
-        })
+                answers.into_iter().map(|a| self.form::<u64>(a)).sum::<Result<u64>>()?
+            } else {
+                let mut call = self.scripts.put.call(chunk.len() + 1);
+                call.arg(names.generations());
+                for r in chunk {
+                    call.arg(keys.of(&r.key));
+                }
+                call.arg(generation);
+                for r in chunk {
+                    offered(&mut call, r);
+                }
+                let written: i64 = self.ask(&names, &mut call).await?;
+                u64::try_from(written).map_err(|_| self.dropped(view, generation))?
+            };
+            stats.written += written;
+            stats.skipped += chunk.len() as u64 - written;
+        }
+        self.alive_after(view, generation, rows).await?;
+        Ok(stats)
     }
 
     fn is_alive(&self, names: &Keys, generation: u32) -> Cmd {
