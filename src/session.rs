@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use datafusion::arrow::array::AsArray;
-use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef, UInt64Type};
+use datafusion::arrow::datatypes::{DataType, Schema, SchemaRef, UInt64Type};
 use datafusion::arrow::record_batch::RecordBatch;
 use datafusion::common::ParamValues;
 use datafusion::common::config::ConfigNonZeroUsize;
@@ -35,7 +35,7 @@ use crate::model::Name;
 use crate::operator::bound_rows::BoundRows;
 use crate::operator::pit_join::{PitJoinOptions, PitStrategy};
 pub use crate::plan::StatementKind;
-use crate::plan::bound_rows::insert_over_bound_rows;
+use crate::plan::bound_rows::{insert_over_bound_rows, parameter_schema};
 use crate::plan::command::{Command, CommandNode};
 use crate::progress::Progress;
 use crate::statement::{self, Planned};
@@ -267,10 +267,7 @@ impl Session {
         let Some(plan) = insert_over_bound_rows(&planned.plan, &types)? else { return Ok(None) };
         planned.plan = plan;
         *self.own.notices.lock() = notices;
-        let columns: Vec<_> =
-            rows.columns().iter().zip(&types).enumerate().map(|(i, (c, t))| lookup::bound(c, t, i)).collect::<Result<_>>()?;
-        let fields: Vec<_> = types.iter().enumerate().map(|(i, t)| Field::new(format!("${}", i + 1), t.clone(), true)).collect();
-        let rows = RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)?;
+        let rows = RecordBatch::try_new(Arc::new(parameter_schema(&types)), lookup::bound(rows, &types)?)?;
         self.execute_planned(planned, &resolver, Some(BoundRows(rows))).await.map(Some)
     }
 

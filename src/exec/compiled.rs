@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use datafusion::arrow::array::{ArrayRef, RecordBatch};
 use datafusion::arrow::compute::{CastOptions, cast_with_options};
-use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use datafusion::arrow::datatypes::{DataType, SchemaRef};
 use datafusion::execution::TaskContext;
 use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::execution::session_state::SessionState;
@@ -21,7 +21,7 @@ use crate::error::{Error, Result};
 use crate::model::Column;
 use crate::operator::bound_rows::BoundRows;
 use crate::operator::online_lookup::LookupInstant;
-use crate::plan::bound_rows::over_bound_rows;
+use crate::plan::bound_rows::{over_bound_rows, parameter_schema};
 use crate::plan::lookup::loses;
 
 /// A lookup that is planned, for any number of requests.
@@ -58,12 +58,11 @@ pub fn compile<'a>(
         state.config_mut().set_extension(lookups(services).await?);
         let schema = Arc::new(plan.schema().as_arrow().clone());
         let physical = state.create_physical_plan(&plan).await?;
-        let fields: Vec<_> = types.iter().enumerate().map(|(i, t)| Field::new(format!("${}", i + 1), t.clone(), true)).collect();
         Ok(Some(Compiled {
             catalog_version,
             wanted,
             schema,
-            rows: Arc::new(Schema::new(fields)),
+            rows: Arc::new(parameter_schema(types)),
             plan: physical,
             config: state.config().clone(),
             runtime: Arc::clone(state.runtime_env()),

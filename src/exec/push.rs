@@ -99,7 +99,7 @@ impl PushSink {
         let stored = boxed(commit(services, view, base, rows, || counted.lock().1, cx)).await?;
         self.tell(counted.lock().0);
         drop(claim);
-        Ok(stored.rows)
+        Ok(stored)
     }
 
     /// Says what was left out.
@@ -177,13 +177,8 @@ pub(super) async fn claim(services: &Services, view: &FeatureView, statement: &s
     claimed.await.map(Some).map_err(|e: Error| e.context(format!("{statement} {}", view.name)))
 }
 
-/// What a commit has stored.
-pub struct Stored {
-    pub rows: u64,
-}
-
 /// Sorts and stores numbered rows, and brings them online where the view is; the right to write online is the
-/// caller's. `newest`, asked when all rows have come: their greatest event timestamp.
+/// caller's; answers how many. `newest`, asked when all rows have come: their greatest event timestamp.
 pub fn commit<'a>(
     services: &'a Arc<Services>,
     view: &'a Arc<FeatureView>,
@@ -191,14 +186,14 @@ pub fn commit<'a>(
     rows: SendableRecordBatchStream,
     newest: impl FnOnce() -> Option<Micros> + Send + 'a,
     cx: &'a Arc<TaskContext>,
-) -> BoxFuture<'a, Result<Stored>> {
+) -> BoxFuture<'a, Result<u64>> {
     Box::pin(async move {
         let mut rows = sorted(rows, &order(view), cx)?;
         let mut writer = services.store.writer(&view.location, spec(services, view))?;
         while let Some(batch) = rows.next().await {
             writer.write(&batch?).await?;
         }
-        let stored = Stored { rows: writer.rows() };
+        let stored = writer.rows();
         let adds = writer.finish().await?;
         if adds.is_empty() {
             return Ok(stored);

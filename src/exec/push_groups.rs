@@ -14,7 +14,7 @@ use futures::future::BoxFuture;
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
-use super::push::{Stored, commit};
+use super::push::{claim, commit};
 use super::rows::visible_schema;
 use super::write::{Sequence, stream_of, with_seq};
 use super::{Services, boxed};
@@ -148,10 +148,10 @@ async fn together(
     services: &Arc<Services>,
     view: &Arc<FeatureView>,
     group: &[Waiting],
-    claim: &mut Option<WriteClaim>,
+    held: &mut Option<WriteClaim>,
     cx: &Arc<TaskContext>,
 ) -> Result<()> {
-    *claim = super::push::claim(services, view, "INSERT INTO").await?;
+    *held = claim(services, view, "INSERT INTO").await?;
     let base = services.store.snapshot(&view.location, None).await?;
     let schema = with_seq(&visible_schema(view, true));
     let mut numbers = Sequence::after(&base);
@@ -161,5 +161,5 @@ async fn together(
     }
     let rows = stream_of(schema, futures::stream::iter(numbered.into_iter().map(Ok)));
     let newest = group.iter().filter_map(|w| w.newest).max();
-    commit(services, view, base, rows, || newest, cx).await.map(|_: Stored| ())
+    commit(services, view, base, rows, || newest, cx).await.map(|_| ())
 }

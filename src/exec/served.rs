@@ -20,12 +20,16 @@ pub struct Served {
     pub lag: Option<u64>,
 }
 
+/// Versions that are online, or have been, in the order of their names.
+pub fn versions(catalog: &CatalogSnapshot) -> impl Iterator<Item = &FeatureView> {
+    let series = catalog.feature_views.values();
+    series.flat_map(|s| s.versions.values().filter(|v| v.online || s.materialized.contains(&v.version)))
+}
+
 /// Versions that something is served of, in the order of their names; one batched read of the store.
 pub fn all<'a>(services: &'a Services, catalog: &'a CatalogSnapshot) -> BoxFuture<'a, Result<Vec<Served>>> {
     Box::pin(async move {
-        let series = catalog.feature_views.values();
-        let views: Vec<&FeatureView> =
-            series.flat_map(|s| s.versions.values().filter(|v| v.online || s.materialized.contains(&v.version))).collect();
+        let views: Vec<&FeatureView> = versions(catalog).collect();
         if views.is_empty() {
             return Ok(vec![]);
         }

@@ -45,17 +45,24 @@ pub async fn older_generations(services: &Services, online: &dyn OnlineStore, id
     Ok(older.len())
 }
 
-/// Frees the rows of views that no version in the catalog names any more; answers how many views.
+/// Frees the rows of views that no version in the catalog names any more; answers how many views, and those that hold
+/// rows and stay.
 ///
 /// Online ids are never used again, and a view is in the catalog before it holds rows: what the catalog, read
 /// after the store, does not name was dropped.
-pub fn dropped_views<'a>(services: &'a Services) -> BoxFuture<'a, Result<usize>> {
+pub fn dropped_views<'a>(services: &'a Services) -> BoxFuture<'a, Result<(usize, Vec<Arc<FeatureView>>)>> {
     Box::pin(async move {
         let online = services.online().await?;
         let held = online.views(services.store.warehouse_id()).await?;
-        let known = known(services).await?;
-        let mut freed = 0;
-        for online_id in held.into_iter().filter(|id| !known.contains_key(id)) {
+        let catalog = services.registry.snapshot().await?;
+        let versions = catalog.feature_views.values().flat_map(|s| s.versions.values());
+        let known: HashMap<u32, &FeatureView> = versions.map(|v| (v.online_id, v)).collect();
+        let (mut freed, mut kept) = (0, vec![]);
+        for online_id in held {
+            if let Some(view) = known.get(&online_id) {
+                kept.push(Arc::new((*view).clone()));
+                continue;
+            }
             let id = OnlineView { warehouse_id: services.store.warehouse_id().to_string(), online_id };
             match online.drop_view(&id).await {
                 Ok(rows) => {
@@ -67,14 +74,8 @@ pub fn dropped_views<'a>(services: &'a Services) -> BoxFuture<'a, Result<usize>>
                 Err(e) => return Err(e),
             }
         }
-        Ok(freed)
+        Ok((freed, kept))
     })
-}
-
-async fn known(services: &Services) -> Result<HashMap<u32, Arc<FeatureView>>> {
-    let catalog = services.registry.snapshot().await?;
-    let versions = catalog.feature_views.values().flat_map(|s| s.versions.values());
-    Ok(versions.map(|v| (v.online_id, Arc::new(v.clone()))).collect())
 }
 
 /// One pass over the whole warehouse; goes on with the next view where one fails, unless the store cannot be
@@ -82,10 +83,9 @@ async fn known(services: &Services) -> Result<HashMap<u32, Arc<FeatureView>>> {
 pub fn pass<'a>(services: &'a Arc<Services>, stop: &'a (dyn Fn() -> bool + Sync)) -> BoxFuture<'a, Result<Swept>> {
     Box::pin(async move {
         let online = services.online().await?;
-        let mut swept = Swept { views: dropped_views(services).await?, ..Default::default() };
-        let held = online.views(services.store.warehouse_id()).await?;
-        let known = known(services).await?;
-        for view in held.iter().filter_map(|id| known.get(id)) {
+        let (views, kept) = dropped_views(services).await?;
+        let mut swept = Swept { views, ..Default::default() };
+        for view in &kept {
             if stop() {
                 break;
             }

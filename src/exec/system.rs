@@ -17,6 +17,7 @@ use futures::future::BoxFuture;
 
 use super::freshness::{self, Freshness};
 use super::resolve::Resolver;
+use super::served;
 use super::services::Services;
 use crate::catalog::{CatalogSnapshot, Runs};
 use crate::clock::{Micros, SECOND};
@@ -582,12 +583,9 @@ impl SystemTable {
 
     /// Views that are or were served. What an unreachable store would say is NULL, and `error` says why.
     async fn online(&self, cost: Cost) -> Vec<Row> {
-        let series = self.catalog.feature_views.values();
-        let served: Vec<&FeatureView> =
-            series.flat_map(|s| s.versions.values().filter(|v| v.online || s.materialized.contains(&v.version))).collect();
         let mut lost: Option<String> = None;
         let mut rows = vec![];
-        for v in served {
+        for v in served::versions(&self.catalog) {
             let offline = self.services.store.snapshot(&v.location, None).await.ok().map(|s| s.version());
             let mut state = Served::default();
             // one wait for a store that is gone, not one per view

@@ -22,9 +22,13 @@ pub struct BoundRowsNode {
 
 impl BoundRowsNode {
     pub fn new(types: &[DataType]) -> Result<Self> {
-        let fields: Vec<_> = types.iter().enumerate().map(|(i, t)| Field::new(format!("${}", i + 1), t.clone(), true)).collect();
-        Ok(BoundRowsNode { schema: Arc::new(DFSchema::try_from(Schema::new(fields))?) })
+        Ok(BoundRowsNode { schema: Arc::new(DFSchema::try_from(parameter_schema(types))?) })
     }
+}
+
+/// One column per parameter: `$1`, `$2`, ….
+pub fn parameter_schema(types: &[DataType]) -> Schema {
+    Schema::new(types.iter().enumerate().map(|(i, t)| Field::new(format!("${}", i + 1), t.clone(), true)).collect::<Vec<_>>())
 }
 
 impl PartialOrd for BoundRowsNode {

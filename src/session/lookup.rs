@@ -85,7 +85,7 @@ impl Session {
         Box::pin(async move {
             let Some(types) = prepared.parameters.iter().cloned().collect::<Option<Vec<DataType>>>() else { return Ok(None) };
             let key = Key { schema: self.current_schema(), form: Form::Text(prepared.sql.clone()) };
-            let columns = |_: &Compiled| rows.columns().iter().zip(&types).enumerate().map(|(i, (c, t))| bound(c, t, i)).collect();
+            let columns = |_: &Compiled| bound(rows, &types);
             let Some((schema, batches)) = self.planned(&key, Some(&types), &columns, None).await? else { return Ok(None) };
             *self.own.notices.lock() = Notices::default();
             let rows = futures::stream::iter(batches.into_iter().map(Ok));
@@ -177,13 +177,16 @@ fn text(name: &str, wanted: usize, status: bool) -> String {
     format!("SELECT * FROM ONLINE_LOOKUP('{}', ({}), status => {status})", name.replace('\'', "''"), parameters.join(", "))
 }
 
-/// The values of parameter `i` (from 0) in the type that the statement wants.
-pub(super) fn bound(values: &ArrayRef, want: &DataType, i: usize) -> Result<ArrayRef> {
-    if values.data_type() == want {
-        return Ok(Arc::clone(values));
-    }
+/// The bound values in the types that the statement wants, a column per parameter.
+pub(super) fn bound(rows: &RecordBatch, types: &[DataType]) -> Result<Vec<ArrayRef>> {
     let strict = CastOptions { safe: false, ..Default::default() };
-    cast_with_options(values, want, &strict).map_err(|e| Error::from(e).context(format!("parameter ${}", i + 1)))
+    let typed = |(i, (values, want)): (usize, (&ArrayRef, &DataType))| {
+        if values.data_type() == want {
+            return Ok(Arc::clone(values));
+        }
+        cast_with_options(values, want, &strict).map_err(|e| Error::from(e).context(format!("parameter ${}", i + 1)))
+    };
+    rows.columns().iter().zip(types).enumerate().map(typed).collect()
 }
 
 #[cfg(test)]

@@ -308,9 +308,12 @@ fn count(db: &ReadOnlyDatabase) -> Result<u64, redb::Error> {
 fn read_rows(db: &ReadOnlyDatabase, keys: &[Vec<u8>]) -> Result<(Option<u64>, Vec<Option<Bytes>>), redb::Error> {
     let txn = db.begin_read()?;
     let watermark = txn.open_table(META)?.get(WATERMARK)?.map(|v| v.value());
+    Ok((watermark, rows_at(&txn, keys)?))
+}
+
+fn rows_at(txn: &ReadTransaction, keys: &[Vec<u8>]) -> Result<Vec<Option<Bytes>>, redb::Error> {
     let table = txn.open_table(ROWS)?;
-    let rows = keys.iter().map(|k| Ok(table.get(k.as_slice())?.map(|v| Bytes::copy_from_slice(v.value()))));
-    Ok((watermark, rows.collect::<Result<_, redb::Error>>()?))
+    keys.iter().map(|k| Ok(table.get(k.as_slice())?.map(|v| Bytes::copy_from_slice(v.value())))).collect()
 }
 
 #[async_trait]
@@ -419,14 +422,7 @@ impl OnlineStore for EmbeddedStore {
 
     async fn peek(&self, view: &OnlineView, generation: u32, keys: &[&[u8]]) -> Result<Vec<Option<Bytes>>> {
         let keys: Vec<Vec<u8>> = keys.iter().map(|k| k.to_vec()).collect();
-        self.with(view, move |v| {
-            let found = v.look(generation, |txn| {
-                let table = txn.open_table(ROWS)?;
-                keys.iter().map(|k| Ok(table.get(k.as_slice())?.map(|v| Bytes::copy_from_slice(v.value())))).collect::<Result<_, _>>()
-            })?;
-            Ok(found.unwrap_or_else(|| vec![None; keys.len()]))
-        })
-        .await
+        self.with(view, move |v| Ok(v.look(generation, |txn| rows_at(txn, &keys))?.unwrap_or_else(|| vec![None; keys.len()]))).await
     }
 
     async fn scan_rows(&self, view: &OnlineView, generation: u32, from: Option<Vec<u8>>) -> Result<RowPage> {

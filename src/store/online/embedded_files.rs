@@ -93,26 +93,28 @@ pub(super) fn take_number(dir: &Path) -> Result<u32> {
 
 /// Generations that have a file, ascending.
 pub(super) fn list(dir: &Path) -> Result<Vec<u32>> {
-    let mut found: Vec<u32> = names(dir)?.iter().filter_map(|n| n.strip_suffix(".redb")?.parse().ok()).collect();
-    found.sort_unstable();
-    Ok(found)
+    numbers(dir, ".redb")
 }
 
 /// Views that have a directory, ascending.
 pub(super) fn views(root: &Path) -> Result<Vec<u32>> {
-    let mut found: Vec<u32> = names(root)?.iter().filter_map(|n| n.parse().ok()).collect();
-    found.sort_unstable();
-    Ok(found)
+    numbers(root, "")
 }
 
-/// Names in a directory that may not be there.
-fn names(dir: &Path) -> Result<Vec<String>> {
+/// The numbers that names in a directory, which may not be there, have before `suffix`; ascending.
+fn numbers(dir: &Path, suffix: &str) -> Result<Vec<u32>> {
     let entries = match fs::read_dir(dir) {
         Ok(entries) => entries,
         Err(e) if e.kind() == ErrorKind::NotFound => return Ok(vec![]),
         Err(e) => return Err(at(dir)(e)),
     };
-    entries.map(|e| Ok(e.map_err(at(dir))?.file_name().to_string_lossy().into_owned())).collect()
+    let mut found = vec![];
+    for entry in entries {
+        let name = entry.map_err(at(dir))?.file_name();
+        found.extend(name.to_str().and_then(|n| n.strip_suffix(suffix)?.parse::<u32>().ok()));
+    }
+    found.sort_unstable();
+    Ok(found)
 }
 
 /// Replaces a small file so that readers, and a crash, see all of it or nothing.

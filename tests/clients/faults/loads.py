@@ -130,7 +130,7 @@ def loader_killed_redis(play):
     redis = play.redis()
     proxy = play.proxy(redis)
     reader = play.warehouse(redis.url)
-    loader = reader.through(f"redis://127.0.0.1:{proxy.port}/0")
+    loader = reader.through(proxy.url)
 
     def leftovers():
         generations(redis)
@@ -252,7 +252,7 @@ def scripts_flushed(play):
     proxy = play.proxy(redis)
     w = play.warehouse(redis.url)
     declare(w)
-    server = play.server(w.through(f"redis://127.0.0.1:{proxy.port}/0", "--set", "online_settings.write_chunk=50"))
+    server = play.server(w.through(proxy.url, "--set", "online_settings.write_chunk=50"))
     client = play.client(server)
     flushed = 0
 
@@ -278,7 +278,7 @@ def insert_before_switch(play):
     redis = play.redis()
     proxy = play.proxy(redis)
     w = play.warehouse(redis.url)
-    loader = w.through(f"redis://127.0.0.1:{proxy.port}/0")
+    loader = w.through(proxy.url)
     declare(w)
     for i in range(play.rounds):
         text = f"INSERT INTO p {pushed(100 + i, f'k % 3 = {i % 3}', KEYS)}"
@@ -297,7 +297,7 @@ def loader_asleep(play):
     redis = play.redis()
     proxy = play.proxy(redis)
     w = play.warehouse(redis.url, *NO_GRACE)
-    loader = w.through(f"redis://127.0.0.1:{proxy.port}/0")
+    loader = w.through(proxy.url)
     declare(w)
     load, late = 1, 0
     # a sleeper's lease is waited for: half a minute each time

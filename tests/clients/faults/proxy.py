@@ -11,6 +11,7 @@ class Proxy:
         self.target = port
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.port = self.listener.getsockname()[1]
+        self.url = f"redis://127.0.0.1:{self.port}/0"
         # Seconds that every piece of data waits.
         self.delay = 0.0
         self.flows = threading.Event()

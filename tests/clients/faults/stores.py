@@ -61,7 +61,7 @@ def store_emptied(play):
 
         change(w, 100 + i, play.rng)
         proxy.strike_after(play.rng.randrange(1, 300_000), lambda: restart() or True)
-        out = w.through(f"redis://127.0.0.1:{proxy.port}/0").run(FULL)
+        out = w.through(proxy.url).run(FULL)
         if out.returncode:
             assert "public.f" in out.stderr and "internal" not in out.stderr, out.stderr
             broken += 1
@@ -212,7 +212,7 @@ def store_silent(play):
     direct = play.warehouse(redis.url)
     declare(direct)
     deadline = 0.5
-    w = direct.through(f"redis://127.0.0.1:{proxy.port}/0")
+    w = direct.through(proxy.url)
     server = play.server(w, "--set", f"online_settings.lookup_deadline={int(deadline * 1000)}ms")
     client = play.client(server)
     values = online(direct, "p", KEYS)
