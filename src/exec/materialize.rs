@@ -149,7 +149,8 @@ struct Job<'a> {
     online: Arc<dyn OnlineStore>,
     id: OnlineView,
     gates: Arc<Gates>,
-    /// Later rows are left out, by all steps alike.
+    /// Later rows are left out. Taken anew after every look at the table: what others have stored and serve by then
+    /// was not late for them.
     now: Micros,
     /// For an INSERT: no more than it needs.
     serving: bool,
@@ -209,7 +210,7 @@ impl<'a> Job<'a> {
                         None => {
                             let _apply = gates.apply.lock().await;
                             let target =
-                                Target { generation: p.generation, asof: 0, kind: None, ttl: longest(p.ttl, self.view.ttl), current: true };
+                                Target { generation: p.generation, asof: 0, kind: None, ttl: longest(p.ttl, self.view.ttl), told: true };
                             let applied = self.catch_up(target).await;
                             if self.online.pointer(&self.id).await?.map(|now| now.generation) != Some(p.generation) {
                                 // a full load elsewhere has switched meanwhile
@@ -246,6 +247,13 @@ impl<'a> Job<'a> {
         })
     }
 
+    /// The newest version of the table, and the instant by which its rows are due.
+    async fn look(&mut self, location: &str) -> Result<Snapshot> {
+        let snapshot = self.services.store.snapshot(location, None).await?;
+        self.now = self.services.clock.now();
+        Ok(snapshot)
+    }
+
     /// Drops generations that nobody reads any more; a failure to do so is none of the statement's.
     async fn drop_older(&self, current: &Pointer) {
         if let Err(e) = boxed(sweep::older_generations(self.services, self.online.as_ref(), &self.id, current)).await {
@@ -272,7 +280,7 @@ impl<'a> Job<'a> {
             let location = &self.view.location;
             let mut renumbered = false;
             for _ in 0..MAX_ATTEMPTS {
-                let snapshot = self.services.store.snapshot(location, None).await?;
+                let snapshot = self.look(location).await?;
                 let version = snapshot.version();
                 let Some(from) = self.online.watermark(&self.id, target.generation).await? else {
                     return Ok(Applied::FullPass("the online store has lost its watermark"));

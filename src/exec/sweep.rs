@@ -71,6 +71,9 @@ pub fn dropped_views<'a>(services: &'a Services) -> BoxFuture<'a, Result<(usize,
                 }
                 // a process that has not seen the drop writes it
                 Err(e) if e.kind() == Kind::Conflict => tracing::debug!(online_id, "{e}"),
+                Err(e) if online.check().await.is_ok() => {
+                    tracing::warn!(online_id, error = %e, "the online rows of a feature view that was dropped could not be removed");
+                }
                 Err(e) => return Err(e),
             }
         }
@@ -94,7 +97,8 @@ pub fn pass<'a>(services: &'a Arc<Services>, stop: &'a (dyn Fn() -> bool + Sync)
                     swept.generations += generations;
                     swept.applied += usize::from(applied);
                 }
-                Err(e) if e.kind() == Kind::Unavailable => return Err(e),
+                // Of this view only, or the store is gone: then the others need not be tried.
+                Err(e) if e.kind() == Kind::Unavailable && online.check().await.is_err() => return Err(e),
                 // another process writes it, or somebody dropped it
                 Err(e) if matches!(e.kind(), Kind::Conflict | Kind::NotFound) => tracing::debug!(view = view.versioned_name(), "{e}"),
                 Err(e) => tracing::warn!(view = view.versioned_name(), error = %e, "online rows could not be looked after"),

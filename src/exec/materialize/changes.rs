@@ -4,7 +4,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use datafusion::arrow::array::RecordBatch;
+use datafusion::arrow::array::{Array, RecordBatch};
 use datafusion::arrow::row::{RowConverter, SortField};
 use datafusion::execution::TaskContext;
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
@@ -14,6 +14,7 @@ use futures::StreamExt;
 use futures::future::BoxFuture;
 
 use super::newest::Layout;
+use crate::clock::Micros;
 use crate::error::Result;
 use crate::exec::Services;
 use crate::exec::read::scan;
@@ -46,6 +47,14 @@ impl Hasher {
     }
 }
 
+/// Equal rows that were there before a range.
+#[derive(Debug, Clone, Copy)]
+struct Before {
+    count: u32,
+    /// The greatest `_seq` of them.
+    seq: i64,
+}
+
 /// The effect of a range of commits.
 pub struct Touched {
     /// Files with the new rows of the range.
@@ -54,8 +63,10 @@ pub struct Touched {
     pub again: HashSet<EncodedKey>,
     /// Bounds of the first key column of `again`.
     bounds: Option<(ScalarValue, ScalarValue)>,
-    /// Rows that were there before the range, and how many of each.
-    before: HashMap<RowHash, u32>,
+    /// Rows that were there before the range.
+    before: HashMap<RowHash, Before>,
+    /// Event timestamps of the files that the range left alone, from and to.
+    beside: Vec<(Micros, Micros)>,
     hasher: Option<Hasher>,
     _memory: MemoryReservation,
 }
@@ -81,7 +92,10 @@ impl Touched {
             let (moved, passing): (Vec<_>, Vec<_>) = left.into_iter().partition(|f| changes.rewritten.contains(&f.path));
             let new = stayed.iter().cloned().chain(moved).collect();
             let memory = MemoryConsumer::new("MATERIALIZE: changed rows").register(&services.runtime.memory_pool);
-            let mut touched = Touched { new, again: HashSet::new(), bounds: None, before: HashMap::new(), hasher: None, _memory: memory };
+            let changed: HashSet<&str> = stayed.iter().map(|f| f.path.as_str()).collect();
+            let beside = snapshot.files().iter().filter(|f| !changed.contains(f.path.as_str())).map(|f| times(f, view)).collect();
+            let (again, before_range) = Default::default();
+            let mut touched = Touched { new, again, bounds: None, before: before_range, beside, hasher: None, _memory: memory };
             if before.is_empty() && passing.is_empty() {
                 return Ok(Some(touched));
             }
@@ -95,10 +109,12 @@ impl Touched {
                     if touched._memory.try_grow(batch.num_rows() * ENTRY * 2).is_err() {
                         return Ok(None);
                     }
-                    for h in hasher.hashes(&layout, &batch)? {
+                    let seq = layout.seq(&batch)?;
+                    for (i, h) in hasher.hashes(&layout, &batch)?.into_iter().enumerate() {
                         *gone.entry(h).or_default() += 1;
                         if known {
-                            *touched.before.entry(h).or_default() += 1;
+                            let b = touched.before.entry(h).or_insert(Before { count: 0, seq: i64::MIN });
+                            *b = Before { count: b.count + 1, seq: b.seq.max(seq.value(i)) };
                         }
                     }
                 }
@@ -158,7 +174,8 @@ impl Touched {
         Some(key.clone().gt_eq(lit(lo)).and(key.lt_eq(lit(hi))))
     }
 
-    /// Which rows of a batch of the new files are offers: new rows of keys that lost none.
+    /// Which rows of a batch of the new files, in the order of keys and time, are offers: new rows of keys that lost
+    /// none. So is an equal row that got a later `_seq` where it may tie with another: now it may be the one that wins.
     pub fn offers(
         &mut self,
         layout: &Layout,
@@ -168,13 +185,35 @@ impl Touched {
     ) -> Result<Option<Vec<bool>>> {
         let Some(hasher) = &self.hasher else { return Ok(None) };
         let hashes = hasher.hashes(layout, batch)?;
-        let before = &mut self.before;
-        let offer = |(h, key): (&RowHash, &Option<EncodedKey>)| {
-            let known = take_one(before, h);
-            !known && key.as_ref().is_some_and(|k| !again.contains(k))
-        };
-        Ok(Some(hashes.iter().zip(keys).map(offer).collect()))
+        let (event, created, seq) = (layout.event(batch)?, layout.created(batch)?, layout.seq(batch)?);
+        let order = |i: usize| (&keys[i], event.value(i), created.filter(|c| c.is_valid(i)).map(|c| c.value(i)));
+        // what comes before and after the batch is not at hand
+        let last = keys.len().saturating_sub(1);
+        let neighbours = |i: usize| i == 0 || i == last || order(i) == order(i - 1) || order(i) == order(i + 1);
+        let elsewhere = |i: usize| self.beside.iter().any(|(from, to)| (*from..=*to).contains(&event.value(i)));
+        let mut out = Vec::with_capacity(keys.len());
+        for (i, (h, key)) in hashes.iter().zip(keys).enumerate() {
+            let known = match self.before.get_mut(h) {
+                Some(b) if b.count > 0 => {
+                    b.count -= 1;
+                    seq.value(i) <= b.seq || !(neighbours(i) || elsewhere(i))
+                }
+                _ => false,
+            };
+            out.push(!known && key.as_ref().is_some_and(|k| !again.contains(k)));
+        }
+        Ok(Some(out))
     }
+}
+
+/// From and to which instant a file may have rows.
+fn times(file: &DataFile, view: &FeatureView) -> (Micros, Micros) {
+    let at = |v: Option<&ScalarValue>| match v {
+        Some(ScalarValue::TimestampMicrosecond(t, _)) => *t,
+        _ => None,
+    };
+    let event = view.event_timestamp.as_str();
+    (at(file.min(event)).unwrap_or(Micros::MIN), at(file.max(event)).unwrap_or(Micros::MAX))
 }
 
 fn take_one(counts: &mut HashMap<RowHash, u32>, h: &RowHash) -> bool {

@@ -1,6 +1,9 @@
 //! `MATERIALIZE … IN PLACE`: every row is written again over the generation that is served, for stores that
 //! have no room for a second one.
 
+use datafusion::logical_expr::{ident, lit};
+use datafusion::scalar::ScalarValue;
+use futures::StreamExt;
 use futures::future::BoxFuture;
 
 use super::newest::Newest;
@@ -71,33 +74,49 @@ impl Job<'_> {
             // wrong; only what a writer beside us stores from here on is of this version or a later one, and stays.
             let commit = Commit { operation: Operation::Append, run_id: Some(crate::clock::new_id()), ..Default::default() };
             let snapshot: Snapshot = store.append(&newest_version, commit).await?;
+            self.now = self.services.clock.now();
             let version = snapshot.version();
+            let held = self.held(&snapshot).await?;
+            let to = held.map_or(version, |h| h.min(version));
+            if watermark.is_some_and(|w| w > to) {
+                return Err(Error::conflict(format!(
+                    "feature view {}: rows are served that are not due by the clock of this process; nothing was written",
+                    self.view.name
+                ))
+                .with_hint("try again in a moment; the clocks of the machines should agree"));
+            }
             let ttl = longest(pointer.ttl, self.view.ttl);
-            let target = Target { generation, asof: version, kind: Some(PutKind::State), ttl, current: false };
+            let target = Target { generation, asof: version, kind: Some(PutKind::State), ttl, told: false };
             let rows = scan(self.services, self.view, &snapshot, None, None, true, self.cx).await?;
             let mut newest = Newest::new(self.view, snapshot.schema(), self.now)?;
             let before = self.written;
             self.pump(rows, &mut newest, Choice::All(None), target).await?;
             let loaded = self.written - before;
             self.bury(&newest, target).await?;
-            let to = newest.held_below(snapshot.files()).map_or(version, |h| h.min(version));
-            if watermark.is_some_and(|w| w > to) {
-                return Err(Error::conflict(format!(
-                    "feature view {}: rows were served elsewhere that are not due by the clock of this process",
-                    self.view.name
-                ))
-                .with_hint("try again in a moment; the clocks of the machines should agree"));
-            }
             if watermark != Some(to) {
                 // a writer beside us may have come further
                 self.online.advance_watermark(&self.id, generation, watermark, to).await?;
             }
             let rewritten = Pointer { delta_version: version, rows: loaded, ttl: self.view.ttl, ..pointer.clone() };
-            match self.online.publish(&self.id, Some(generation), &rewritten).await? {
+            match self.online.publish(&self.id, Some(generation), &rewritten, None).await? {
                 true => Ok(()),
                 false => Err(Error::conflict("a full load was switched to meanwhile")),
             }
         })
+    }
+
+    /// The version that rows not yet due hold the watermark at.
+    async fn held(&self, snapshot: &Snapshot) -> Result<Option<u64>> {
+        let mut newest = Newest::new(self.view, snapshot.schema(), self.now)?;
+        let now = ScalarValue::TimestampMicrosecond(Some(self.now), Some("UTC".into()));
+        let later = ident(self.view.event_timestamp.as_str()).gt(lit(now));
+        let mut rows = scan(self.services, self.view, snapshot, None, Some(later), false, self.cx).await?;
+        while let Some(batch) = rows.next().await {
+            let batch = batch?;
+            let keys = newest.layout().keys(&batch)?;
+            newest.batch(&batch, keys, None)?;
+        }
+        Ok(newest.held_below(snapshot.files()))
     }
 
     /// Leaves tombstones where the pass has not come by: these keys have no row.

@@ -56,15 +56,15 @@ impl Layout {
         self.keys.first().map(|(i, _)| batch.column(*i))
     }
 
-    fn event<'a>(&self, batch: &'a RecordBatch) -> Result<&'a TimestampMicrosecondArray> {
+    pub fn event<'a>(&self, batch: &'a RecordBatch) -> Result<&'a TimestampMicrosecondArray> {
         instants(batch, self.event)
     }
 
-    fn created<'a>(&self, batch: &'a RecordBatch) -> Result<Option<&'a TimestampMicrosecondArray>> {
+    pub fn created<'a>(&self, batch: &'a RecordBatch) -> Result<Option<&'a TimestampMicrosecondArray>> {
         self.created.map(|i| instants(batch, i)).transpose()
     }
 
-    fn seq<'a>(&self, batch: &'a RecordBatch) -> Result<&'a Int64Array> {
+    pub fn seq<'a>(&self, batch: &'a RecordBatch) -> Result<&'a Int64Array> {
         batch.column(self.seq).as_primitive_opt::<Int64Type>().ok_or_else(|| Error::internal("column _seq is not BIGINT"))
     }
 }
@@ -157,14 +157,17 @@ impl Newest {
     }
 
     /// The Delta version that the watermark may not pass, because rows of later ones are not due yet: numbers
-    /// may run ahead of the versions that their rows came with, which their files tell.
+    /// may run ahead of the versions that their rows came with, by how much their files tell.
     pub fn held_below(&self, files: &[Arc<DataFile>]) -> Option<u64> {
         let held = self.held?;
         let later = |f: &&Arc<DataFile>| match f.max(&self.event) {
             Some(ScalarValue::TimestampMicrosecond(Some(newest), _)) => *newest > self.now,
             _ => true,
         };
-        let before = files.iter().filter(later).map(|f| f.added.0.saturating_sub(1)).min();
+        let later: Vec<_> = files.iter().filter(later).collect();
+        let ahead = later.iter().map(|f| f.ahead).max().unwrap_or(0);
+        let before = later.iter().map(|f| f.added.0.saturating_sub(1)).min();
+        let held = held.saturating_sub(ahead);
         Some(before.map_or(held, |b| held.min(b)))
     }
 

@@ -18,7 +18,7 @@ use crate::clock::Micros;
 use crate::error::Result;
 use crate::model::codec::EncodedKey;
 use crate::model::codec::row::{ORDER_LEN, PREFIX_LEN, Prefix};
-use crate::store::online::{KeysOf, OnlineStore, OnlineView, PutKind, PutRow, supersedes};
+use crate::store::online::{OnlineStore, OnlineView, PutKind, PutRow, supersedes};
 
 /// Rows, or bytes, handed to the store at once. The embedded store writes each chunk to the disk for good.
 const CHUNK_ROWS: usize = 50_000;
@@ -32,8 +32,8 @@ pub(super) struct Target {
     /// `None`: blindly, into a generation that nobody reads.
     pub kind: Option<PutKind>,
     pub ttl: Option<Micros>,
-    /// Whether lookups read the generation.
-    pub current: bool,
+    /// Whether rows count that are refused because the store holds their key's state of this version.
+    pub told: bool,
 }
 
 /// Which rows of a stream count.
@@ -175,23 +175,22 @@ async fn write(online: Arc<dyn OnlineStore>, id: OnlineView, target: Target, row
         let rows = online.load(&id, target.generation, rows).await?;
         return Ok(Written { rows, skipped: 0, due: false });
     }
-    let tried = target.current.then(|| rows.clone());
+    let tried = target.told.then(|| rows.clone());
     let stats = online.put(&id, target.generation, rows).await?;
     let due = match tried {
-        Some(rows) if stats.skipped > 0 => refused(online.as_ref(), &id, &rows, target.asof).await?,
+        Some(rows) if stats.skipped > 0 => refused(online.as_ref(), &id, &rows, target).await?,
         _ => false,
     };
     Ok(Written { rows: stats.written, skipped: stats.skipped, due })
 }
 
 /// Whether the store refused one of the rows only because it holds the key's state of this version.
-async fn refused(online: &dyn OnlineStore, id: &OnlineView, rows: &[PutRow], asof: u64) -> Result<bool> {
-    let keys = rows.iter().map(|r| r.key.as_slice()).collect();
-    let found = online.get_batch(&[KeysOf { view: id, keys }]).await?;
-    let stored = found.iter().flat_map(|f| &f.rows);
-    for (new, stored) in rows.iter().zip(stored) {
+async fn refused(online: &dyn OnlineStore, id: &OnlineView, rows: &[PutRow], target: Target) -> Result<bool> {
+    let keys: Vec<&[u8]> = rows.iter().map(|r| r.key.as_slice()).collect();
+    let found = online.peek(id, target.generation, &keys).await?;
+    for (new, stored) in rows.iter().zip(&found) {
         let Some(stored) = stored else { continue };
-        if Prefix::read(stored)?.asof != asof || !differs(&new.row, stored) {
+        if Prefix::read(stored)?.asof != target.asof || !differs(&new.row, stored) {
             continue;
         }
         let mut later = new.row.clone();

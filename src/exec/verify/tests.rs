@@ -95,7 +95,7 @@ impl World {
         store.load(&id, generation, rows.into_iter().map(put).collect()).await.unwrap();
         assert!(store.advance_watermark(&id, generation, None, found.watermark.unwrap()).await.unwrap());
         let switched = Pointer { generation, ..pointer.clone() };
-        assert!(store.publish(&id, Some(pointer.generation), &switched).await.unwrap());
+        assert!(store.publish(&id, Some(pointer.generation), &switched, None).await.unwrap());
     }
 
     fn notices(&self) -> String {

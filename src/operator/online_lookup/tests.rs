@@ -111,7 +111,7 @@ async fn publish(world: &World, view: &FeatureView, ttl: Option<Micros>, rows: &
     });
     world.store.load(&online, generation, puts.collect()).await.unwrap();
     let pointer = Pointer { generation, schema_id, view_version: 1, delta_version: 1, rows: rows.len() as u64, published_at: 0, ttl };
-    assert!(world.store.publish(&online, None, &pointer).await.unwrap());
+    assert!(world.store.publish(&online, None, &pointer, None).await.unwrap());
 }
 
 #[derive(Debug)]
@@ -403,7 +403,7 @@ impl OnlineStore for Counting {
     async fn advance_watermark(&self, _: &OnlineView, _: u32, _: Option<u64>, _: u64) -> Result<bool> {
         Err(Error::internal("reads only"))
     }
-    async fn publish(&self, _: &OnlineView, _: Option<u32>, _: &Pointer) -> Result<bool> {
+    async fn publish(&self, _: &OnlineView, _: Option<u32>, _: &Pointer, _: Option<u64>) -> Result<bool> {
         Err(Error::internal("reads only"))
     }
     async fn peek(&self, _: &OnlineView, _: u32, _: &[&[u8]]) -> Result<Vec<Option<bytes::Bytes>>> {

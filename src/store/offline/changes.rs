@@ -153,6 +153,7 @@ fn removed_file(remove: &Remove) -> DataFile {
         rows: None,
         order: parse_order(&remove.tags).unwrap_or_default(),
         added: (0, 0),
+        ahead: 0,
         modified_ms: remove.deletion_timestamp.unwrap_or(0),
         ranges: Ranges::new(),
         has_deletions: remove.deletion_vector.is_some(),

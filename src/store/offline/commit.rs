@@ -198,10 +198,12 @@ impl OfflineStore {
         if let Some(schema) = &commit.new_schema {
             actions.push(Action::Metadata(widened(base, schema)?));
         }
+        let mut ahead = 0;
         for path in &commit.removes {
             let file = base.files().iter().find(|f| &f.path == path).ok_or_else(|| {
                 Error::internal(format!("{path:?} is no file of table {:?} at version {}", base.location(), base.version()))
             })?;
+            ahead = ahead.max(file.ahead);
             actions.push(Action::Remove(Remove {
                 path: file.path.clone(),
                 data_change: !commit.rewrite,
@@ -221,7 +223,7 @@ impl OfflineStore {
                 modification_time: now,
                 data_change: !commit.rewrite,
                 stats: Some(file.stats_json()),
-                tags: Some(file.tags(base.version() + 1, place)),
+                tags: Some(file.tags(base.version() + 1, place, ahead)),
                 ..Default::default()
             }));
         }

@@ -52,6 +52,7 @@ mod tests {
             rows: Some(rows),
             order: order.iter().map(|c| c.to_string()).collect(),
             added: (1, 0),
+            ahead: 0,
             modified_ms: 0,
             ranges: Ranges::from([("k".to_string(), range)]),
             has_deletions: false,

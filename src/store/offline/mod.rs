@@ -54,6 +54,10 @@ pub(crate) const ORDER_KEY: &str = "remige.order";
 /// Tag of a data file: `<version that added it>.<place in the commit>`.
 pub(crate) const ADDED_KEY: &str = "remige.added";
 
+/// Tag of a data file: by how much the high words of its `_seq` may exceed the versions that brought its rows. Left out
+/// where it is 0.
+pub(crate) const AHEAD_KEY: &str = "remige.ahead";
+
 /// Small files and commits read at once.
 pub(crate) const READ_AHEAD: usize = 16;
 

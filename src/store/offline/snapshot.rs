@@ -18,7 +18,7 @@ use object_store::path::Path;
 
 use super::stats::{ColumnRange, Ranges, from_json, tag};
 use super::warehouse::OfflineStore;
-use super::{ADDED_KEY, ENGINE, ORDER_KEY, SEQ, delta_error};
+use super::{ADDED_KEY, AHEAD_KEY, ENGINE, ORDER_KEY, SEQ, delta_error};
 use crate::clock::{DAY, MILLISECOND, Micros};
 use crate::error::{Error, Kind, Result};
 
@@ -55,6 +55,8 @@ pub struct DataFile {
     /// Version that added it and its place in that commit: the order in which rows were written.
     /// Files of other writers come first.
     pub(crate) added: (u64, u32),
+    /// See [`AHEAD_KEY`].
+    pub(crate) ahead: u64,
     pub(crate) modified_ms: i64,
     pub(crate) ranges: Ranges,
     pub(crate) has_deletions: bool,
@@ -75,13 +77,15 @@ impl DataFile {
     pub(crate) fn from_add(add: &Add, schema: &SchemaRef) -> Self {
         let order = parse_order(&add.tags);
         let ours = order.is_some();
+        let added = tag(&add.tags, ADDED_KEY).and_then(parse_added).unwrap_or_default();
         let (rows, ranges) = add.stats.as_deref().map_or((None, Ranges::new()), |s| from_json(s, schema, ours));
         DataFile {
             path: add.path.clone(),
             size: add.size.try_into().unwrap_or(0),
             rows,
             order: order.unwrap_or_default(),
-            added: tag(&add.tags, ADDED_KEY).and_then(parse_added).unwrap_or_default(),
+            added,
+            ahead: tag(&add.tags, AHEAD_KEY).and_then(|t| t.parse().ok()).unwrap_or_else(|| numbers_ahead(&ranges, added.0)),
             modified_ms: add.modification_time,
             ranges,
             has_deletions: add.deletion_vector.is_some(),
@@ -90,7 +94,7 @@ impl DataFile {
     }
 
     pub(crate) fn tags(&self) -> HashMap<String, Option<String>> {
-        file_tags(&self.order, self.added)
+        file_tags(&self.order, self.added, self.ahead)
     }
 
     pub(crate) fn object_path(&self) -> Path {
@@ -160,10 +164,7 @@ impl Snapshot {
     /// High word of `_seq` for rows of the next commit: above that of every row in the table, and growing
     /// with the versions also where the last rows are gone.
     pub fn next_sequence(&self) -> u64 {
-        let last = self.files().iter().filter_map(|f| match f.max(SEQ) {
-            Some(ScalarValue::Int64(Some(s))) => u64::try_from(s >> 32).ok(),
-            _ => None,
-        });
+        let last = self.files().iter().filter_map(|f| last_number(&f.ranges));
         (self.version() + 1).max(last.max().map_or(0, |high| high + 1))
     }
     /// Properties of the table.
@@ -457,8 +458,26 @@ pub(crate) async fn read_watermark(state: &DeltaTableState, log: &LogStoreRef, l
 }
 
 /// What we write down about a file besides Delta's own statistics.
-pub(crate) fn file_tags(order: &[String], (version, place): (u64, u32)) -> HashMap<String, Option<String>> {
-    HashMap::from([(ORDER_KEY.to_string(), Some(order_text(order))), (ADDED_KEY.to_string(), Some(format!("{version}.{place}")))])
+pub(crate) fn file_tags(order: &[String], (version, place): (u64, u32), ahead: u64) -> HashMap<String, Option<String>> {
+    let mut tags =
+        HashMap::from([(ORDER_KEY.to_string(), Some(order_text(order))), (ADDED_KEY.to_string(), Some(format!("{version}.{place}")))]);
+    if ahead > 0 {
+        tags.insert(AHEAD_KEY.to_string(), Some(ahead.to_string()));
+    }
+    tags
+}
+
+/// The greatest high word of `_seq` in a file.
+fn last_number(ranges: &Ranges) -> Option<u64> {
+    match ranges.get(SEQ)?.max {
+        Some(ScalarValue::Int64(Some(s))) => u64::try_from(s >> 32).ok(),
+        _ => None,
+    }
+}
+
+/// By how much a file's numbers exceed the version that added it.
+pub(crate) fn numbers_ahead(ranges: &Ranges, version: u64) -> u64 {
+    last_number(ranges).map_or(0, |n| n.saturating_sub(version))
 }
 
 pub(crate) fn order_text(order: &[String]) -> String {

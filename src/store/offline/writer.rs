@@ -20,7 +20,7 @@ use object_store::buffered::BufWriter;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 
-use super::snapshot::{DataFile, file_tags, order_text};
+use super::snapshot::{DataFile, file_tags, numbers_ahead, order_text};
 use super::stats::{Ranges, from_footer, to_json};
 use super::warehouse::{OfflineStore, table_path};
 use super::{ENGINE, ORDER_KEY};
@@ -68,8 +68,9 @@ impl NewFile {
     pub(crate) fn stats_json(&self) -> String {
         to_json(self.rows, &self.ranges)
     }
-    pub(crate) fn tags(&self, version: u64, place: u32) -> HashMap<String, Option<String>> {
-        file_tags(&self.order, (version, place))
+    /// `ahead`: of the files whose rows these may be.
+    pub(crate) fn tags(&self, version: u64, place: u32, ahead: u64) -> HashMap<String, Option<String>> {
+        file_tags(&self.order, (version, place), ahead.max(numbers_ahead(&self.ranges, version)))
     }
     /// As a file of a table, so that it can be read before a commit names it.
     pub fn data_file(&self) -> DataFile {
@@ -79,6 +80,7 @@ impl NewFile {
             rows: Some(self.rows),
             order: self.order.clone(),
             added: (0, 0),
+            ahead: 0,
             modified_ms: 0,
             ranges: self.ranges.clone(),
             has_deletions: false,

@@ -376,9 +376,9 @@ impl OnlineStore for CachedStore {
         self.inner.advance_watermark(view, generation, from, to).await
     }
 
-    async fn publish(&self, view: &OnlineView, expected: Option<u32>, pointer: &Pointer) -> Result<bool> {
+    async fn publish(&self, view: &OnlineView, expected: Option<u32>, pointer: &Pointer, limit: Option<u64>) -> Result<bool> {
         let _writing = self.writing(view, Written::Pointer);
-        self.inner.publish(view, expected, pointer).await
+        self.inner.publish(view, expected, pointer, limit).await
     }
 
     /// As it is now, also of the generation that is read.

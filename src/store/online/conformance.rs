@@ -75,7 +75,7 @@ pub(crate) async fn values(store: &dyn OnlineStore, view: &OnlineView, keys: &[i
 
 pub(crate) async fn published(store: &dyn OnlineStore, view: &OnlineView) -> u32 {
     let generation = store.begin_generation(view).await.unwrap();
-    assert!(store.publish(view, None, &pointer(generation)).await.unwrap());
+    assert!(store.publish(view, None, &pointer(generation), None).await.unwrap());
     generation
 }
 
@@ -185,10 +185,14 @@ async fn generations_switch_whole(p: &Place) {
     put(&*a, &v, second, vec![offer(3, 2, 1, 2, 32)]).await;
     assert_eq!(values(&*b, &v, &[1, 2, 3]).await, [Some(10), Some(20), None]);
 
-    assert!(!a.publish(&v, None, &pointer(second)).await.unwrap());
-    assert!(!a.publish(&v, Some(second), &pointer(second)).await.unwrap());
+    assert!(!a.publish(&v, None, &pointer(second), None).await.unwrap());
+    assert!(!a.publish(&v, Some(second), &pointer(second), None).await.unwrap());
+    // not while the current one has come further
+    assert!(a.advance_watermark(&v, first, None, 7).await.unwrap());
+    assert!(!a.publish(&v, Some(first), &pointer(second), Some(6)).await.unwrap());
+    assert_eq!(a.pointer(&v).await.unwrap().unwrap().generation, first);
     let full = Pointer { ttl: Some(5), rows: 2, delta_version: u64::MAX >> 1, ..pointer(second) };
-    assert!(a.publish(&v, Some(first), &full).await.unwrap());
+    assert!(a.publish(&v, Some(first), &full, Some(7)).await.unwrap());
     // Both handles, also the one that had the old pointer.
     for store in [&a, &b] {
         assert_eq!(store.pointer(&v).await.unwrap().as_ref(), Some(&full));
@@ -197,9 +201,9 @@ async fn generations_switch_whole(p: &Place) {
     // In place, seen by the other handle at once; then back and forth.
     put(&*a, &v, second, vec![offer(2, 2, 2, 9, 29)]).await;
     assert_eq!(values(&*b, &v, &[2]).await, [Some(29)]);
-    assert!(b.publish(&v, Some(second), &pointer(first)).await.unwrap());
+    assert!(b.publish(&v, Some(second), &pointer(first), None).await.unwrap());
     assert_eq!(values(&*a, &v, &[1, 2, 3]).await, [Some(10), Some(20), None]);
-    assert!(b.publish(&v, Some(first), &pointer(second)).await.unwrap());
+    assert!(b.publish(&v, Some(first), &pointer(second), None).await.unwrap());
 
     assert_eq!(a.drop_generation(&v, second).await.unwrap_err().kind(), Kind::Invalid);
     assert_eq!(a.drop_generation(&v, first).await.unwrap(), 2);
@@ -217,7 +221,7 @@ async fn a_dropped_generation_takes_no_rows(p: &Place) {
     assert_eq!(store.load(&v, g, vec![offer(1, 1, 1, 1, 1)]).await.unwrap_err().kind(), Kind::Conflict);
     assert_eq!(store.put(&v, g, vec![offer(1, 1, 1, 1, 1)]).await.unwrap_err().kind(), Kind::Conflict);
     assert_eq!(store.advance_watermark(&v, g, None, 1).await.unwrap_err().kind(), Kind::Conflict);
-    assert_eq!(store.publish(&v, Some(current), &pointer(g)).await.unwrap_err().kind(), Kind::Conflict);
+    assert_eq!(store.publish(&v, Some(current), &pointer(g), None).await.unwrap_err().kind(), Kind::Conflict);
     assert_ne!(store.begin_generation(&v).await.unwrap(), g);
     assert_eq!(store.stats(&v, g).await.unwrap().0, 0);
 }
@@ -318,7 +322,7 @@ async fn a_generation_is_walked_whole(p: &Place) {
         let found = store.peek(&v, g, &keys.each_ref().map(|k| k.stored())).await.unwrap();
         let want = [Some(&rows[0].row), rows.last().map(|r| &r.row), None];
         assert_eq!(found.iter().map(|f| f.as_ref().map(|b| b.to_vec())).collect::<Vec<_>>(), want.map(|w| w.cloned()));
-        store.publish(&v, None, &pointer(g)).await.unwrap();
+        store.publish(&v, None, &pointer(g), None).await.unwrap();
     }
     store.drop_generation(&v, other).await.unwrap();
     let mut from = None;
@@ -390,6 +394,13 @@ async fn readers_never_see_two_generations(p: &Place) {
             let keys: Vec<i64> = (0..20).collect();
             while !seen.contains(&8) {
                 let got = values(&*reader, &v, &keys).await;
+                // a service may read one view in two roles
+                let stored: Vec<Vec<u8>> = (0..30).map(|k| key(k).into_stored()).collect();
+                let requests = [&stored[..3], &stored[5..], &stored[..9]];
+                let requests = requests.map(|k| KeysOf { view: &v, keys: k.iter().map(Vec::as_slice).collect() });
+                let found = reader.get_batch(&requests).await.unwrap();
+                let generation = |i: usize| found[i].pointer.as_ref().unwrap().generation;
+                assert!((generation(0), generation(1)) == (generation(1), generation(2)), "{found:?}");
                 assert!(got[0].is_some() && got.iter().all(|g| *g == got[0]), "{got:?}");
                 seen.extend(got[0]);
             }
@@ -398,7 +409,7 @@ async fn readers_never_see_two_generations(p: &Place) {
     for n in 1..=8 {
         let next = writer.begin_generation(&v).await.unwrap();
         writer.load(&v, next, (0..20).map(|k| offer(k, 1, 1, 1, n)).collect()).await.unwrap();
-        assert!(writer.publish(&v, Some(current), &pointer(next)).await.unwrap());
+        assert!(writer.publish(&v, Some(current), &pointer(next), None).await.unwrap());
         let old = std::mem::replace(&mut current, next);
         tokio::time::sleep(Duration::from_millis(10)).await;
         writer.drop_generation(&v, old).await.unwrap();
@@ -560,7 +571,7 @@ mod redis_only {
         let got = store.get_batch(&[KeysOf { view: &v, keys: vec![k.stored()] }]).await.unwrap();
         assert_eq!(got, [RowsOf::unpublished(1)]);
         assert_eq!(store.load(&v, 1, vec![offer(1, 1, 1, 1, 1)]).await.unwrap_err().kind(), Kind::Conflict);
-        assert_eq!(store.publish(&v, None, &pointer(1)).await.unwrap_err().kind(), Kind::Conflict);
+        assert_eq!(store.publish(&v, None, &pointer(1), None).await.unwrap_err().kind(), Kind::Conflict);
         published(&*store, &v).await;
     }
 

@@ -18,7 +18,7 @@ use redb::{
 };
 
 use super::embedded_files::{self as files, FileLock, Opened, redb_error};
-use super::{KeysOf, OnlineStore, OnlineView, Pointer, PutRow, PutStats, RowPage, RowsOf, WriteClaim, supersedes};
+use super::{KeysOf, OnlineStore, OnlineView, Pointer, PutRow, PutStats, RowPage, RowsOf, WriteClaim, mixed, supersedes};
 use crate::config::OnlineSettings;
 use crate::error::{Error, Result};
 use crate::model::codec::key;
@@ -112,6 +112,13 @@ impl EmbeddedStore {
         Arc::clone(self.views.lock().entry(view.online_id).or_insert_with(|| Arc::new(make())))
     }
 
+    /// The rows of some of the requests.
+    async fn read(&self, requests: &[KeysOf<'_>], which: &[usize]) -> Result<Vec<RowsOf>> {
+        let of = |r: &KeysOf<'_>| (self.view(r.view), r.keys.iter().map(|k| k.to_vec()).collect::<Vec<_>>());
+        let work: Vec<_> = which.iter().map(|i| of(&requests[*i])).collect();
+        tokio::task::spawn_blocking(move || work.iter().map(|(view, keys)| view.get(keys)).collect()).await?
+    }
+
     /// Runs file work on a thread that may block.
     async fn with<T: Send + 'static>(&self, view: &OnlineView, f: impl FnOnce(&View) -> Result<T> + Send + 'static) -> Result<T> {
         let view = self.view(view);
@@ -178,7 +185,7 @@ impl View {
                 }
             }
         }
-        Err(last.unwrap_or_else(|| Error::unavailable(format!("the current generation in {} is missing", self.dir.display()))))
+        Err(last.unwrap_or_else(|| Error::unavailable(format!("the file of the current generation in {} is missing", self.dir.display())).with_hint("MATERIALIZE FEATURE VIEW … FULL writes a new one")))
     }
 
     /// One durable write transaction on a generation; nothing is written where `f` fails.
@@ -234,9 +241,14 @@ impl View {
         Ok(generation)
     }
 
-    fn publish(&self, expected: Option<u32>, pointer: &Pointer) -> Result<bool> {
+    fn publish(&self, expected: Option<u32>, pointer: &Pointer, limit: Option<u64>) -> Result<bool> {
         let _lock = self.claim()?;
         if files::read_current(&self.dir)?.map(|p| p.generation) != expected {
+            return Ok(false);
+        }
+        // one that cannot be read any more is what a full load repairs
+        let watermark = |served| self.look(served, watermark_of).ok().flatten().flatten();
+        if limit.is_some() && expected.and_then(watermark) > limit {
             return Ok(false);
         }
         let path = self.path(pointer.generation);
@@ -254,14 +266,16 @@ impl View {
         self.writers.lock().remove(&generation);
         self.readers.lock().remove(&generation);
         let path = self.path(generation);
-        let rows = match files::open_reader(&path, self.cache)? {
-            Opened::Reader(db) => count(&db).map_err(|e| redb_error(&path, e))?,
-            Opened::Gone => return Ok(0),
-            // Never read, never finished: what is in it does not count.
-            Opened::NeedsRepair => 0,
+        let rows = match files::open_reader(&path, self.cache) {
+            Ok(Opened::Gone) => return Ok(0),
+            Ok(Opened::Reader(db)) => count(&db).unwrap_or(0),
+            // Never read, never finished, or damaged: it goes all the same, and what is in it does not count.
+            Ok(Opened::NeedsRepair) | Err(_) => 0,
         };
-        std::fs::remove_file(&path).map_err(files::at(&path))?;
-        Ok(rows)
+        match std::fs::remove_file(&path) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(files::at(&path)(e)),
+            _ => Ok(rows),
+        }
     }
 
     fn stats(&self, generation: u32) -> Result<(u64, u64)> {
@@ -307,8 +321,11 @@ fn count(db: &ReadOnlyDatabase) -> Result<u64, redb::Error> {
 /// Watermark and rows of one snapshot.
 fn read_rows(db: &ReadOnlyDatabase, keys: &[Vec<u8>]) -> Result<(Option<u64>, Vec<Option<Bytes>>), redb::Error> {
     let txn = db.begin_read()?;
-    let watermark = txn.open_table(META)?.get(WATERMARK)?.map(|v| v.value());
-    Ok((watermark, rows_at(&txn, keys)?))
+    Ok((watermark_of(&txn)?, rows_at(&txn, keys)?))
+}
+
+fn watermark_of(txn: &ReadTransaction) -> Result<Option<u64>, redb::Error> {
+    Ok(txn.open_table(META)?.get(WATERMARK)?.map(|v| v.value()))
 }
 
 fn rows_at(txn: &ReadTransaction, keys: &[Vec<u8>]) -> Result<Vec<Option<Bytes>>, redb::Error> {
@@ -338,8 +355,17 @@ impl OnlineStore for EmbeddedStore {
     }
 
     async fn get_batch(&self, requests: &[KeysOf<'_>]) -> Result<Vec<RowsOf>> {
-        let work: Vec<_> = requests.iter().map(|r| (self.view(r.view), r.keys.iter().map(|k| k.to_vec()).collect::<Vec<_>>())).collect();
-        tokio::task::spawn_blocking(move || work.iter().map(|(view, keys)| view.get(keys)).collect()).await?
+        let mut found = self.read(requests, &(0..requests.len()).collect::<Vec<_>>()).await?;
+        for _ in 0..ATTEMPTS {
+            let again = mixed(requests, &found);
+            if again.is_empty() {
+                return Ok(found);
+            }
+            for (at, rows) in again.iter().zip(self.read(requests, &again).await?) {
+                found[*at] = rows;
+            }
+        }
+        Err(Error::conflict(format!("generations in {} change faster than they can be read", self.root.display())).with_hint("try again"))
     }
 
     async fn begin_generation(&self, view: &OnlineView) -> Result<u32> {
@@ -415,9 +441,9 @@ impl OnlineStore for EmbeddedStore {
         .await
     }
 
-    async fn publish(&self, view: &OnlineView, expected: Option<u32>, pointer: &Pointer) -> Result<bool> {
+    async fn publish(&self, view: &OnlineView, expected: Option<u32>, pointer: &Pointer, limit: Option<u64>) -> Result<bool> {
         let pointer = pointer.clone();
-        self.with(view, move |v| v.publish(expected, &pointer)).await
+        self.with(view, move |v| v.publish(expected, &pointer, limit)).await
     }
 
     async fn peek(&self, view: &OnlineView, generation: u32, keys: &[&[u8]]) -> Result<Vec<Option<Bytes>>> {

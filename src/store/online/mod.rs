@@ -106,6 +106,13 @@ impl RowsOf {
     }
 }
 
+/// Requests of one view that were answered from different generations: what a service reads twice must not be two things.
+fn mixed(requests: &[KeysOf<'_>], found: &[RowsOf]) -> Vec<usize> {
+    let generation = |i: usize| found[i].pointer.as_ref().map(|p| p.generation);
+    let differs = |i: &usize| (0..requests.len()).any(|j| requests[*i].view == requests[j].view && generation(*i) != generation(j));
+    (0..requests.len()).filter(differs).collect()
+}
+
 /// What the servers of a store report, summed over those that take writes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Health {
@@ -169,8 +176,9 @@ pub trait OnlineStore: Send + Sync + Debug {
     /// Sets the watermark to `to` if it is `from` now and `to` is greater; false where it is not.
     async fn advance_watermark(&self, view: &OnlineView, generation: u32, from: Option<u64>, to: u64) -> Result<bool>;
 
-    /// Switches to `pointer` if the current generation is `expected`; false where it is not.
-    async fn publish(&self, view: &OnlineView, expected: Option<u32>, pointer: &Pointer) -> Result<bool>;
+    /// Switches to `pointer` if the current generation is `expected` and, where a `limit` is given, its watermark no
+    /// greater; false where it is not.
+    async fn publish(&self, view: &OnlineView, expected: Option<u32>, pointer: &Pointer, limit: Option<u64>) -> Result<bool>;
 
     /// Rows of a generation by key, published or not; `None` for those that are not there.
     async fn peek(&self, view: &OnlineView, generation: u32, keys: &[&[u8]]) -> Result<Vec<Option<Bytes>>>;

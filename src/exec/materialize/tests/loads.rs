@@ -77,11 +77,11 @@ async fn in_place_needs_rows_to_replace(place: fn() -> Place) {
     let v = w.online().await;
     let p = v.pointer().await;
     for other in [Pointer { schema_id: p.schema_id + 1, ..p.clone() }, Pointer { view_version: 9, ..p.clone() }] {
-        assert!(v.store.publish(&v.id, Some(p.generation), &other).await.unwrap());
+        assert!(v.store.publish(&v.id, Some(p.generation), &other, None).await.unwrap());
         let e = w.error("MATERIALIZE FEATURE VIEW v IN PLACE").await;
         assert_eq!((e.kind(), e.hint()), (Kind::Invalid, Some("MATERIALIZE FEATURE VIEW public.v@v1 FULL")), "{e}");
     }
-    assert!(v.store.publish(&v.id, Some(p.generation), &p).await.unwrap());
+    assert!(v.store.publish(&v.id, Some(p.generation), &p, None).await.unwrap());
     assert!(v.store.advance_watermark(&v.id, p.generation, v.store.watermark(&v.id, p.generation).await.unwrap(), 999).await.unwrap());
     let e = w.error("MATERIALIZE FEATURE VIEW v IN PLACE").await;
     assert_eq!((e.kind(), e.hint()), (Kind::Invalid, Some("MATERIALIZE FEATURE VIEW public.v@v1 FULL")), "{e}");
@@ -229,7 +229,92 @@ async fn what_has_come_due_is_applied_by_a_server(place: fn() -> Place) {
     assert_eq!(w.run("SELECT x FROM ONLINE_LOOKUP('q', 1)").await, ["7"]);
 }
 
+/// What is acknowledged while a generation is filled goes on being served, though it was not due when that began.
+async fn a_switch_does_not_go_back_behind_what_came_due(place: fn() -> Place) {
+    let w = world(place(), "ONLINE").await;
+    w.insert(&[(1, T0 - 10, 10), (2, T0 + MINUTE, 20)]).await;
+    let (v, session, clock) = (w.online().await, w.engine.session(), w.clock.clone());
+    let act = async move {
+        clock.set(T0 + 2 * MINUTE);
+        let at = format_micros(T0 + 2 * MINUTE);
+        session.execute(&format!("INSERT INTO v (k, ts, x) VALUES (1, TIMESTAMP '{at}', 11), (3, TIMESTAMP '{at}', 30)")).await.unwrap();
+    };
+    let store = Meddler::acting(v.store, Moment::BeforeLoad, act);
+    let loaded = w.materialize_through(store, Extent::Full).await.unwrap();
+    let newest = w.engine.services().store.snapshot(&v.view.location, None).await.unwrap().version();
+    assert_eq!(loaded, newest);
+    assert_eq!(w.look("1, 2, 3").await, ["11|PRESENT", "20|PRESENT", "30|PRESENT"]);
+    assert_eq!(w.materialize("").await, 0);
+}
+
+/// The version of the table stays the same, the clock goes on: then what came due meanwhile has the same version as the
+/// older rows that are loaded already.
+async fn what_comes_due_while_it_is_loaded_is_loaded(place: fn() -> Place) {
+    let w = world(place(), "ONLINE").await;
+    w.insert(&[(1, T0 - 10, 10), (1, T0 + MINUTE, 11), (2, T0 + MINUTE, 20)]).await;
+    let (v, clock) = (w.online().await, w.clock.clone());
+    let act = async move { clock.set(T0 + 2 * MINUTE) };
+    w.materialize_through(Meddler::acting(v.store, Moment::BeforeLoad, act), Extent::Full).await.unwrap();
+    assert_eq!(w.look("1, 2").await, ["11|PRESENT", "20|PRESENT"]);
+}
+
+/// Equal rows may get other numbers, and with them another of two that tie is the newest.
+async fn ties_that_are_numbered_anew_are_served_as_they_are_joined(place: fn() -> Place) {
+    let w = world(place(), "ONLINE").await;
+    let agree = async |what: &str, view: &str, want: &str| {
+        let online = w.run(&format!("SELECT k, x FROM ONLINE_LOOKUP('{view}', 1, 2)")).await;
+        let labels = format!("(SELECT column1 AS k, TIMESTAMP '{}' AS at FROM (VALUES (1), (2)))", format_micros(T0));
+        let offline = w.run(&format!("SELECT l.k, f.x FROM {labels} l ASOF JOIN {view} f AT l.at ORDER BY l.k")).await;
+        assert_eq!((online.clone(), online[0].as_str()), (offline, want), "{what}");
+    };
+    // by a full refresh, which numbers ties by their values
+    w.run("CREATE TABLE src AS SELECT * FROM (VALUES (1, TIMESTAMP '2099-12-31', 2), (2, TIMESTAMP '2099-12-31', 7)) AS t(k, ts, x)").await;
+    w.run("CREATE FEATURE VIEW q ENTITY e EVENT TIMESTAMP ts ONLINE AS SELECT k, ts, x FROM src").await;
+    w.run("REFRESH FEATURE VIEW q").await;
+    w.run("MATERIALIZE FEATURE VIEW q").await;
+    w.run("INSERT INTO src VALUES (1, '2099-12-31', 1)").await;
+    w.run("REFRESH FEATURE VIEW q").await;
+    w.run("MATERIALIZE FEATURE VIEW q").await;
+    agree("the later one", "q", "1|1").await;
+    w.run("REFRESH FEATURE VIEW q FULL").await;
+    w.run("MATERIALIZE FEATURE VIEW q").await;
+    agree("the greater one", "q", "1|2").await;
+    // by a row that is deleted and inserted again, seen as one range
+    w.insert(&[(1, T0 - 10, 2)]).await;
+    w.insert(&[(1, T0 - 10, 1)]).await;
+    agree("the later one", "v", "1|1").await;
+    w.run("ALTER FEATURE VIEW v SET OFFLINE").await;
+    w.run("DELETE FROM v WHERE x = 2").await;
+    w.insert(&[(1, T0 - 10, 2)]).await;
+    w.run("ALTER FEATURE VIEW v SET ONLINE").await;
+    w.run("MATERIALIZE FEATURE VIEW v").await;
+    agree("the one inserted again", "v", "1|2").await;
+}
+
+/// An INSERT does not wait for ever for what another process does.
+async fn an_insert_does_not_wait_for_another_load(place: fn() -> Place) {
+    let (dir, place, clock) = (tempfile::tempdir().unwrap(), place(), Clock::fixed(T0));
+    let mut config = Config { warehouse: dir.path().join("w").display().to_string(), online: place.url.clone(), ..Default::default() };
+    config.online_settings.timeout = SECOND;
+    let engine = Engine::open(config, clock.clone()).await.unwrap();
+    let w = World { session: engine.session(), engine, clock, place, dir };
+    w.run("CREATE ENTITY e KEY (k BIGINT)").await;
+    w.run("CREATE FEATURE VIEW v (x BIGINT, y VARCHAR) ENTITY e EVENT TIMESTAMP ts ONLINE").await;
+    let v = w.online().await;
+    let lease = w.engine.services().store.acquire_lease(&sweep::load_lease(&v.id), "host-7", HOUR).await.unwrap().unwrap();
+    let e = w.error("INSERT INTO v (k, ts, x) VALUES (1, '2099-12-31', 11)").await;
+    assert!(e.kind() == Kind::Unavailable && e.message().contains("not yet online") && e.message().contains("host-7"), "{e}");
+    assert_eq!(w.run("SELECT count(*) FROM v").await, ["1"], "it is stored");
+    lease.release().await.unwrap();
+    w.materialize("").await;
+    assert_eq!(w.look("1").await, ["11|PRESENT"]);
+}
+
 on_every_store!(
+    a_switch_does_not_go_back_behind_what_came_due,
+    what_comes_due_while_it_is_loaded_is_loaded,
+    ties_that_are_numbered_anew_are_served_as_they_are_joined,
+    an_insert_does_not_wait_for_another_load,
     in_place_needs_rows_to_replace,
     in_place_repairs_what_is_served,
     in_place_knows_longer_ttls_and_rows_of_the_future,
@@ -251,9 +336,78 @@ async fn an_insert_right_before_the_switch_is_served_right_after_it() {
         other.execute("INSERT INTO v (k, ts, x) VALUES (1, '2099-12-31 23:59:59.999999', 11), (3, '2099-12-31', 30)").await.unwrap();
         other.execute("DELETE FROM v WHERE k = 2").await.unwrap();
     };
-    w.materialize_through(Meddler::acting(v.store, Moment::BeforePublish, act), Extent::Full).await.unwrap();
+    let (reader, seen) = (open(&w.dir, &w.place, &w.clock).await, Arc::new(Mutex::new(vec![])));
+    let look = {
+        let (session, seen) = (reader.session(), Arc::clone(&seen));
+        async move {
+            let rows = session.execute("SELECT x FROM ONLINE_LOOKUP('v', 1, 2, 3)").await.unwrap();
+            let Outcome::Rows(rows) = rows else { panic!("no rows") };
+            *seen.lock() = rows.try_collect::<Vec<_>>().await.unwrap();
+        }
+    };
+    let acts: Vec<(Moment, super::meddler::Act)> = vec![(Moment::BeforePublish, Box::pin(act)), (Moment::AfterPublish, Box::pin(look))];
+    w.materialize_through(Meddler::acting_twice(v.store, acts), Extent::Full).await.unwrap();
     assert!(w.generations().await.1 > first);
     assert_eq!(w.look("1, 2, 3").await, ["11|PRESENT", "NULL|NOT_FOUND", "30|PRESENT"]);
+    // no round later: the switch itself was put off
+    let at_once: Vec<_> = seen.lock().iter().flat_map(|b| b.column(0).as_primitive::<Int64Type>().iter().collect::<Vec<_>>()).collect();
+    assert_eq!(at_once, [Some(11), None, Some(30)]);
+}
+
+/// What another process stored and serves before IN PLACE begins, by a clock that went on while that waited.
+#[cfg(feature = "redis")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn in_place_does_not_bury_what_came_due_while_it_waited() {
+    let w = world(Place::redis(), "ONLINE").await;
+    w.insert(&[(1, T0 - 10, 10)]).await;
+    let (v, clock) = (w.online().await, w.clock.clone());
+    let other = open(&w.dir, &w.place, &w.clock).await.session();
+    let act = async move {
+        clock.set(T0 + 2 * MINUTE);
+        let at = format_micros(T0 + MINUTE);
+        other.execute(&format!("INSERT INTO v (k, ts, x) VALUES (1, TIMESTAMP '{at}', 11), (3, TIMESTAMP '{at}', 30)")).await.unwrap();
+    };
+    w.materialize_through(Meddler::acting(Arc::clone(&v.store), Moment::BeforePointer, act), Extent::InPlace).await.unwrap();
+    assert_eq!(w.look("1, 3").await, ["11|PRESENT", "30|PRESENT"]);
+
+    // by a clock that is ahead of ours: nothing is written, nothing lost
+    let ahead = Clock::fixed(T0 + 4 * MINUTE);
+    let other = open(&w.dir, &w.place, &ahead).await.session();
+    let at = format_micros(T0 + 4 * MINUTE);
+    other.execute(&format!("INSERT INTO v (k, ts, x) VALUES (1, TIMESTAMP '{at}', 12)")).await.unwrap();
+    let before = v.rows().await;
+    let e = w.error("MATERIALIZE FEATURE VIEW v IN PLACE").await;
+    assert!(e.kind() == Kind::Conflict && e.message().contains("nothing was written"), "{e}");
+    assert_eq!(v.rows().await, before);
+    w.clock.set(T0 + 4 * MINUTE);
+    assert_eq!(w.look("1, 3").await, ["12|PRESENT", "30|PRESENT"]);
+}
+
+/// A file that a machine left behind when it lost power, and one that is damaged: they go like others.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn damaged_files_of_generations_do_not_hold_up_the_others() {
+    let w = world(Place::embedded(), "ONLINE").await;
+    w.run("CREATE FEATURE VIEW u (x BIGINT) ENTITY e EVENT TIMESTAMP ts ONLINE").await;
+    w.insert(&[(1, T0 - 10, 10)]).await;
+    w.run("INSERT INTO u VALUES (1, '2099-12-31', 1)").await;
+    w.materialize("FULL").await;
+    let (v, (both, current)) = (w.online().await, w.generations().await);
+    let dir = w.dir.path().join("w/_online").join(v.id.online_id.to_string());
+    let old = both[0];
+    std::fs::write(dir.join(format!("{old}.redb")), vec![7; 5000]).unwrap();
+    for (name, bytes) in [(current + 1, vec![]), (current + 2, vec![0; 4096])] {
+        std::fs::write(dir.join(format!("{name}.redb")), bytes).unwrap();
+    }
+    w.clock.advance(2 * MINUTE);
+    assert_eq!(w.sweep().await.generations, 3);
+    assert_eq!(w.generations().await, (vec![current], current));
+    // also of the view that is dropped, whatever state its file is in
+    std::fs::write(dir.join(format!("{current}.redb")), vec![0; 4096]).unwrap();
+    let e = w.error("SELECT x FROM ONLINE_LOOKUP('v', 1)").await;
+    assert!(e.message().contains(&format!("{current}.redb")), "{e}");
+    assert_eq!(w.run("SELECT x FROM ONLINE_LOOKUP('u', 1)").await, ["1"]);
+    w.run("DROP FEATURE VIEW v").await;
+    assert!(!dir.exists());
 }
 
 /// What another process commits while rows are written over in place, and a full load that overtakes that.
@@ -353,7 +507,7 @@ async fn a_load_that_another_process_has_done_is_not_done_again() {
     assert!(v.store.advance_watermark(&v.id, generation, None, 0).await.unwrap());
     let schema_id = crate::model::codec::row_schema(&v.view).0;
     let pointer = Pointer { generation, schema_id, view_version: 1, delta_version: 0, rows: 0, published_at: T0, ttl: None };
-    assert!(v.store.publish(&v.id, None, &pointer).await.unwrap());
+    assert!(v.store.publish(&v.id, None, &pointer, None).await.unwrap());
     task.await.unwrap().unwrap();
     assert_eq!(w.generations().await, (vec![generation], generation));
     assert_eq!(w.look("1").await, ["10|PRESENT"], "only caught up with");

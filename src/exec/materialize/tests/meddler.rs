@@ -11,15 +11,18 @@ use std::sync::Arc;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Moment {
+    BeforeLoad,
+    BeforePointer,
     BeforePublish,
+    AfterPublish,
     BeforeScan,
 }
 
-type Act = BoxFuture<'static, ()>;
+pub type Act = BoxFuture<'static, ()>;
 
 pub struct Meddler {
     pub store: Arc<dyn OnlineStore>,
-    once: Mutex<Option<(Moment, Act)>>,
+    acts: Mutex<Vec<(Moment, Act)>>,
     /// Changes what is loaded.
     pub spoil: Option<fn(&mut Vec<PutRow>)>,
 }
@@ -32,17 +35,22 @@ impl std::fmt::Debug for Meddler {
 
 impl Meddler {
     pub fn acting(store: Arc<dyn OnlineStore>, when: Moment, act: impl Future<Output = ()> + Send + 'static) -> Arc<dyn OnlineStore> {
-        Arc::new(Meddler { store, once: Mutex::new(Some((when, Box::pin(act)))), spoil: None })
+        Meddler::acting_twice(store, vec![(when, Box::pin(act))])
+    }
+
+    pub fn acting_twice(store: Arc<dyn OnlineStore>, acts: Vec<(Moment, Act)>) -> Arc<dyn OnlineStore> {
+        Arc::new(Meddler { store, acts: Mutex::new(acts), spoil: None })
     }
 
     pub fn spoiling(store: Arc<dyn OnlineStore>, spoil: fn(&mut Vec<PutRow>)) -> Arc<dyn OnlineStore> {
-        Arc::new(Meddler { store, once: Mutex::new(None), spoil: Some(spoil) })
+        Arc::new(Meddler { store, acts: Mutex::default(), spoil: Some(spoil) })
     }
 
     async fn act(&self, now: Moment) {
         let act = {
-            let mut once = self.once.lock();
-            once.take_if(|(when, _)| *when == now)
+            let mut acts = self.acts.lock();
+            let at = acts.iter().position(|(when, _)| *when == now);
+            at.map(|at| acts.remove(at))
         };
         if let Some((_, act)) = act {
             act.await;
@@ -62,6 +70,7 @@ impl OnlineStore for Meddler {
         self.store.claim(view).await
     }
     async fn pointer(&self, view: &OnlineView) -> Result<Option<Pointer>> {
+        self.act(Moment::BeforePointer).await;
         self.store.pointer(view).await
     }
     async fn get_batch(&self, requests: &[KeysOf<'_>]) -> Result<Vec<RowsOf>> {
@@ -71,6 +80,7 @@ impl OnlineStore for Meddler {
         self.store.begin_generation(view).await
     }
     async fn load(&self, view: &OnlineView, generation: u32, mut rows: Vec<PutRow>) -> Result<u64> {
+        self.act(Moment::BeforeLoad).await;
         let acknowledged = rows.len() as u64;
         if let Some(spoil) = self.spoil {
             spoil(&mut rows);
@@ -86,9 +96,13 @@ impl OnlineStore for Meddler {
     async fn advance_watermark(&self, view: &OnlineView, generation: u32, from: Option<u64>, to: u64) -> Result<bool> {
         self.store.advance_watermark(view, generation, from, to).await
     }
-    async fn publish(&self, view: &OnlineView, expected: Option<u32>, pointer: &Pointer) -> Result<bool> {
+    async fn publish(&self, view: &OnlineView, expected: Option<u32>, pointer: &Pointer, limit: Option<u64>) -> Result<bool> {
         self.act(Moment::BeforePublish).await;
-        self.store.publish(view, expected, pointer).await
+        let done = self.store.publish(view, expected, pointer, limit).await;
+        if matches!(done, Ok(true)) {
+            self.act(Moment::AfterPublish).await;
+        }
+        done
     }
     async fn peek(&self, view: &OnlineView, generation: u32, keys: &[&[u8]]) -> Result<Vec<Option<Bytes>>> {
         self.store.peek(view, generation, keys).await

@@ -64,8 +64,8 @@ impl OnlineStore for Watched {
     async fn advance_watermark(&self, view: &OnlineView, generation: u32, from: Option<u64>, to: u64) -> Result<bool> {
         self.inner.advance_watermark(view, generation, from, to).await
     }
-    async fn publish(&self, view: &OnlineView, expected: Option<u32>, pointer: &Pointer) -> Result<bool> {
-        self.inner.publish(view, expected, pointer).await
+    async fn publish(&self, view: &OnlineView, expected: Option<u32>, pointer: &Pointer, limit: Option<u64>) -> Result<bool> {
+        self.inner.publish(view, expected, pointer, limit).await
     }
     async fn peek(&self, view: &OnlineView, generation: u32, keys: &[&[u8]]) -> Result<Vec<Option<Bytes>>> {
         self.inner.peek(view, generation, keys).await
@@ -121,7 +121,7 @@ async fn switch(store: &dyn OnlineStore, view: &OnlineView, rows: &[(i64, i64)])
     let expected = store.pointer(view).await.unwrap().map(|p| p.generation);
     let generation = store.begin_generation(view).await.unwrap();
     store.load(view, generation, rows.iter().map(|(k, v)| offer(*k, 1, 1, 1, *v)).collect()).await.unwrap();
-    assert!(store.publish(view, expected, &pointer(generation)).await.unwrap());
+    assert!(store.publish(view, expected, &pointer(generation), None).await.unwrap());
     generation
 }
 
@@ -207,7 +207,7 @@ async fn writes_of_this_process_are_seen_at_once() {
     w.cached.load(&v, next, vec![offer(1, 1, 1, 1, 99)]).await.unwrap();
     assert_eq!(values(&*w.cached, &v, &[1]).await, [Some(11)]);
     assert_eq!(w.watched.reads(), Vec::<Vec<usize>>::new());
-    assert!(w.cached.publish(&v, Some(g), &pointer(next)).await.unwrap());
+    assert!(w.cached.publish(&v, Some(g), &pointer(next), None).await.unwrap());
     assert_eq!(values(&*w.cached, &v, &[1, 2]).await, [Some(99), None]);
     w.cached.drop_view(&v).await.unwrap();
     assert_eq!(values(&*w.cached, &v, &[1, 2]).await, [None, None]);

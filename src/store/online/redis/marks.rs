@@ -26,14 +26,17 @@ pub(super) struct Noted {
 
 impl RedisStore {
     pub(super) async fn noted(&self, names: &Keys, generation: u32) -> Result<Noted> {
-        let text: Option<Vec<u8>> = self.ask(names, cmd("GET").arg(names.watermark(generation))).await?;
-        let watermark = text.map(|t| self.parse_watermark(&t)).transpose()?;
+        let key = names.watermark(generation);
+        let text: Option<Vec<u8>> = self.ask(names, cmd("GET").arg(&key)).await?;
+        let watermark = text.map(|t| self.parse_watermark(&key, &t)).transpose()?;
         if !self.link.is_cluster() || watermark.is_none() {
             return Ok(Noted { watermark, held: watermark });
         }
         let mut held = watermark;
-        for mark in self.of_marks(names, generation, |key| cmd("GET").arg(key).take()).await? {
-            let mark = self.form::<Option<Vec<u8>>>(mark)?.map(|t| self.parse_watermark(&t)).transpose()?;
+        let marks = self.of_marks(names, generation, |key| cmd("GET").arg(key).take()).await?;
+        for (n, mark) in (0..).zip(marks) {
+            let text = self.form::<Option<Vec<u8>>>(mark)?;
+            let mark = text.map(|t| self.parse_watermark(&names.mark(generation, n), &t)).transpose()?;
             // none is less than any
             held = held.min(mark);
         }

@@ -120,11 +120,20 @@ impl RedisStore {
         })
     }
 
-    fn parse_watermark(&self, text: &[u8]) -> Result<u64> {
-        std::str::from_utf8(text)
-            .ok()
-            .and_then(|t| t.parse().ok())
-            .ok_or_else(|| Error::internal(format!("a watermark in the online store {} is no number", self.link.shown())))
+    fn parse_watermark(&self, key: &str, text: &[u8]) -> Result<u64> {
+        std::str::from_utf8(text).ok().and_then(|t| t.parse().ok()).ok_or_else(|| {
+            Error::internal(format!("the watermark in the online store {} is no number (key {key})", self.link.shown()))
+                .with_hint("MATERIALIZE FEATURE VIEW … FULL writes a new generation with a watermark of its own")
+        })
+    }
+
+    /// Adds a generation to the living; false where it is one already. Whether an answer that got lost said so is not known:
+    /// then the number is not taken, and never will be by anybody.
+    async fn take_number(&self, names: &Keys, number: u32) -> Result<bool> {
+        let mut add = cmd("SADD");
+        add.arg(names.generations()).arg(number);
+        let answer = self.link.ask(Lane::Load, names.slot(), add, Repeat::Yes).await;
+        Ok(self.form::<i64>(answer.map_err(|f| self.fault(f))?)? == 1)
     }
 }
 
@@ -163,13 +172,17 @@ impl OnlineStore for RedisStore {
         let current = self.pointer(view).await?.map_or(0, |p| p.generation);
         loop {
             let number: u32 = self.ask(&names, cmd("INCR").arg(names.next())).await?;
-            if number > current {
-                self.ask::<()>(&names, cmd("SADD").arg(names.generations()).arg(number)).await?;
+            if number <= current {
+                // The counter was lost (an evicted key), the pointer was not.
+                self.ask::<()>(&names, cmd("SET").arg(names.next()).arg(current)).await?;
+                continue;
+            }
+            // So may be numbers above the current one, of a load that was given up or is being removed.
+            let dying: bool = self.ask(&names, cmd("SISMEMBER").arg(names.dying()).arg(number)).await?;
+            if !dying && self.take_number(&names, number).await? {
                 self.note_view(view).await?;
                 return Ok(number);
             }
-            // The counter was lost (an evicted key), the pointer was not.
-            self.ask::<()>(&names, cmd("SET").arg(names.next()).arg(current)).await?;
         }
     }
 
@@ -216,13 +229,14 @@ impl OnlineStore for RedisStore {
         }
     }
 
-    async fn publish(&self, view: &OnlineView, expected: Option<u32>, pointer: &Pointer) -> Result<bool> {
+    async fn publish(&self, view: &OnlineView, expected: Option<u32>, pointer: &Pointer, limit: Option<u64>) -> Result<bool> {
         let names = self.names(view);
         let text = serde_json::to_string(pointer).map_err(|e| Error::internal(e.to_string()))?;
         self.replicated(&names).await?;
-        let mut call = self.scripts.publish.call(2);
-        call.arg(names.generations()).arg(names.pointer());
+        let mut call = self.scripts.publish.call(3);
+        call.arg(names.generations()).arg(names.pointer()).arg(names.watermark(expected.unwrap_or(0)));
         call.arg(pointer.generation).arg(expected.map_or(String::new(), |g| g.to_string())).arg(text);
+        call.arg(limit.map_or(String::new(), |l| l.to_string()));
         match self.step(&names, call).await? {
             -1 => Err(self.dropped(view, pointer.generation)),
             switched => Ok(switched == 1),

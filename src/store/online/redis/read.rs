@@ -14,7 +14,7 @@ use super::map::slot;
 use super::node::Lane;
 use super::{Fault, RedisStore};
 use crate::error::{Error, Result};
-use crate::store::online::{KeysOf, OnlineView, Pointer, RowsOf};
+use crate::store::online::{KeysOf, OnlineView, Pointer, RowsOf, mixed};
 
 /// Commands of one lookup that are on their way at once.
 const PARALLEL_READS: usize = 4;
@@ -79,17 +79,25 @@ enum Seen {
 struct KeyList {
     buffer: Vec<u8>,
     ends: Vec<usize>,
+    /// Places of what is no row.
+    beside: Vec<usize>,
 }
 
 impl KeyList {
     fn with_capacity(keys: usize) -> Self {
-        KeyList { buffer: Vec::with_capacity(keys * 64), ends: Vec::with_capacity(keys) }
+        KeyList { buffer: Vec::with_capacity(keys * 64), ends: Vec::with_capacity(keys), beside: vec![] }
     }
 
-    fn push(&mut self, prefix: &[u8], key: &[u8]) {
+    fn push_row(&mut self, prefix: &[u8], key: &[u8]) {
         self.buffer.extend_from_slice(prefix);
         self.buffer.extend_from_slice(key);
         self.ends.push(self.buffer.len());
+    }
+
+    /// A pointer or a watermark.
+    fn push(&mut self, name: &str) {
+        self.beside.push(self.ends.len());
+        self.push_row(name.as_bytes(), b"");
     }
 
     fn len(&self) -> usize {
@@ -136,7 +144,6 @@ impl RedisStore {
             }
             if self.link.is_cluster() {
                 pending.extend(self.moved_on(requests, &known, &out).await?);
-                pending.sort_unstable();
             }
             for &request in pending.iter().chain(&unpublished) {
                 // Also what other commands of the same request may have read.
@@ -146,6 +153,10 @@ impl RedisStore {
                 self.known.write().remove(requests[request].view);
             }
             pending.retain(|r| !unpublished.contains(r));
+            if pending.is_empty() {
+                pending = mixed(requests, &out);
+            }
+            pending.sort_unstable();
             pending.dedup();
             if pending.is_empty() {
                 return Ok(out);
@@ -179,12 +190,12 @@ impl RedisStore {
         let mut keys = KeyList::with_capacity(pieces.iter().map(|p| p.keys.len() + 2).sum());
         for p in &pieces {
             let known = &known[p.request];
-            keys.push(known.pointer_key.as_bytes(), b"");
+            keys.push(&known.pointer_key);
             if let Some(current) = &known.current {
                 // Before the rows: it may say too little of them, never too much.
-                keys.push(current.watermark_key.as_bytes(), b"");
+                keys.push(&current.watermark_key);
                 for key in &requests[p.request].keys[p.keys.clone()] {
-                    keys.push(&current.row_prefix, key);
+                    keys.push_row(&current.row_prefix, key);
                 }
             }
         }
@@ -198,8 +209,8 @@ impl RedisStore {
                 None => None,
             };
             let mut read = None;
-            if known.current.is_some() {
-                let watermark = next()?.map(|w| self.parse_watermark(&w)).transpose()?;
+            if let Some(current) = &known.current {
+                let watermark = next()?.map(|w| self.parse_watermark(&current.watermark_key, &w)).transpose()?;
                 read = Some((watermark, (0..p.keys.len()).map(|_| next()).collect::<Result<Vec<_>>>()?));
             }
             let seen = match (pointer, read) {
@@ -223,7 +234,7 @@ impl RedisStore {
         }
         let mut keys = KeyList::with_capacity(doubtful.len());
         for i in &doubtful {
-            keys.push(known[*i].pointer_key.as_bytes(), b"");
+            keys.push(&known[*i].pointer_key);
         }
         let mut moved = vec![];
         for (i, text) in doubtful.into_iter().zip(self.fetch(&keys).await?) {
@@ -265,13 +276,14 @@ impl RedisStore {
     }
 
     /// MGET says nil also of a key of another type, where GET says what is wrong. What was written since stays unread: it
-    /// is of a later instant than the other values.
+    /// is of a later instant than the other values. Rows are not asked for again: entities that are not there are common,
+    /// and each would cost another round trip; VERIFY finds rows of another type.
     async fn look_behind_nil(&self, keys: &KeyList, values: &mut [Option<Bytes>]) -> Result<()> {
-        let nil = keys.iter().enumerate().filter(|(i, _)| values[*i].is_none());
-        let (places, tasks): (Vec<usize>, Vec<Task>) = nil.map(|(i, key)| (i, Task { slot: 0, command: get(key) })).unzip();
-        if tasks.is_empty() {
+        if keys.beside.iter().all(|i| values[*i].is_some()) {
             return Ok(());
         }
+        let nil = keys.iter().enumerate().filter(|(i, _)| values[*i].is_none() && keys.beside.binary_search(i).is_ok());
+        let (places, tasks): (Vec<usize>, Vec<Task>) = nil.map(|(i, key)| (i, Task { slot: 0, command: get(key) })).unzip();
         let answers = self.link.run_each(Lane::Read, tasks, Repeat::Yes).await.map_err(|f| self.fault(f))?;
         for (at, answer) in places.into_iter().zip(answers) {
             if matches!(answer, Value::ServerError(_)) {

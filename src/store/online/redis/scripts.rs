@@ -136,14 +136,16 @@ redis.call('SET', KEYS[2], ARGV[3])
 return 1
 ";
 
-/// KEYS: set of generations, pointer; ARGV: generation, expected generation or nothing, pointer, and
-/// as above.
+/// KEYS: set of generations, pointer, watermark of the expected generation; ARGV: generation, expected generation or
+/// nothing, pointer, greatest watermark that the expected generation may have or nothing, and as above. Watermarks
+/// are versions of a table: far below the 2^53 up to which Lua's numbers are exact.
 const PUBLISH: &str = r"
 if redis.call('SISMEMBER', KEYS[1], ARGV[1]) == 0 then return -1 end
 local now = redis.call('GET', KEYS[2])
-if ARGV[4] == '1' and now == ARGV[3] then return 1 end
+if ARGV[5] == '1' and now == ARGV[3] then return 1 end
 local generation = now and string.format('%.0f', cjson.decode(now).generation) or ''
 if generation ~= ARGV[2] then return 0 end
+if ARGV[4] ~= '' and generation ~= '' and tonumber(redis.call('GET', KEYS[3]) or '0') > tonumber(ARGV[4]) then return 0 end
 redis.call('SET', KEYS[2], ARGV[3])
 return 1
 ";

@@ -9,7 +9,7 @@ use super::link::{Repeat, Task};
 use super::map::{Map, slot};
 use super::node::{Lane, Node};
 use super::{Fault, RedisStore};
-use crate::clock::MILLISECOND;
+use crate::clock::{MILLISECOND, stopwatch};
 use crate::error::Result;
 use crate::store::online::{OnlineView, PutKind, PutRow, PutStats};
 
@@ -147,11 +147,16 @@ impl RedisStore {
             for node in &map.nodes {
                 let mut cursor = Some(0);
                 while let Some(at) = cursor {
+                    let watch = stopwatch();
                     let (next, keys) = self.scan(node, prefix, at).await?;
                     let (rows, rest): (Vec<_>, Vec<_>) = keys.into_iter().partition(|k| names.is_row(k));
                     removed += self.unlink(&rows).await?;
                     self.unlink(&rest).await?;
                     cursor = next;
+                    if cursor.is_some() {
+                        // Half of the server's time at most: lookups come first.
+                        tokio::time::sleep(watch.elapsed()).await;
+                    }
                 }
             }
             // Keys may have moved from a server not yet looked at to one that was.
