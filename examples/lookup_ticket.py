@@ -91,7 +91,8 @@ def main(address):
         except pa.ArrowKeyError as error:  # NOT_FOUND
             print("a name that does not exist:", str(error).splitlines()[0])
 
-    print(by_flight.to_pandas().to_string(index=False))
+    for row in by_flight.to_pylist():
+        print(row)
     assert by_adbc.equals(by_flight), (by_adbc, by_flight)
     found = by_flight.to_pydict()
     assert found["rider_id"] == [2, 1, 7] and found["rides"] == [3, 12, None] and found["rating"] == [None, 4.5, None], found

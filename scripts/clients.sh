@@ -56,6 +56,7 @@ check "$python" tests/clients/asof_duckdb.py "$remige"
 check "$python" tests/clients/redis_check.py "$remige" "$tmp/demo"
 check "$python" tests/clients/readers_check.py "$remige" "$tmp/demo"
 check "$python" tests/docs_check.py "$remige"
+check "$python" tests/clients/serving_check.py "$remige"
 check "$python" tests/cli/walk.py "$remige"
 check "$python" tests/clients/kill_check.py "$remige" 3
 check "$python" tests/clients/schedule_check.py "$remige"

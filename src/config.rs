@@ -132,6 +132,8 @@ pub struct ServerSettings {
     pub max_sessions: usize,
     pub max_prepared: usize,
     pub max_concurrent_statements: usize,
+    /// The same for lookups, which have places of their own: results that nobody reads must not hold them up.
+    pub max_concurrent_lookups: usize,
     pub max_statement_bytes: usize,
     pub max_message_bytes: usize,
     /// Bytes of parameters bound at once.
@@ -189,6 +191,7 @@ impl Default for ServerSettings {
             max_sessions: 1_000,
             max_prepared: 10_000,
             max_concurrent_statements: 64,
+            max_concurrent_lookups: 256,
             max_statement_bytes: 1 << 20,
             max_message_bytes: 256 << 20,
             max_parameter_bytes: 64 << 20,

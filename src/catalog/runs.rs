@@ -9,12 +9,15 @@ use std::sync::Arc;
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, Int32Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
 use datafusion::arrow::datatypes::{DataType, Field, Int32Type, Int64Type, Schema, SchemaRef, TimestampMicrosecondType};
 
-use crate::clock::{DAY, Micros};
+use crate::clock::{DAY, HOUR, Micros};
 use crate::error::{Error, Kind, Result};
 use crate::model::types::timestamp_type;
 use crate::store::offline::{Commit, OfflineStore, READ_AHEAD, Snapshot, TableOptions};
 
 const LOCATION: &str = "_remige/runs";
+
+/// A run whose process cannot be asked for is given up after so long.
+const LOST_AFTER: Micros = DAY;
 
 /// Runs are kept so long, and longer where something rests on them.
 const KEPT_FOR: Micros = 90 * DAY;
@@ -187,7 +190,8 @@ impl Runs {
         Ok(to_batch(runs)?.project(&(0..SHOWN).collect::<Vec<_>>())?)
     }
 
-    /// Ends runs that are "running" although nobody runs them, as `judge` says. Answers how many.
+    /// Ends runs that are "running" although nobody runs them, as `judge` says. Answers how many. One that cannot be
+    /// judged now stays as it is, and holds up no other.
     pub async fn settle<F, Fut>(&self, judge: F) -> Result<usize>
     where
         F: Fn(Run) -> Fut,
@@ -195,36 +199,62 @@ impl Runs {
     {
         let mut settled = 0;
         for run in self.list().await?.into_iter().filter(|r| r.status == RunStatus::Running) {
-            let ended = match judge(run.clone()).await? {
-                Verdict::Leave => continue,
-                Verdict::Succeeded { delta_version } => Run { status: RunStatus::Succeeded, delta_version, ..run },
-                Verdict::Failed(why) => Run { status: RunStatus::Failed, error: Some(why), ..run },
-            };
-            self.finish(&ended).await?;
-            settled += 1;
+            let verdict = judge(run.clone()).await;
+            match self.end_as(&run, verdict).await {
+                Ok(ended) => settled += usize::from(ended),
+                Err(e) => {
+                    let (view, version) = (&run.object, run.version.unwrap_or_default());
+                    tracing::warn!(error = %e, run_id = %run.run_id, %view, version, "what became of an unfinished run cannot be told now");
+                }
+            }
         }
         Ok(settled)
     }
 
-    /// The usual judge: a run of a process that is gone succeeded if its id is in the metadata of its
-    /// table's commits.
+    fn end_as<'a>(&'a self, run: &'a Run, verdict: Result<Verdict>) -> futures::future::BoxFuture<'a, Result<bool>> {
+        Box::pin(async move {
+            // One that was given up for lost may live: what it says itself is dated later, and counts.
+            let finished_at = orphan_from(run).filter(|from| *from > Micros::MIN);
+            let ended = match verdict? {
+                Verdict::Leave => return Ok(false),
+                Verdict::Succeeded { delta_version } => Run { status: RunStatus::Succeeded, delta_version, finished_at, ..run.clone() },
+                Verdict::Failed(why) => Run { status: RunStatus::Failed, error: Some(why), finished_at, ..run.clone() },
+            };
+            self.finish(&ended).await?;
+            Ok(true)
+        })
+    }
+
+    /// The version that a run committed to its table: its id is in the commit's metadata.
+    pub fn committed<'a>(&'a self, run: &'a Run) -> futures::future::BoxFuture<'a, Result<Option<u64>>> {
+        Box::pin(async move {
+            let Some(location) = &run.location else { return Ok(None) };
+            match self.store.history(location, 0).await {
+                Ok(commits) => Ok(commits.iter().rev().find(|c| c.run_id.as_deref() == Some(run.run_id.as_str())).map(|c| c.version)),
+                Err(e) if e.kind() == Kind::NotFound => Ok(None),
+                Err(e) => Err(e),
+            }
+        })
+    }
+
+    /// The usual judge: a run of a process that is gone, or was not heard of for too long, succeeded if it has committed.
     pub fn judge<'a>(&'a self, run: &'a Run) -> futures::future::BoxFuture<'a, Result<Verdict>> {
         Box::pin(async move {
-            if run.process.as_deref().and_then(is_gone) != Some(true) {
+            let now = self.store.clock().now();
+            if orphan_from(run).is_none_or(|from| from > now) {
                 return Ok(Verdict::Leave);
             }
-            if let Some(location) = &run.location {
-                match self.store.history(location, 0).await {
-                    Ok(commits) => {
-                        if let Some(c) = commits.iter().rev().find(|c| c.run_id.as_deref() == Some(&run.run_id)) {
-                            return Ok(Verdict::Succeeded { delta_version: Some(c.version) });
-                        }
-                    }
-                    Err(e) if e.kind() == Kind::NotFound => {}
-                    Err(e) => return Err(e),
-                }
+            if let Some(version) = self.committed(run).await? {
+                return Ok(Verdict::Succeeded { delta_version: Some(version) });
             }
-            Ok(Verdict::Failed("the process ended before the run did".into()))
+            Ok(Verdict::Failed(match is_lost(run) {
+                true => {
+                    let process = run.process.as_deref().unwrap_or("unknown");
+                    let hours = LOST_AFTER / HOUR;
+                    format!("given up for lost: it did not end within {hours} hours, and its process ({process}) cannot be asked from here")
+                }
+                false => "the process ended before the run did".into(),
+            }))
         })
     }
 
@@ -285,6 +315,27 @@ pub fn this_process() -> String {
 pub fn is_gone(process: &str) -> Option<bool> {
     started(std::process::id())?;
     Here::look().is_gone(process, started)
+}
+
+/// From when on a run may be settled; `None`: it is over, or its process lives.
+pub fn orphan_from(run: &Run) -> Option<Micros> {
+    if run.status != RunStatus::Running {
+        return None;
+    }
+    match run.process.as_deref() {
+        // also where processes cannot be looked up
+        Some(process) if process == this_process() => None,
+        process => match process.and_then(is_gone) {
+            Some(true) => Some(Micros::MIN),
+            Some(false) => None,
+            None => Some(run.started_at.saturating_add(LOST_AFTER)),
+        },
+    }
+}
+
+/// Whether its age alone, and not the end of its process, says that a run is an orphan.
+pub fn is_lost(run: &Run) -> bool {
+    orphan_from(run).is_some_and(|from| from > Micros::MIN)
 }
 
 /// Where process ids mean what they mean to this process.

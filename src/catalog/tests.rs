@@ -433,6 +433,27 @@ async fn runs_are_folded_and_orphans_settled() {
     assert!(batch.column_by_name("process").is_none());
 }
 
+#[tokio::test]
+async fn a_run_that_cannot_be_judged_holds_up_no_other() {
+    let dir = TempDir::new().unwrap();
+    let s = store(&dir).await;
+    let runs = Runs::open(Arc::clone(&s)).await.unwrap();
+    let gone = runs::this_process() + "0";
+    // the newest is judged first
+    for (at, id) in [(T0, "good"), (T0 + 1, "bad")] {
+        let location = format!("features/{id}");
+        let table = s.create_table(&location, event::schema(), TableOptions::default()).await.unwrap();
+        s.commit(&table, Commit { run_id: Some(id.into()), ..Default::default() }).await.unwrap();
+        let (process, location) = (Some(gone.clone()), Some(location));
+        runs.start(&Run { run_id: id.into(), kind: "refresh".into(), started_at: at, process, location, ..Run::default() }).await.unwrap();
+    }
+    std::fs::write(dir.path().join("features/bad/_delta_log/00000000000000000001.json"), "{\"add\": nonsense").unwrap();
+    let reopened = Runs::open(store(&dir).await).await.unwrap();
+    assert_eq!(reopened.settle(async |r: Run| reopened.judge(&r).await).await.unwrap(), 1);
+    let states: Vec<_> = reopened.list().await.unwrap().into_iter().map(|r| (r.run_id, r.status)).collect();
+    assert_eq!(states, [("bad".to_string(), RunStatus::Running), ("good".to_string(), RunStatus::Succeeded)]);
+}
+
 /// A table of runs made before `until` was recorded is written and read on, and its refreshes count as complete.
 #[tokio::test]
 async fn older_tables_of_runs_serve_on() {

@@ -227,6 +227,11 @@ pub const SETTINGS: &[Setting] = &[
         |c| Slot::Count(&mut c.server.max_concurrent_statements, 1, 1 << 16),
         "Statements that run at once."
     ),
+    setting!(
+        "server.max_concurrent_lookups",
+        |c| Slot::Count(&mut c.server.max_concurrent_lookups, 1, 1 << 16),
+        "Lookups that run at once, beside other statements."
+    ),
     setting!("server.max_statement_bytes", |c| Slot::Bytes(&mut c.server.max_statement_bytes, 1024), "Length of one statement's text."),
     setting!("server.max_message_bytes", |c| Slot::Bytes(&mut c.server.max_message_bytes, 64 << 10), "Size of one message received."),
     setting!("server.max_parameter_bytes", |c| Slot::Bytes(&mut c.server.max_parameter_bytes, 1024), "Parameters bound at once."),

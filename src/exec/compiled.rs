@@ -2,14 +2,15 @@
 
 use std::sync::Arc;
 
-use datafusion::arrow::array::{ArrayRef, RecordBatch};
-use datafusion::arrow::compute::{CastOptions, cast_with_options};
+use datafusion::arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
 use datafusion::arrow::datatypes::{DataType, SchemaRef};
+use datafusion::common::Result as DfResult;
 use datafusion::execution::TaskContext;
 use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::execution::session_state::SessionState;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::execution_plan::reset_plan_states;
+use datafusion::physical_plan::projection::{ProjectionExec, ProjectionExpr};
 use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use datafusion::prelude::SessionConfig;
 use futures::TryStreamExt;
@@ -19,10 +20,10 @@ use super::services::{Services, lookups};
 use crate::clock::Micros;
 use crate::error::{Error, Result};
 use crate::model::Column;
-use crate::operator::bound_rows::BoundRows;
-use crate::operator::online_lookup::LookupInstant;
+use crate::model::exact::{exactly, unlike};
+use crate::operator::bound_rows::{BoundRows, BoundRowsExec};
+use crate::operator::online_lookup::{LookupContext, LookupInstant, OnlineLookupExec};
 use crate::plan::bound_rows::{over_bound_rows, parameter_schema};
-use crate::plan::lookup::loses;
 
 /// A lookup that is planned, for any number of requests.
 pub struct Compiled {
@@ -33,6 +34,9 @@ pub struct Compiled {
     pub schema: SchemaRef,
     rows: SchemaRef,
     plan: Arc<dyn ExecutionPlan>,
+    /// The plan's steps, where it has no others than lookups and projections.
+    steps: Option<Vec<Step>>,
+    context: Arc<dyn LookupContext>,
     config: SessionConfig,
     runtime: Arc<RuntimeEnv>,
 }
@@ -55,7 +59,9 @@ pub fn compile<'a>(
     Box::pin(async move {
         let Some(plan) = over_bound_rows(plan, types)? else { return Ok(None) };
         state.config_mut().options_mut().execution.target_partitions = 1;
-        state.config_mut().set_extension(lookups(services).await?);
+        let handle = lookups(services).await?;
+        let context = Arc::clone(&handle.0);
+        state.config_mut().set_extension(handle);
         let schema = Arc::new(plan.schema().as_arrow().clone());
         let physical = state.create_physical_plan(&plan).await?;
         Ok(Some(Compiled {
@@ -63,11 +69,33 @@ pub fn compile<'a>(
             wanted,
             schema,
             rows: Arc::new(parameter_schema(types)),
+            steps: steps(&physical),
             plan: physical,
+            context,
             config: state.config().clone(),
             runtime: Arc::clone(state.runtime_env()),
         }))
     })
+}
+
+enum Step {
+    Project(Vec<ProjectionExpr>, SchemaRef),
+    Lookup(Arc<dyn ExecutionPlan>),
+}
+
+/// The steps of a plan over bound rows, the first one first; `None` where there are others than we can do.
+fn steps(plan: &Arc<dyn ExecutionPlan>) -> Option<Vec<Step>> {
+    let mut below = match plan.children()[..] {
+        [] => return plan.is::<BoundRowsExec>().then(Vec::new),
+        [input] => steps(input)?,
+        _ => return None,
+    };
+    below.push(match plan.downcast_ref::<ProjectionExec>() {
+        Some(p) => Step::Project(p.expr().to_vec(), p.schema()),
+        None if plan.is::<OnlineLookupExec>() => Step::Lookup(Arc::clone(plan)),
+        None => return None,
+    });
+    Some(below)
 }
 
 impl Compiled {
@@ -75,6 +103,32 @@ impl Compiled {
     /// `at`: judge rows at this instant instead of now.
     pub async fn run(&self, columns: Vec<ArrayRef>, at: Option<Micros>) -> Result<Vec<RecordBatch>> {
         let rows = RecordBatch::try_new(Arc::clone(&self.rows), columns)?;
+        match &self.steps {
+            Some(steps) => self.walk(steps, rows, at).await.map(|answer| vec![answer]),
+            None => self.execute(rows, at).await,
+        }
+    }
+
+    /// What the plan would do, without its streams.
+    async fn walk(&self, steps: &[Step], mut rows: RecordBatch, at: Option<Micros>) -> Result<RecordBatch> {
+        for step in steps {
+            rows = match step {
+                Step::Lookup(plan) => match plan.downcast_ref::<OnlineLookupExec>() {
+                    Some(lookup) => lookup.look_up(&self.context, at, &self.runtime.memory_pool, &rows).await?,
+                    None => return Err(Error::internal("a lookup became something else")),
+                },
+                Step::Project(list, schema) => {
+                    let count = rows.num_rows();
+                    let columns = list.iter().map(|e| e.expr.evaluate(&rows)?.into_array(count)).collect::<DfResult<Vec<_>>>()?;
+                    let options = RecordBatchOptions::new().with_row_count(Some(count));
+                    RecordBatch::try_new_with_options(Arc::clone(schema), columns, &options)?
+                }
+            };
+        }
+        Ok(rows)
+    }
+
+    async fn execute(&self, rows: RecordBatch, at: Option<Micros>) -> Result<Vec<RecordBatch>> {
         let mut config = self.config.clone();
         config.set_extension(Arc::new(BoundRows(rows)));
         if let Some(at) = at {
@@ -116,16 +170,12 @@ impl Compiled {
 /// Values in the declared type of their column; what a cast would change is refused.
 fn declared(values: &ArrayRef, column: &Column, target: &str) -> Result<ArrayRef> {
     let (have, want) = (values.data_type(), column.data_type.arrow());
-    if have == want {
-        return Ok(Arc::clone(values));
-    }
     let refused = |why: String| {
-        Error::invalid(format!("lookup of {target}: {:?} is {}, but the values brought are {have}{why}", column.name, column.data_type))
+        Error::invalid(format!("lookup of {target}: {:?} is {}, but {why}", column.name, column.data_type))
             .with_hint(format!("bring values of type {}", column.data_type))
     };
-    if loses(have, want) {
-        return Err(refused(String::new()));
+    if unlike(have, want) {
+        return Err(refused(format!("the values brought are {have}")));
     }
-    let strict = CastOptions { safe: false, ..Default::default() };
-    cast_with_options(values, want, &strict).map_err(|e| refused(format!(": {}", Error::from(e).message())))
+    exactly(values, want).map_err(|e| refused(e.message().to_string()))
 }

@@ -1,6 +1,8 @@
 //! REFRESH: evaluates a view's query and replaces a range of its rows, one Delta commit per run
 //! (storage.md, "Refresh").
 
+mod recording;
+
 use std::sync::Arc;
 
 use datafusion::arrow::array::RecordBatch;
@@ -11,6 +13,7 @@ use datafusion::physical_plan::execute_stream;
 use datafusion::scalar::ScalarValue;
 use futures::StreamExt;
 
+use self::recording::Recording;
 use super::planner::{plan_sql, state};
 use super::resolve::{Resolver, Scope};
 use super::rows::{Accept, Conform, Counts};
@@ -45,7 +48,7 @@ pub fn run<'a>(
     })
 }
 
-/// Records a run around its work: "running" first, then how it ended.
+/// Records a run around its work: "running" first, then how it ended, also where it is dropped half-way.
 pub async fn recorded<F>(services: &Services, kind: &'static str, view: &FeatureView, work: impl FnOnce(Run) -> F) -> Result<Run>
 where
     F: Future<Output = Result<Run>> + Send,
@@ -64,10 +67,6 @@ async fn recorded_until<F>(
 where
     F: Future<Output = Result<Run>> + Send,
 {
-    let ended_as = |status: RunStatus| {
-        metrics::counter!(crate::telemetry::RUNS, "kind" => kind, "view" => view.versioned_name(), "status" => status.as_str())
-            .increment(1);
-    };
     let started = Run {
         run_id: new_id(),
         kind: kind.to_string(),
@@ -79,20 +78,19 @@ where
         until,
         ..Default::default()
     };
-    services.runs.start(&started).await?;
+    let recording = Recording::begin(services, view, &started).await?;
     let ended = boxed(work(started.clone())).await;
     let finished_at = Some(services.clock.now());
     match ended {
         Ok(run) => {
             let run = Run { finished_at, status: RunStatus::Succeeded, ..run };
-            ended_as(run.status);
-            services.runs.finish(&run).await?;
+            recording.end(&run).await?;
             Ok(run)
         }
         Err(e) => {
-            let failed = Run { finished_at, status: RunStatus::Failed, error: Some(e.to_string()), ..started };
-            ended_as(failed.status);
-            if let Err(second) = services.runs.finish(&failed).await {
+            let status = if e.kind() == Kind::Cancelled { RunStatus::Cancelled } else { RunStatus::Failed };
+            let failed = Run { finished_at, status, error: Some(e.to_string()), ..started };
+            if let Err(second) = recording.end(&failed).await {
                 tracing::error!(error = %second, run_id = %failed.run_id, "a failed run could not be recorded");
             }
             Err(e)

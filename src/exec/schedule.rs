@@ -22,6 +22,11 @@ pub fn id(view: &FeatureView) -> ViewId {
     (view.name.clone(), view.version)
 }
 
+/// Whoever brings a view up to date on schedule holds this lease.
+pub fn lease_name(view: &FeatureView) -> String {
+    format!("schedule/{}", view.table_id)
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
     Refresh,
@@ -41,6 +46,15 @@ impl Step {
     }
 }
 
+/// From when on a step is to be done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Due {
+    /// As the schedule has it, whatever failed since.
+    wanted: Micros,
+    /// The same, or later where the next try waits after a failure.
+    from: Micros,
+}
+
 /// What the record says about one view version. Instants are microseconds, UTC.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Standing {
@@ -48,9 +62,9 @@ pub struct Standing {
     pub refreshed_at: Option<Micros>,
     /// End of the last MATERIALIZE that succeeded.
     pub materialized_at: Option<Micros>,
-    /// From when on each step is due; `None`: it is not scheduled, or there is nothing to do.
-    refresh_due: Option<Micros>,
-    materialize_due: Option<Micros>,
+    /// `None`: it is not scheduled, or there is nothing to do.
+    refresh: Option<Due>,
+    materialize: Option<Due>,
     /// Runs of either kind that failed since the last success of that kind.
     pub failures: usize,
     /// Of the latest of them.
@@ -58,20 +72,31 @@ pub struct Standing {
 }
 
 impl Standing {
-    pub fn due_from(&self, step: Step) -> Option<Micros> {
+    fn due(&self, step: Step) -> Option<Due> {
         match step {
-            Step::Refresh => self.refresh_due,
-            Step::Materialize => self.materialize_due,
+            Step::Refresh => self.refresh,
+            Step::Materialize => self.materialize,
         }
+    }
+
+    pub fn due_from(&self, step: Step) -> Option<Micros> {
+        self.due(step).map(|d| d.from)
     }
 
     pub fn is_due(&self, step: Step, now: Micros) -> bool {
         self.due_from(step).is_some_and(|from| from <= now)
     }
 
-    /// When the server does something next, as things stand; in the past: overdue.
+    /// When the server does something next, as things stand: the pause after a failure included.
     pub fn next_due(&self) -> Option<Micros> {
         Step::ALL.iter().filter_map(|s| self.due_from(*s)).min()
+    }
+
+    /// For how long something is to be done that is not, whatever the reason: a view that fails is late also while
+    /// its next try waits.
+    pub fn overdue(&self, now: Micros) -> Micros {
+        let since = Step::ALL.iter().filter_map(|s| self.due(*s)).map(|d| d.wanted).min();
+        since.map_or(0, |wanted| now.saturating_sub(wanted).max(0))
     }
 }
 
@@ -106,11 +131,9 @@ impl<'a> History<'a> {
         };
         let Some(every) = view.refresh_every.filter(|e| *e > 0 && !view.suspended && !view.is_push()) else { return standing };
         let tick = refresh.succeeded.map_or(view.created_at, |r| tick_after(r.until.unwrap_or(r.started_at), every));
-        standing.refresh_due = Some(refresh.not_before(tick, settings));
-        standing.materialize_due = match (refresh.succeeded.map(ended), materialize.succeeded.map(|r| r.started_at)) {
-            (Some(refreshed), began) if view.online && began.is_none_or(|b| b < refreshed) => {
-                Some(materialize.not_before(refreshed, settings))
-            }
+        standing.refresh = Some(refresh.due(tick, settings));
+        standing.materialize = match (refresh.succeeded.map(ended), materialize.succeeded.map(|r| r.started_at)) {
+            (Some(refreshed), began) if view.online && began.is_none_or(|b| b < refreshed) => Some(materialize.due(refreshed, settings)),
             _ => None,
         };
         standing
@@ -145,9 +168,9 @@ impl<'a> Record<'a> {
         record
     }
 
-    /// The instant, or later where failures say so.
-    fn not_before(&self, due: Micros, settings: &ScheduleSettings) -> Micros {
-        self.failed.map_or(due, |f| due.max(ended(f).saturating_add(pause(self.failures, settings))))
+    fn due(&self, wanted: Micros, settings: &ScheduleSettings) -> Due {
+        let from = self.failed.map_or(wanted, |f| wanted.max(ended(f).saturating_add(pause(self.failures, settings))));
+        Due { wanted, from }
     }
 }
 

@@ -14,7 +14,9 @@ use tokio::sync::{OnceCell, Semaphore};
 use super::crowds::Crowds;
 use super::materialize::GateBook;
 use super::push_groups::PushGroups;
-use crate::catalog::{Registry, Runs};
+use super::{maintenance, schedule, sweep};
+use crate::catalog::runs::is_lost;
+use crate::catalog::{Registry, Run, Runs, Verdict};
 use crate::clock::Clock;
 use crate::config::{Config, OnlineSettings};
 use crate::error::{Error, Result};
@@ -93,19 +95,41 @@ impl Services {
         Ok(Arc::new(services))
     }
 
-    /// Ends the records of runs whose process is gone.
-    pub fn settle_runs(&self) -> BoxFuture<'_, Result<()>> {
+    /// Ends the records of runs whose process is gone, as far as they can be judged now; answers how many.
+    pub fn settle_runs(&self) -> BoxFuture<'_, Result<usize>> {
         Box::pin(async move {
-            let judge = |run| {
-                let runs = Arc::clone(&self.runs);
-                async move { runs.judge(&run).await }
-            };
-            let settled = self.runs.settle(judge).await?;
+            let settled = self.runs.settle(|run| self.judge(run)).await?;
             if settled > 0 {
                 tracing::warn!(runs = settled, "settled runs that an earlier process left unfinished");
             }
-            Ok(())
+            Ok(settled)
         })
+    }
+
+    /// Where only its age says that a run has failed, whoever works on the view may be the one who runs it.
+    fn judge(&self, run: Run) -> BoxFuture<'_, Result<Verdict>> {
+        Box::pin(async move {
+            let verdict = self.runs.judge(&run).await?;
+            if matches!(verdict, Verdict::Failed(_)) && is_lost(&run) && self.is_worked_on(&run).await? {
+                return Ok(Verdict::Leave);
+            }
+            Ok(verdict)
+        })
+    }
+
+    /// Whether anybody holds a lease of the view that a run is of.
+    async fn is_worked_on(&self, run: &Run) -> Result<bool> {
+        let catalog = self.registry.snapshot().await?;
+        let views = catalog.feature_views.values().flat_map(|s| s.versions.values());
+        for view in views.filter(|v| run.location.as_deref() == Some(v.location.as_str())) {
+            let load = sweep::load_lease(&self.online_view(view));
+            for lease in [schedule::lease_name(view), maintenance::lease_name(view), load] {
+                if self.store.lease_holder(&lease).await?.is_some() {
+                    return Ok(true);
+                }
+            }
+        }
+        Ok(false)
     }
 
     /// The state that statements clone.

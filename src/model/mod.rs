@@ -2,6 +2,7 @@
 
 pub mod codec;
 pub mod definition;
+pub mod exact;
 pub mod live;
 pub mod types;
 

@@ -5,14 +5,15 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use datafusion::arrow::datatypes::{DataType, Field};
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{Column as ColumnRef, DFSchema, TableReference};
 use datafusion::logical_expr::expr::Placeholder;
 use datafusion::logical_expr::planner::RelationPlannerContext;
-use datafusion::logical_expr::{Cast, Expr, ExprSchemable, Extension, LogicalPlan, LogicalPlanBuilder, lit};
+use datafusion::logical_expr::{Cast, Expr, ExprSchemable, Extension, LogicalPlan, LogicalPlanBuilder, Volatility, lit};
 use datafusion::scalar::ScalarValue;
 use datafusion::sql::parser::Statement as DfStatement;
 use datafusion::sql::sqlparser::ast::{
-    Expr as SqlExpr, FunctionArg, FunctionArgExpr, ObjectName, Spanned, TableAlias, TableFactor, Value, Visit, Visitor,
+    Expr as SqlExpr, FunctionArg, FunctionArgExpr, ObjectName, Spanned, TableAlias, TableFactor, UnaryOperator, Value, Visit, Visitor,
 };
 
 use super::asof_keys::check_instant;
@@ -23,6 +24,8 @@ use super::{online_join, service};
 use crate::clock::Micros;
 use crate::error::{Error, Result, Span};
 use crate::model::Column;
+pub use crate::model::exact::loses;
+use crate::model::exact::{exactly, unlike};
 use crate::sql::Cursor;
 use crate::sql::cursor::NameRef;
 
@@ -330,15 +333,18 @@ fn input(
         }
         let mut out = vec![];
         for ((e, place), column) in row.into_iter().zip(wanted) {
-            let expr = match cx.sql_to_expr(e, &empty)? {
-                Expr::Placeholder(p) => match names.parameter(&p.id) {
+            let place = Span::from_sql(e.span()).or(place);
+            let decimal = written(&e).filter(|_| column.data_type.arrow().is_decimal());
+            let expr = match (cx.sql_to_expr(e, &empty)?, decimal) {
+                (Expr::Literal(..), Some(digits)) => lit(digits),
+                (Expr::Placeholder(p), _) => match names.parameter(&p.id) {
                     Some(v) => Expr::Literal(v, None),
                     None => {
                         let field = Arc::new(Field::new(&p.id, column.data_type.arrow().clone(), true));
                         Expr::Placeholder(Placeholder::new_with_field(p.id, Some(field)))
                     }
                 },
-                other => other,
+                (other, _) => other,
             };
             out.push(to_declared(expr, &empty, column, &target.name.name).map_err(|e| e.or_span(place))?);
         }
@@ -379,28 +385,66 @@ fn from_query(target: &Target, wanted: &[Column], plan: LogicalPlan) -> Result<L
     Ok(LogicalPlanBuilder::from(plan).project(list)?.build()?)
 }
 
-/// Casts a value to the declared type of its column, or refuses it: a key must not be changed by a cast.
+/// Casts a value to the declared type of its column, or refuses it: a key must not be changed by a cast. A value that
+/// is known already is judged by itself, any other by its type.
 fn to_declared(e: Expr, schema: &DFSchema, column: &Column, target: &str) -> Result<Expr> {
     let (have, want) = (e.get_type(schema)?, column.data_type.arrow());
-    if loses(&have, want) {
-        return Err(Error::invalid(format!("ONLINE_LOOKUP('{target}'): {:?} is {}, but {e} is {have}", column.name, column.data_type))
-            .with_hint(format!("bring a value of type {}", column.data_type)));
+    if have == *want {
+        return Ok(e);
     }
-    if have == *want { Ok(e) } else { Ok(Expr::Cast(Cast::new(Box::new(e), want.clone()))) }
+    let refused = |what: &str| Error::invalid(format!("ONLINE_LOOKUP('{target}'): {:?} is {}, but {what}", column.name, column.data_type));
+    if unlike(&have, want) {
+        return Err(refused(&format!("{e} is {have}")).with_hint(format!("bring a value of type {}", column.data_type)));
+    }
+    if let Some(value) = fixed(&e)? {
+        let value = exactly(&value.to_array()?, want).map_err(|why| {
+            let refused = refused(why.message());
+            match why.hint() {
+                Some(hint) => refused.with_hint(hint),
+                None => refused,
+            }
+        })?;
+        return Ok(Expr::Literal(ScalarValue::try_from_array(&value, 0)?, None));
+    }
+    if loses(&have, want) {
+        let cast = match want {
+            // without its digits it is of nanoseconds
+            DataType::Timestamp(..) => "TIMESTAMP(6)".to_string(),
+            _ => column.data_type.to_string(),
+        };
+        return Err(refused(&format!("{e} is {have}")).with_hint(format!("where no value changes by it, write CAST({e} AS {cast})")));
+    }
+    Ok(Expr::Cast(Cast::new(Box::new(e), want.clone())))
 }
 
-/// Whether a value of type `have` may become another one as `want`: such values are refused.
-pub fn loses(have: &DataType, want: &DataType) -> bool {
-    match (have, want) {
-        (t, DataType::Int8 | DataType::Int16 | DataType::Int32 | DataType::Int64) => {
-            t.is_floating()
-                || matches!(t, DataType::Decimal128(_, s) | DataType::Decimal256(_, s) if *s > 0)
-                || matches!(t, DataType::Timestamp(..) | DataType::Date32)
-        }
-        (t, DataType::Boolean) => t.is_numeric(),
-        (t, DataType::Utf8) => t.is_floating() || t.is_nested(),
-        (t, DataType::Date32) => t.is_numeric() || matches!(t, DataType::Timestamp(..)),
-        (t, DataType::Timestamp(..)) => t.is_numeric(),
-        _ => false,
+/// The value of an expression that is the same in every run.
+fn fixed(e: &Expr) -> Result<Option<ScalarValue>> {
+    if let Expr::Literal(v, _) = e {
+        return Ok(Some(v.clone()));
+    }
+    let mut fixed = true;
+    e.apply(|e| {
+        fixed = match e {
+            Expr::Literal(..) | Expr::Cast(_) | Expr::TryCast(_) | Expr::Negative(_) | Expr::BinaryExpr(_) => true,
+            Expr::ScalarFunction(f) => f.func.signature().volatility == Volatility::Immutable,
+            _ => false,
+        };
+        Ok(if fixed { TreeNodeRecursion::Continue } else { TreeNodeRecursion::Stop })
+    })?;
+    if fixed { constant(e.clone()) } else { Ok(None) }
+}
+
+/// A number as it is written: on its way through a float it could become another decimal.
+fn written(e: &SqlExpr) -> Option<String> {
+    match e {
+        SqlExpr::Value(v) => match &v.value {
+            Value::Number(digits, _) => Some(digits.to_string()).filter(|d| !d.contains(['e', 'E'])),
+            _ => None,
+        },
+        SqlExpr::UnaryOp { op: UnaryOperator::Minus, expr } => written(expr).filter(|n| !n.starts_with('-')).map(|n| format!("-{n}")),
+        _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,9 +1,9 @@
 //! Rows that clients send: parameters and bulk ingest.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
-use arrow::compute::kernels::cmp::not_distinct;
-use arrow::compute::{CastOptions, cast_with_options, concat_batches};
+use arrow::compute::concat_batches;
 use arrow::record_batch::RecordBatchOptions;
 use arrow_flight::decode::{DecodedPayload, FlightDataDecoder};
 use arrow_flight::error::FlightError;
@@ -13,14 +13,29 @@ use datafusion::arrow::record_batch::RecordBatch;
 use datafusion::common::DataFusionError;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt, future};
 
 use super::encode::wire_type;
+use super::incoming::{Incoming, guarded, unreadable};
 use crate::error::{Error, Result};
+use crate::model::exact::exactly;
 
-fn decoder(messages: PeekableFlightDataStream) -> FlightDataDecoder {
+/// The decoded messages; each is looked at first.
+fn decoder(messages: PeekableFlightDataStream, mut incoming: Incoming) -> BoxStream<'static, Result<DecodedPayload>> {
     // Updates without parameters, and some clients' last messages, carry no Arrow data.
-    FlightDataDecoder::new(messages.try_filter(|m| future::ready(!m.data_header.is_empty())).map_err(|s| FlightError::Tonic(Box::new(s))))
+    let messages =
+        messages.try_filter(|m| future::ready(!m.data_header.is_empty())).map_err(|s| FlightError::Tonic(Box::new(s))).and_then(move |m| {
+            let admitted = incoming.admit(&m.data_header, &m.data_body);
+            future::ready(admitted.map(|()| m).map_err(|e| FlightError::ExternalError(Box::new(e))))
+        });
+    AssertUnwindSafe(FlightDataDecoder::new(messages))
+        .catch_unwind()
+        .map(|message| match message {
+            Ok(message) => message.map(|m| m.payload).map_err(client_error),
+            Err(_) => Err(unreadable()),
+        })
+        .boxed()
 }
 
 fn client_error(e: FlightError) -> Error {
@@ -30,55 +45,52 @@ fn client_error(e: FlightError) -> Error {
         }
         FlightError::Tonic(s) => Error::cancelled(format!("the client stopped sending: {}", s.message())),
         FlightError::Arrow(a) => Error::from(a).context("record batch from the client"),
+        FlightError::ExternalError(e) => match e.downcast::<Error>() {
+            Ok(ours) => *ours,
+            Err(other) => Error::invalid(format!("record batch from the client: {other}")),
+        },
         other => Error::invalid(format!("record batch from the client: {other}")),
     }
 }
 
 /// All rows of a parameter stream; `None` where the client sent no schema.
 pub(super) async fn parameters(messages: PeekableFlightDataStream, limit: usize) -> Result<Option<RecordBatch>> {
-    let mut decoder = decoder(messages);
-    let (mut schema, mut batches, mut bytes) = (None, vec![], 0);
-    while let Some(message) = decoder.next().await {
-        match message.map_err(client_error)?.payload {
+    let mut decoder = decoder(messages, Incoming::parameters(limit));
+    let mut flat = Incoming::parameters(limit);
+    let (mut schema, mut batches) = (None, vec![]);
+    while let Some(message) = decoder.try_next().await? {
+        match message {
             DecodedPayload::Schema(s) => schema = Some(s),
             DecodedPayload::RecordBatch(b) => {
-                bytes += b.get_array_memory_size();
-                if bytes > limit {
-                    return Err(Error::exhausted(format!("the bound parameters are larger than {limit} bytes"))
-                        .with_hint("bind fewer rows at once, use bulk ingest (adbc_ingest), or raise server.max_parameter_bytes"));
-                }
+                guarded(|| flat.admit_flat(&b))?;
                 batches.push(b);
             }
             DecodedPayload::None => {}
         }
     }
     match schema {
-        Some(schema) => Ok(Some(concat_batches(&schema, &batches)?)),
+        Some(schema) => guarded(|| Ok(Some(concat_batches(&schema, &batches)?))),
         None => Ok(None),
     }
 }
 
-/// The rows of a bulk ingest, as they come.
-pub(super) async fn rows(messages: PeekableFlightDataStream) -> Result<SendableRecordBatchStream> {
-    let mut decoder = decoder(messages);
+/// The rows of a bulk ingest, as they come; a message may hold `limit` bytes, also where they come compressed.
+pub(super) async fn rows(messages: PeekableFlightDataStream, limit: usize) -> Result<SendableRecordBatchStream> {
+    let mut decoder = decoder(messages, Incoming::rows(limit));
     let schema = loop {
-        match decoder.try_next().await.map_err(client_error)? {
-            Some(m) => match m.payload {
-                DecodedPayload::Schema(s) => break s,
-                DecodedPayload::RecordBatch(_) => return Err(Error::invalid("bulk ingest: rows came before their schema")),
-                DecodedPayload::None => {}
-            },
+        match decoder.try_next().await? {
+            Some(DecodedPayload::Schema(s)) => break s,
+            Some(DecodedPayload::RecordBatch(_)) => return Err(Error::invalid("bulk ingest: rows came before their schema")),
+            Some(DecodedPayload::None) => {}
             None => return Err(Error::invalid("bulk ingest: the client sent no rows and no schema")),
         }
     };
     let batches = decoder.filter_map(|m| {
         future::ready(match m {
-            Ok(m) => match m.payload {
-                DecodedPayload::RecordBatch(b) => Some(Ok(b)),
-                DecodedPayload::Schema(_) => Some(Err(DataFusionError::from(Error::invalid("bulk ingest: the schema changed midway")))),
-                DecodedPayload::None => None,
-            },
-            Err(e) => Some(Err(DataFusionError::from(client_error(e)))),
+            Ok(DecodedPayload::RecordBatch(b)) => Some(Ok(b)),
+            Ok(DecodedPayload::Schema(_)) => Some(Err(DataFusionError::from(Error::invalid("bulk ingest: the schema changed midway")))),
+            Ok(DecodedPayload::None) => None,
+            Err(e) => Some(Err(DataFusionError::from(e))),
         })
     });
     Ok(Box::pin(RecordBatchStreamAdapter::new(schema, batches)))
@@ -111,26 +123,13 @@ pub(super) fn bind(types: &[Option<DataType>], rows: &RecordBatch) -> Result<Rec
     let schema = rows.schema();
     let named = (0..types.len()).map(|i| schema.column_with_name(&placeholder(i)).map(|(at, _)| at)).collect::<Option<Vec<_>>>();
     let order = named.unwrap_or_else(|| (0..types.len()).collect());
-    let options = CastOptions { safe: false, ..Default::default() };
     let (mut fields, mut columns) = (vec![], vec![]);
     for (i, (at, wanted)) in order.into_iter().zip(types).enumerate() {
         let column = rows.column(at);
         let target = wanted.clone().unwrap_or_else(|| wire_type(column.data_type()));
-        let column = if column.data_type() == &target {
-            Arc::clone(column)
-        } else {
-            let unfit =
-                |why: &str| Error::invalid(format!("parameter {}: cannot use {} as {target}: {why}", placeholder(i), column.data_type()));
-            let cast = cast_with_options(column, &target, &options).map_err(|e| unfit(Error::from(e).message()))?;
-            // a cast drops what is behind the point, and a key must not become another one
-            if column.data_type().is_floating() && target.is_integer() {
-                let back = cast_with_options(&cast, column.data_type(), &options)?;
-                if not_distinct(column, &back)?.false_count() > 0 {
-                    return Err(unfit("a value is no whole number"));
-                }
-            }
-            cast
-        };
+        // a key must not become another one
+        let column = exactly(column, &target)
+            .map_err(|e| e.context(format!("parameter {}: cannot use {} as {target}", placeholder(i), column.data_type())))?;
         fields.push(Field::new(placeholder(i), target, true));
         columns.push(column);
     }
@@ -180,7 +179,7 @@ mod tests {
         let e = bind(&[Some(DataType::Int64)], &given).unwrap_err();
         assert!(e.message().contains("$1") && e.message().contains("Int64"), "{e}");
         let fraction = batch(vec![("0", Arc::new(Float64Array::from(vec![2.0, 1.5])) as ArrayRef)]);
-        assert!(bind(&[Some(DataType::Int64)], &fraction).unwrap_err().message().contains("no whole number"));
+        assert!(bind(&[Some(DataType::Int64)], &fraction).unwrap_err().message().contains("1.5 (Float64) is no BIGINT"));
         assert!(bind(&[Some(DataType::Int64)], &fraction.slice(0, 1)).is_ok());
         let e = bind(&[None, None], &given).unwrap_err();
         assert!(e.message().contains("2 parameters, but 1 value is"), "{e}");

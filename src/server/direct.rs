@@ -5,12 +5,14 @@ use std::sync::Arc;
 
 use arrow_flight::sql::Any;
 use datafusion::arrow::compute::concat_batches;
+use datafusion::arrow::error::ArrowError;
 use datafusion::arrow::ipc::reader::StreamReader;
 use datafusion::arrow::record_batch::RecordBatch;
 use prost::Message;
 use tonic::{Response, Status};
 
 use super::encode::FlightStream;
+use super::incoming::{Incoming, admit_stream, guarded};
 use super::sessions::Caller;
 use super::{Shared, decode, status};
 use crate::error::{Error, Result};
@@ -54,11 +56,20 @@ pub(super) fn rows(ipc: &[u8], limit: usize) -> Result<RecordBatch> {
             Error::invalid("the ticket holds no rows").with_hint("put an Arrow IPC stream into it, with one column per value wanted")
         );
     }
-    let reader = StreamReader::try_new(ipc, None).map_err(|e| Error::invalid(format!("the ticket's parameters cannot be read: {e}")))?;
-    let schema = reader.schema();
-    let batches =
-        reader.collect::<Result<Vec<_>, _>>().map_err(|e| Error::invalid(format!("the ticket's parameters cannot be read: {e}")))?;
-    Ok(concat_batches(&schema, &batches)?)
+    let mut incoming = Incoming::parameters(limit);
+    admit_stream(ipc, &mut incoming)?;
+    guarded(|| {
+        let unread = |e: ArrowError| Error::invalid(format!("the ticket's parameters cannot be read: {e}"));
+        let reader = StreamReader::try_new(ipc, None).map_err(unread)?;
+        let schema = reader.schema();
+        let mut batches = vec![];
+        for batch in reader {
+            let batch = batch.map_err(unread)?;
+            incoming.admit_flat(&batch)?;
+            batches.push(batch);
+        }
+        Ok(concat_batches(&schema, &batches)?)
+    })
 }
 
 #[cfg(test)]

@@ -25,7 +25,7 @@ use crate::error::{Error, Result};
 pub(super) type FlightStream = Pin<Box<dyn Stream<Item = Result<FlightData, Status>> + Send + 'static>>;
 
 /// Bytes of data in one message; clients refuse messages above 4 MiB, headers included.
-const MESSAGE_TARGET: usize = 2 << 20;
+pub(super) const MESSAGE_TARGET: usize = 2 << 20;
 
 /// The type in which a column crosses the wire. JDBC 18 cannot read views, list views, half floats,
 /// run ends and short decimals, and reads the indexes of dictionaries as values.
@@ -145,7 +145,7 @@ fn split(batch: RecordBatch, target: usize) -> Vec<RecordBatch> {
     out
 }
 
-fn batch_bytes(batch: &RecordBatch) -> usize {
+pub(super) fn batch_bytes(batch: &RecordBatch) -> usize {
     batch.columns().iter().map(|c| sliced_bytes(c.as_ref())).sum()
 }
 

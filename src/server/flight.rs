@@ -21,6 +21,10 @@ use super::encode::FlightStream;
 use super::flight_sql::{BoxStream, FlightSql};
 use super::prepared::Created;
 use super::sessions::Caller;
+use crate::clock::stopwatch;
+
+/// How much earlier than the client's deadline a statement ends, at least.
+const EARLY: Duration = Duration::from_millis(1);
 
 const CREATE_PREPARED: &str = "CreatePreparedStatement";
 const CLOSE_SESSION: &str = "CloseSession";
@@ -82,8 +86,13 @@ fn command(bytes: &[u8]) -> Result<Command, Status> {
     Command::try_from(any(bytes)?).map_err(|e| Status::invalid_argument(format!("not a Flight SQL command: {e}")))
 }
 
-/// The time that the client grants (`grpc-timeout`); tonic applies it only until a stream begins.
+/// The time that the client grants (`grpc-timeout`); tonic applies it only until a stream begins. A century is what some
+/// clients send for "none", and more than a timer takes.
 fn deadline(headers: &MetadataMap) -> Option<Duration> {
+    given(headers).filter(|limit| *limit < Duration::from_secs(86_400 * 365))
+}
+
+fn given(headers: &MetadataMap) -> Option<Duration> {
     let text = headers.get("grpc-timeout")?.to_str().ok()?;
     let (number, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
     let n: u64 = number.parse().ok()?;
@@ -98,20 +107,23 @@ fn deadline(headers: &MetadataMap) -> Option<Duration> {
     }
 }
 
-fn until(rows: FlightStream, limit: Option<Duration>) -> FlightStream {
-    // A century is what some clients send for "none", and more than a timer takes.
-    let Some(limit) = limit.filter(|l| *l < Duration::from_secs(86_400 * 365)) else { return rows };
-    let over = Box::pin(tokio::time::sleep(limit));
+/// What the client's time suffices for.
+fn until(rows: FlightStream, left: Duration) -> FlightStream {
+    let over = Box::pin(tokio::time::sleep(left));
     Box::pin(stream::unfold((rows, over, false), |(mut rows, mut over, done)| async move {
         if done {
             return None;
         }
         tokio::select! {
             biased;
-            () = &mut over => Some((Err(Status::deadline_exceeded("the statement did not end within the client's time limit")), (rows, over, true))),
+            () = &mut over => Some((Err(late()), (rows, over, true))),
             next = rows.next() => next.map(|item| (item, (rows, over, false))),
         }
     }))
+}
+
+fn late() -> Status {
+    Status::deadline_exceeded("the statement did not end within the client's time limit")
 }
 
 #[tonic::async_trait]
@@ -157,8 +169,12 @@ impl FlightService for Flight {
     async fn do_get(&self, mut request: Request<Ticket>) -> Result<Response<Self::DoGetStream>, Status> {
         self.admit(&mut request)?;
         command(&request.get_ref().ticket)?;
-        let limit = deadline(request.metadata());
-        Ok(self.sql.do_get(request).await?.map(|rows| until(rows, limit)))
+        let Some(limit) = deadline(request.metadata()) else { return self.sql.do_get(request).await };
+        let begun = stopwatch();
+        // tonic would say CANCELLED when the time is over: be a little earlier
+        let answer = tokio::time::timeout(limit.saturating_sub((limit / 50).clamp(EARLY, EARLY * 50)), self.sql.do_get(request)).await;
+        let answer = answer.map_err(|_| late())??;
+        Ok(answer.map(|rows| until(rows, limit.saturating_sub(begun.elapsed()))))
     }
 
     async fn do_put(&self, mut request: Request<Streaming<FlightData>>) -> Result<Response<Self::DoPutStream>, Status> {
@@ -239,7 +255,7 @@ mod tests {
     #[tokio::test]
     async fn a_stream_ends_at_its_deadline() {
         let endless: FlightStream = stream::pending().boxed();
-        let mut rows = until(endless, Some(Duration::from_millis(5)));
+        let mut rows = until(endless, Duration::from_millis(5));
         assert_eq!(rows.next().await.unwrap().unwrap_err().code(), tonic::Code::DeadlineExceeded);
         assert!(rows.next().await.is_none());
     }

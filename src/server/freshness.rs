@@ -62,7 +62,7 @@ fn show(list: &[Freshness], now: Micros, shown: &mut HashSet<String>) {
         let s = &f.standing;
         let age = |at: Option<Micros>| at.map_or(f64::NAN, |t| now.saturating_sub(t) as f64 / SECOND as f64);
         // not scheduled: never overdue
-        let overdue = s.next_due().map_or(0.0, |due| now.saturating_sub(due).max(0) as f64 / SECOND as f64);
+        let overdue = s.overdue(now) as f64 / SECOND as f64;
         let values = [age(f.watermark), age(s.refreshed_at), age(s.materialized_at), overdue, s.failures as f64];
         for (name, value) in GAUGES.iter().zip(values) {
             metrics::gauge!(*name, "view" => view.clone()).set(value);
@@ -124,5 +124,36 @@ mod tests {
         let text = scrape(&mut shown).await;
         has(&text, "remige_feature_view_freshness_seconds{view=\"public.p@v1\"} NaN");
         assert_eq!(shown.len(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_failing_view_is_overdue_while_its_next_try_waits() {
+        let dir = tempfile::tempdir().unwrap();
+        let clock = Clock::fixed(NOON);
+        let config = Config { warehouse: dir.path().join("w").display().to_string(), ..Config::default() };
+        let engine = Engine::open(config, clock.clone()).await.unwrap();
+        let session = engine.session();
+        for sql in [
+            "CREATE ENTITY e KEY (k BIGINT)",
+            "CREATE TABLE src AS SELECT 1 AS k, TIMESTAMP '2026-01-01 11:00:00' AS ts, 'x' AS v",
+            "CREATE FEATURE VIEW f ENTITY e EVENT TIMESTAMP ts REFRESH EVERY INTERVAL '1 hour' AS SELECT k, ts, CAST(v AS BIGINT) AS v FROM src",
+        ] {
+            session.execute(sql).await.unwrap();
+        }
+        clock.advance(HOUR);
+        assert!(session.execute("REFRESH FEATURE VIEW f").await.is_err());
+        // the next try is 20 seconds away
+        clock.advance(10 * SECOND);
+        let list = measured(&engine).await.unwrap();
+        assert!(list[0].standing.next_due() > Some(clock.now()));
+        let recorder = PrometheusBuilder::new().build_recorder();
+        metrics::with_local_recorder(&recorder, || show(&list, clock.now(), &mut HashSet::new()));
+        let text = recorder.handle().render();
+        for line in [
+            "remige_feature_view_overdue_seconds{view=\"public.f@v1\"} 3610",
+            "remige_feature_view_consecutive_failures{view=\"public.f@v1\"} 1",
+        ] {
+            assert!(text.lines().any(|l| l == line), "no {line} in\n{text}");
+        }
     }
 }

@@ -15,14 +15,16 @@ const WAITERS_PER_PLACE: usize = 16;
 pub(super) struct Gate {
     places: Arc<Semaphore>,
     count: usize,
+    /// What has the places, and the setting that says how many there are.
+    what: (&'static str, &'static str),
     waiting: AtomicUsize,
     longest_wait: Duration,
 }
 
 impl Gate {
-    pub fn new(count: usize) -> Self {
+    pub fn new(count: usize, what: (&'static str, &'static str)) -> Self {
         let count = count.max(1);
-        Gate { places: Arc::new(Semaphore::new(count)), count, waiting: AtomicUsize::new(0), longest_wait: LONGEST_WAIT }
+        Gate { places: Arc::new(Semaphore::new(count)), count, what, waiting: AtomicUsize::new(0), longest_wait: LONGEST_WAIT }
     }
 
     /// A place to run one statement; free again when dropped.
@@ -41,8 +43,9 @@ impl Gate {
     }
 
     fn full(&self, why: &str) -> Error {
-        Error::exhausted(format!("{} statements are running, and {why}", self.count))
-            .with_hint("read results to their end or close them, try again later, or raise server.max_concurrent_statements")
+        let (what, setting) = self.what;
+        Error::exhausted(format!("{} {what} are running, and {why}", self.count))
+            .with_hint(format!("read results to their end or close them, try again later, or raise {setting}"))
     }
 }
 
@@ -67,7 +70,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_place_is_free_again_when_dropped() {
-        let gate = Gate { longest_wait: Duration::from_millis(10), ..Gate::new(1) };
+        let gate = Gate { longest_wait: Duration::from_millis(10), ..Gate::new(1, ("statements", "x")) };
         let first = gate.enter().await.unwrap();
         assert!(gate.enter().await.unwrap_err().message().contains("1 statements are running"));
         drop(first);

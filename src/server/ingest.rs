@@ -20,7 +20,7 @@ impl Shared {
         let session = self.sessions.session(&Caller::of(&request))?;
         let _place = self.gate.enter().await?;
         let since = clock::stopwatch();
-        let rows = decode::rows(request.into_inner()).await?;
+        let rows = decode::rows(request.into_inner(), self.settings().max_message_bytes).await?;
         let schema = command.schema.as_deref().filter(|s| !s.is_empty());
         let done = tokio::select! {
             done = session.ingest(schema, &command.table, mode, rows) => done,

@@ -7,12 +7,11 @@ use arrow_flight::Ticket;
 use arrow_flight::sql::Any;
 use datafusion::arrow::ipc::writer::StreamWriter;
 use datafusion::arrow::record_batch::RecordBatch;
-use futures::{StreamExt, stream};
 use prost::Message;
 use tonic::{Response, Status};
 
 use super::direct::rows;
-use super::encode::{FlightStream, encode, wire_schema};
+use super::encode::FlightStream;
 use super::sessions::Caller;
 use super::statement::{caught, stopping};
 use super::{Shared, status};
@@ -62,7 +61,6 @@ pub fn lookup_ticket(request: &LookupRequest, rows: &RecordBatch) -> Result<Tick
 impl Shared {
     pub(super) async fn do_get_lookup(&self, ticket: &Any, caller: Caller) -> Result<Response<FlightStream>, Status> {
         let asked = OnlineLookup::decode(&*ticket.value).map_err(|e| Status::invalid_argument(format!("damaged ticket: {e}")))?;
-        let batch = rows(&asked.rows, self.settings().max_parameter_bytes)?;
         let request = LookupRequest {
             schema: (!asked.schema.is_empty()).then_some(asked.schema),
             name: asked.name,
@@ -70,18 +68,21 @@ impl Shared {
             at: asked.at,
         };
         let session = self.sessions.session(&caller)?;
-        let _place = self.gate.enter().await?;
-        let looking = caught(session.lookup(&request, &batch));
+        let _place = self.lookups.enter().await?;
+        let batch = rows(&asked.rows, self.settings().max_parameter_bytes)?;
+        let looking = caught(async {
+            let (schema, batches) = session.lookup(&request, &batch).await?;
+            let text: Arc<str> = format!("ONLINE_LOOKUP('{}')", request.name).into();
+            self.wires.encode(&schema, batches, text)
+        });
         let done = tokio::select! {
             done = looking => done,
             () = self.stop.cancelled() => Err(stopping()),
         };
         let outcome = if done.is_ok() { "ok" } else { "error" };
         metrics::counter!(telemetry::STATEMENTS, "kind" => "lookup", "outcome" => outcome).increment(1);
-        let text: Arc<str> = format!("ONLINE_LOOKUP('{}')", request.name).into();
-        let (schema, batches) = done.map_err(|e: Error| status::in_statement(&e, &text))?;
-        let answer = stream::iter(batches.into_iter().map(Ok::<_, Error>)).boxed();
-        Ok(Response::new(encode(answer, wire_schema(&schema), text)))
+        let answer = done.map_err(|e: Error| status::in_statement(&e, &format!("ONLINE_LOOKUP('{}')", request.name)))?;
+        Ok(Response::new(answer))
     }
 }
 

@@ -15,7 +15,8 @@
 //! | CancelQuery, CancelFlightInfo | | `cancel` |
 //!
 //! `flight_sql` holds the table of Flight SQL commands, `flight` the few RPCs around it that
-//! arrow-flight leaves out. `status` maps errors to codes, `encode`/`decode` rows to messages.
+//! arrow-flight leaves out. `status` maps errors to codes, `encode`/`decode` rows to messages; `incoming` looks at
+//! messages before they are decoded.
 
 // `tonic::Status` is what every RPC answers with; boxing it would only move the cost.
 #![allow(clippy::result_large_err)]
@@ -29,11 +30,14 @@ mod flight_sql;
 mod freshness;
 mod gate;
 mod handshake;
+mod incoming;
 mod ingest;
 mod lookup_ticket;
+mod lz4;
 mod metadata;
 mod online_gauges;
 mod prepared;
+mod ready;
 mod schedule;
 mod session_actions;
 mod sessions;
@@ -84,6 +88,8 @@ struct Shared {
     sessions: sessions::Sessions,
     statements: statements::Statements,
     gate: gate::Gate,
+    lookups: gate::Gate,
+    wires: ready::Wires,
     sql_info: Static<SqlInfoData>,
     type_info: Static<XdbcTypeInfoData>,
     /// No new work is taken.
@@ -112,7 +118,9 @@ impl Shared {
                 settings.max_prepared,
                 settings.max_parameter_bytes.saturating_mul(4),
             ),
-            gate: gate::Gate::new(settings.max_concurrent_statements),
+            gate: gate::Gate::new(settings.max_concurrent_statements, ("statements", "server.max_concurrent_statements")),
+            lookups: gate::Gate::new(settings.max_concurrent_lookups, ("lookups", "server.max_concurrent_lookups")),
+            wires: ready::Wires::new(engine.config().online_settings.kept_plans),
             sql_info: Static(sql_info::build()?),
             type_info: Static(type_info::build()?),
             draining: AtomicBool::new(false),

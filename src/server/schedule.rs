@@ -12,15 +12,18 @@ use tokio::task::{Id, JoinSet};
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
-use crate::catalog::runs::is_gone;
-use crate::catalog::{CatalogSnapshot, RunStatus};
-use crate::clock::Micros;
+use crate::catalog::CatalogSnapshot;
+use crate::catalog::runs::orphan_from;
+use crate::clock::{MINUTE, Micros};
 use crate::error::{Kind, Result};
-use crate::exec::schedule::{History, Standing, Step, ViewId, id, upstream};
+use crate::exec::schedule::{History, Standing, Step, ViewId, id, lease_name, upstream};
 use crate::exec::{Services, boxed, lease};
 use crate::model::FeatureView;
 use crate::session::Engine;
 use crate::telemetry;
+
+/// How long an orphan rests that could not be settled.
+const SETTLE_AGAIN: Micros = 10 * MINUTE;
 
 /// The task; ended when dropped.
 pub(super) struct Schedule {
@@ -132,11 +135,14 @@ impl Scheduler {
         if self.seen.is_some_and(|(seen, due)| seen == versions && now < due) {
             return Ok(());
         }
-        let runs = services.runs.list().await?;
-        let dead = |process: &Option<String>| process.as_deref().and_then(is_gone) == Some(true);
-        if runs.iter().any(|r| r.status == RunStatus::Running && dead(&r.process)) {
-            services.settle_runs().await?;
-            return Ok(());
+        let mut runs = services.runs.list().await?;
+        if runs.iter().filter_map(orphan_from).any(|from| from <= now) {
+            match services.settle_runs().await {
+                Ok(0) => {}
+                Ok(_) => runs = services.runs.list().await?,
+                // what became of a run holds no schedule up
+                Err(e) => tracing::warn!(error = %e, "unfinished runs could not be settled; it is tried again"),
+            }
         }
         if self.upstream.0 != catalog.version {
             self.upstream = (catalog.version, upstream(&catalog));
@@ -146,7 +152,8 @@ impl Scheduler {
         let standings: HashMap<ViewId, (&FeatureView, Standing)> =
             scheduled.map(|v| (id(v), (v, history.standing(v, &services.config.schedule)))).collect();
         let mut due: Vec<(Micros, ViewId)> = vec![];
-        let mut next = Micros::MAX;
+        let again = |from: Micros| if from <= now { now.saturating_add(SETTLE_AGAIN) } else { from };
+        let mut next = runs.iter().filter_map(orphan_from).map(again).min().unwrap_or(Micros::MAX);
         for (view, (_, standing)) in &standings {
             let Some(at) = standing.next_due() else { continue };
             next = next.min(at);
@@ -197,7 +204,7 @@ impl Scheduler {
 /// Brings one view up to date while holding its lease; `false`: somebody else does.
 async fn job(engine: &Arc<Engine>, view: &FeatureView, stop: &CancellationToken) -> Result<bool> {
     let services = engine.services();
-    let lease = format!("schedule/{}", view.table_id);
+    let lease = lease_name(view);
     let work = async {
         for step in Step::ALL {
             if stop.is_cancelled() {

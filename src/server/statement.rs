@@ -236,7 +236,8 @@ impl Shared {
     }
 
     async fn begin(&self, statement: &Arc<Statement>) -> Result<Run, Status> {
-        let place = self.gate.enter().await?;
+        let gate = if statement.prepared.looks_up { &self.lookups } else { &self.gate };
+        let place = gate.enter().await?;
         Ok(Run {
             guard: statement.start(),
             _place: place,

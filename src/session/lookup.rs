@@ -2,19 +2,20 @@
 //! `online_settings.catalog_max_age` old).
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use datafusion::arrow::array::{ArrayRef, RecordBatch};
-use datafusion::arrow::compute::{CastOptions, cast_with_options};
 use datafusion::arrow::datatypes::{DataType, SchemaRef};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use futures::future::BoxFuture;
 
-use super::{Notices, Outcome, Prepared, Session, state};
+use super::{Notices, Outcome, Prepared, Session, parameters, state};
 use crate::catalog::CatalogSnapshot;
 use crate::clock::Micros;
 use crate::error::{Error, Kind, Result};
 use crate::exec::compiled::{Compiled, compile};
 use crate::model::Column;
+use crate::model::exact::exactly;
 use crate::plan::lookup::{find, read_name};
 
 /// Which lookup: how it is named, and what changes its plan.
@@ -27,7 +28,8 @@ struct Key {
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum Form {
-    Text(String),
+    /// A statement, and the types that whoever prepared it was told of: another catalog may have others.
+    Text(String, Vec<DataType>),
     Target { name: String, status: bool },
 }
 
@@ -73,10 +75,9 @@ impl Session {
             let schema = request.schema.clone().unwrap_or_else(|| self.current_schema());
             let key = Key { schema, form: Form::Target { name: request.name.clone(), status: request.status } };
             let columns = |c: &Compiled| c.by_name(rows, &request.name);
-            match self.planned(&key, None, &columns, request.at).await? {
-                Some(answer) => Ok(answer),
-                None => Err(Error::internal(format!("the lookup of {} cannot be planned for bound rows", request.name))),
-            }
+            // places in the text that the lookup is planned from say nothing to who sent a ticket
+            let answer = self.in_time(&request.name, self.planned(&key, &columns, request.at)).await.map_err(Error::without_span)?;
+            answer.ok_or_else(|| Error::internal(format!("the lookup of {} cannot be planned for bound rows", request.name)))
         })
     }
 
@@ -84,19 +85,27 @@ impl Session {
     pub(super) fn run_compiled<'a>(&'a self, prepared: &'a Prepared, rows: &'a RecordBatch) -> BoxFuture<'a, Result<Option<Outcome>>> {
         Box::pin(async move {
             let Some(types) = prepared.parameters.iter().cloned().collect::<Option<Vec<DataType>>>() else { return Ok(None) };
-            let key = Key { schema: self.current_schema(), form: Form::Text(prepared.sql.clone()) };
+            let key = Key { schema: self.current_schema(), form: Form::Text(prepared.sql.clone(), types.clone()) };
             let columns = |_: &Compiled| bound(rows, &types);
-            let Some((schema, batches)) = self.planned(&key, Some(&types), &columns, None).await? else { return Ok(None) };
+            let Some((schema, batches)) = self.in_time(&prepared.sql, self.planned(&key, &columns, None)).await? else { return Ok(None) };
             *self.own.notices.lock() = Notices::default();
             let rows = futures::stream::iter(batches.into_iter().map(Ok));
             Ok(Some(Outcome::Rows(Box::pin(RecordBatchStreamAdapter::new(schema, rows)))))
         })
     }
 
+    /// Looking up the catalog, planning and reading take no longer than a lookup may.
+    async fn in_time<T>(&self, what: &str, work: impl Future<Output = Result<T>>) -> Result<T> {
+        let deadline = Duration::from_micros(self.engine.config().online_settings.lookup_deadline.max(0) as u64);
+        tokio::time::timeout(deadline, work).await.unwrap_or_else(|_| {
+            Err(Error::unavailable(format!("lookup of {what}: not done within {} ms", deadline.as_millis()))
+                .with_hint("try again; online_settings.lookup_deadline says how long a lookup may take"))
+        })
+    }
+
     async fn planned(
         &self,
         key: &Key,
-        types: Option<&[DataType]>,
         columns: &(dyn Fn(&Compiled) -> Result<Vec<ArrayRef>> + Sync),
         at: Option<Micros>,
     ) -> Result<Option<(SchemaRef, Vec<RecordBatch>)>> {
@@ -104,7 +113,7 @@ impl Session {
         let mut catalog = registry.recent(self.engine.config().online_settings.catalog_max_age).await?;
         loop {
             let done = async {
-                let Plan::Ready(plan) = self.plan_of(key, types, &catalog).await? else { return Ok(None) };
+                let Plan::Ready(plan) = self.plan_of(key, &catalog).await? else { return Ok(None) };
                 let rows = columns(&plan)?;
                 let limit = self.engine.config().online_settings.max_keys;
                 if rows.first().is_some_and(|r| r.len() > limit) {
@@ -128,7 +137,7 @@ impl Session {
         }
     }
 
-    async fn plan_of(&self, key: &Key, types: Option<&[DataType]>, catalog: &Arc<CatalogSnapshot>) -> Result<Plan> {
+    async fn plan_of(&self, key: &Key, catalog: &Arc<CatalogSnapshot>) -> Result<Plan> {
         let kept = self.engine.lookups.0.get(key);
         match kept {
             Some(Plan::Ready(plan)) if plan.catalog_version == catalog.version => return Ok(Plan::Ready(plan)),
@@ -138,22 +147,25 @@ impl Session {
         let session = self.in_schema(&key.schema);
         let resolver = session.resolver_at(Arc::clone(catalog), vec![], Notices::default());
         let (sql, wanted) = match &key.form {
-            Form::Text(sql) => (sql.clone(), vec![]),
+            Form::Text(sql, _) => (sql.clone(), vec![]),
             Form::Target { name, status } => {
                 let wanted = find(&*resolver, &read_name(name)?)?.wanted()?;
                 (text(name, wanted.len(), *status), wanted)
             }
         };
         let planned = session.plan(&sql, &resolver).await?;
-        let own: Vec<DataType>;
-        let types = match types {
-            Some(types) => types,
-            None => {
-                own = wanted.iter().map(|c: &Column| c.data_type.arrow().clone()).collect();
-                &own
+        let types: Vec<DataType> = match &key.form {
+            Form::Text(_, types) => {
+                let now = parameters(&planned.plan)?;
+                if let Some(n) = now.iter().zip(types).position(|(now, then)| now.as_ref().is_some_and(|now| now != then)) {
+                    return Err(Error::conflict(format!("parameter ${} has another type than when the statement was prepared", n + 1))
+                        .with_hint("prepare it again"));
+                }
+                types.clone()
             }
+            Form::Target { .. } => wanted.iter().map(|c: &Column| c.data_type.arrow().clone()).collect(),
         };
-        let made = compile(self.services(), state(&resolver, &key.schema)?, catalog.version, &planned.plan, types, wanted).await?;
+        let made = compile(self.services(), state(&resolver, &key.schema)?, catalog.version, &planned.plan, &types, wanted).await?;
         let plan = made.map_or(Plan::PerRow { catalog_version: catalog.version }, |c| Plan::Ready(Arc::new(c)));
         self.engine.lookups.0.insert(key.clone(), plan.clone());
         Ok(plan)
@@ -179,12 +191,8 @@ fn text(name: &str, wanted: usize, status: bool) -> String {
 
 /// The bound values in the types that the statement wants, a column per parameter.
 pub(super) fn bound(rows: &RecordBatch, types: &[DataType]) -> Result<Vec<ArrayRef>> {
-    let strict = CastOptions { safe: false, ..Default::default() };
     let typed = |(i, (values, want)): (usize, (&ArrayRef, &DataType))| {
-        if values.data_type() == want {
-            return Ok(Arc::clone(values));
-        }
-        cast_with_options(values, want, &strict).map_err(|e| Error::from(e).context(format!("parameter ${}", i + 1)))
+        exactly(values, want).map_err(|e| e.context(format!("parameter ${}", i + 1)))
     };
     rows.columns().iter().zip(types).enumerate().map(typed).collect()
 }

@@ -128,6 +128,20 @@ fn failures_in_a_row_back_off_up_to_a_limit() {
 }
 
 #[test]
+fn a_failing_view_is_overdue_while_its_next_try_waits() {
+    let failing = (1..=72).map(|hour| bad("refresh", NOON + hour * HOUR)).chain([ok("refresh", NOON)]).collect();
+    let (s, now) = (standing(&view(Some(HOUR), false), failing), NOON + 72 * HOUR + 30 * MINUTE);
+    assert!(!s.is_due(Step::Refresh, now));
+    assert_eq!((s.next_due(), s.overdue(now)), (Some(NOON + 73 * HOUR + SECOND), 71 * HOUR + 30 * MINUTE));
+    let s = standing(&view(Some(HOUR), false), vec![bad("refresh", NOON)]);
+    assert_eq!(s.overdue(NOON + 2 * SECOND), 10 * MINUTE + 2 * SECOND, "one that never succeeded, since its creation");
+    let s = standing(&view(Some(HOUR), true), vec![ok("refresh", NOON), bad("materialize", NOON + MINUTE)]);
+    assert_eq!(s.overdue(NOON + MINUTE + 2 * SECOND), MINUTE + SECOND, "since the end of the REFRESH");
+    let early = standing(&view(Some(HOUR), false), vec![ok("refresh", NOON), bad("refresh", NOON + 50 * MINUTE)]);
+    assert_eq!((early.overdue(NOON + 59 * MINUTE), early.overdue(NOON + 61 * MINUTE)), (0, MINUTE));
+}
+
+#[test]
 fn online_views_are_materialized_after_each_complete_refresh() {
     let of = |runs| standing(&view(Some(HOUR), true), runs);
     let due = |runs| of(runs).due_from(Step::Materialize);
@@ -153,6 +167,7 @@ fn without_a_schedule_nothing_is_due_and_the_record_is_still_told() {
     for v in [view(None, true), view(Some(0), true), suspended, push] {
         let s = standing(&v, vec![ok("refresh", NOON), bad("refresh", NOON + HOUR)]);
         assert_eq!((s.next_due(), s.failures, s.refreshed_at), (None, 1, Some(NOON + SECOND)));
+        assert_eq!(s.overdue(Micros::MAX), 0);
         assert!(!Step::ALL.iter().any(|step| s.is_due(*step, Micros::MAX)));
     }
 }

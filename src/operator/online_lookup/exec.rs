@@ -2,10 +2,12 @@ use std::fmt;
 use std::sync::{Arc, OnceLock, Weak};
 
 use async_trait::async_trait;
+use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::catalog::Session;
 use datafusion::common::Result as DfResult;
 use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::execution::memory_pool::MemoryPool;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
 use datafusion::logical_expr::{LogicalPlan, UserDefinedLogicalNode};
@@ -18,9 +20,9 @@ use datafusion::physical_planner::{ExtensionPlanner, PhysicalPlanner};
 use futures::{StreamExt, TryStreamExt, stream};
 use parking_lot::Mutex;
 
-use super::{LookupHandle, LookupInstant, stream as lookup};
+use super::{LookupContext, LookupHandle, LookupInstant, stream as lookup};
 use crate::clock::{Clock, Micros};
-use crate::error::Error;
+use crate::error::{Error, Result};
 use crate::operator::pit_join::hold_scans;
 use crate::plan::online_lookup::{LookupItem, OnlineLookupNode, describe_at, describe_item};
 
@@ -102,6 +104,28 @@ impl OnlineLookupExec {
         }
     }
 
+    fn prepared(&self, context: &dyn LookupContext) -> Result<Arc<[lookup::Item]>> {
+        if let Some(items) = self.prepared.get() {
+            return Ok(Arc::clone(items));
+        }
+        let made = lookup::Item::all(&self.items, context)?;
+        Ok(Arc::clone(self.prepared.get_or_init(|| made)))
+    }
+
+    /// The answer to one batch of the input's schema, without a task and metrics of the plan, both of which cost more
+    /// than a small lookup does. `at`: as [`LookupInstant`].
+    pub async fn look_up(
+        &self,
+        context: &Arc<dyn LookupContext>,
+        at: Option<Micros>,
+        pool: &Arc<dyn MemoryPool>,
+        rows: &RecordBatch,
+    ) -> Result<RecordBatch> {
+        let at = self.at.or(at).unwrap_or_else(|| context.clock().now());
+        let items = self.prepared(&**context)?;
+        lookup::Lookup::new(context, items, at, self.schema(), pool, None).next(rows).await
+    }
+
     fn instant(&self, task: &Arc<TaskContext>, clock: &Clock) -> Micros {
         let mut held = self.instant.lock();
         match &*held {
@@ -181,15 +205,9 @@ impl ExecutionPlan for OnlineLookupExec {
                 Box::pin(RecordBatchStreamAdapter::new(self.input.schema(), rows))
             }
         };
-        let items = match self.prepared.get() {
-            Some(items) => Arc::clone(items),
-            None => {
-                let made = lookup::Item::all(&self.items, &*handle.0)?;
-                Arc::clone(self.prepared.get_or_init(|| made))
-            }
-        };
-        let lookup = lookup::Lookup::new(&handle.0, items, at, self.schema(), &task, &self.metrics, partition)?;
-        Ok(lookup.stream(input))
+        let items = self.prepared(&*handle.0)?;
+        let metrics = Some((&self.metrics, partition));
+        Ok(lookup::Lookup::new(&handle.0, items, at, self.schema(), task.memory_pool(), metrics).stream(input))
     }
 
     fn metrics(&self) -> Option<MetricsSet> {

@@ -6,8 +6,8 @@ use datafusion::arrow::array::{Array, ArrayRef, RecordBatch, StringArray, Timest
 use datafusion::arrow::compute::take;
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::common::DataFusionError;
-use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
-use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::execution::SendableRecordBatchStream;
+use datafusion::execution::memory_pool::{MemoryConsumer, MemoryPool, MemoryReservation};
 use datafusion::physical_plan::metrics::{BaselineMetrics, Count, ExecutionPlanMetricsSet, MetricBuilder, RecordOutput};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use futures::{StreamExt, TryStreamExt, stream};
@@ -34,8 +34,11 @@ pub(super) struct Lookup {
     /// Time spent waiting for the store.
     waited: Duration,
     rows: usize,
+    /// Per item the generation that the batches before were read from.
+    generations: Vec<Option<Option<u32>>>,
     memory: MemoryReservation,
-    metrics: Metrics,
+    /// Of the plan, where one runs.
+    metrics: Option<Metrics>,
 }
 
 struct Metrics {
@@ -97,42 +100,50 @@ impl Lookup {
         items: Arc<[Item]>,
         at: Micros,
         schema: SchemaRef,
-        task: &TaskContext,
-        metrics: &ExecutionPlanMetricsSet,
-        partition: usize,
-    ) -> Result<Self> {
-        let counter = |name: &'static str| MetricBuilder::new(metrics).counter(name, partition);
-        Ok(Lookup {
+        pool: &Arc<dyn MemoryPool>,
+        metrics: Option<(&ExecutionPlanMetricsSet, usize)>,
+    ) -> Self {
+        let metrics = metrics.map(|(set, partition)| {
+            let counter = |name: &'static str| MetricBuilder::new(set).counter(name, partition);
+            Metrics {
+                baseline: BaselineMetrics::new(set, partition),
+                lookups: counter("lookups"),
+                keys: counter("keys"),
+                hits: counter("hits"),
+                round_trips: counter("store_round_trips"),
+            }
+        });
+        Lookup {
             context: Arc::clone(context),
             store: context.store(),
             settings: context.settings(),
+            generations: vec![None; items.len()],
             items,
             at,
             schema,
             waited: Duration::ZERO,
             rows: 0,
-            memory: MemoryConsumer::new(format!("OnlineLookup[{partition}]")).register(task.memory_pool()),
-            metrics: Metrics {
-                baseline: BaselineMetrics::new(metrics, partition),
-                lookups: counter("lookups"),
-                keys: counter("keys"),
-                hits: counter("hits"),
-                round_trips: counter("store_round_trips"),
-            },
-        })
+            memory: MemoryConsumer::new("OnlineLookup").register(pool),
+            metrics,
+        }
     }
 
     pub fn stream(self, input: SendableRecordBatchStream) -> SendableRecordBatchStream {
         let schema = Arc::clone(&self.schema);
         let batches = stream::try_unfold((self, input), |(mut lookup, mut input)| async move {
             let Some(batch) = input.next().await.transpose()? else { return Ok(None) };
-            let watch = stopwatch();
-            let out = lookup.batch(&batch).await.inspect_err(|_| metrics::counter!(telemetry::LOOKUP_ERRORS).increment(1))?;
-            metrics::counter!(telemetry::LOOKUPS).increment(1);
-            metrics::histogram!(telemetry::LOOKUP_SECONDS).record(watch.elapsed().as_secs_f64());
-            Ok::<_, DataFusionError>(Some((out, (lookup, input))))
+            Ok::<_, DataFusionError>(Some((lookup.next(&batch).await?, (lookup, input))))
         });
         Box::pin(RecordBatchStreamAdapter::new(schema, batches.into_stream()))
+    }
+
+    /// The answer to one batch.
+    pub async fn next(&mut self, batch: &RecordBatch) -> Result<RecordBatch> {
+        let watch = stopwatch();
+        let out = self.batch(batch).await.inspect_err(|_| metrics::counter!(telemetry::LOOKUP_ERRORS).increment(1))?;
+        metrics::counter!(telemetry::LOOKUPS).increment(1);
+        metrics::histogram!(telemetry::LOOKUP_SECONDS).record(watch.elapsed().as_secs_f64());
+        Ok(out)
     }
 
     async fn batch(&mut self, batch: &RecordBatch) -> Result<RecordBatch> {
@@ -145,28 +156,63 @@ impl Lookup {
         let key_bytes: usize = requested.iter().flat_map(|r| &r.keys).map(|k| k.stored().len() + size_of::<EncodedKey>()).sum();
         self.memory.try_resize(key_bytes)?;
         let found = self.read(&requested).await?;
+        self.check_generations(&found)?;
         let row_bytes: usize = found.iter().flat_map(|f| &f.rows).flatten().map(|r| r.len()).sum();
         // Rows as stored, and once more as columns.
         self.memory.try_resize(key_bytes + 2 * row_bytes)?;
 
         let mut columns = batch.columns().to_vec();
         for ((item, requested), found) in self.items.iter().zip(&requested).zip(&found) {
-            if found.pointer.is_none() && !self.context.table_is_empty(&item.view).await? {
+            if found.pointer.is_none() && !self.in_time(self.context.table_is_empty(&item.view)).await?? {
                 let name = &item.view.name;
                 return Err(Error::invalid(format!("feature view {name} was never materialized"))
                     .with_hint(format!("MATERIALIZE FEATURE VIEW {name}")));
             }
             let (arrays, hits) =
                 item.columns(requested, found, self.at).map_err(|e| e.context(format!("feature view {}", item.view.name)))?;
-            self.metrics.hits.add(hits);
+            if let Some(metrics) = &self.metrics {
+                metrics.hits.add(hits);
+            }
             columns.extend(arrays);
         }
         let at = TimestampMicrosecondArray::from_value(self.at, batch.num_rows());
         columns.push(Arc::new(at.with_timezone("UTC")));
-        self.metrics.lookups.add(batch.num_rows());
         let out = RecordBatch::try_new(Arc::clone(&self.schema), columns)?;
         self.memory.free();
-        Ok(out.record_output(&self.metrics.baseline))
+        Ok(match &self.metrics {
+            Some(metrics) => {
+                metrics.lookups.add(batch.num_rows());
+                out.record_output(&metrics.baseline)
+            }
+            None => out,
+        })
+    }
+
+    /// Rows that are answered already are of the generations of their time: what follows must be of the same.
+    fn check_generations(&mut self, found: &[RowsOf]) -> Result<()> {
+        for ((item, found), before) in self.items.iter().zip(found).zip(&mut self.generations) {
+            let now = found.pointer.as_ref().map(|p| p.generation);
+            if *before.get_or_insert(now) != now {
+                return Err(Error::conflict(format!("feature view {} was loaded anew while the statement read it", item.view.name))
+                    .with_hint("run the statement again"));
+            }
+        }
+        Ok(())
+    }
+
+    /// What is left of the deadline is the work's.
+    async fn in_time<T>(&self, work: impl Future<Output = T>) -> Result<T> {
+        let deadline = Duration::from_micros(self.settings.lookup_deadline.max(0) as u64);
+        tokio::time::timeout(deadline.saturating_sub(self.waited), work).await.map_err(|_| {
+            let views: Vec<String> = self.items.iter().map(|i| i.view.name.to_string()).collect();
+            Error::unavailable(format!(
+                "{}: the online store {} did not answer within {} ms",
+                views.join(", "),
+                self.store.describe(),
+                deadline.as_millis()
+            ))
+            .with_hint("try again; online_settings.lookup_deadline says how long a lookup may take")
+        })
     }
 
     async fn read(&mut self, requested: &[Requested]) -> Result<Vec<RowsOf>> {
@@ -176,20 +222,19 @@ impl Lookup {
             .zip(requested)
             .map(|(item, r)| KeysOf { view: &item.online, keys: r.keys.iter().map(EncodedKey::stored).collect() })
             .collect();
-        let deadline = Duration::from_micros(self.settings.lookup_deadline.max(0) as u64);
         let watch = stopwatch();
-        let answer = tokio::time::timeout(deadline.saturating_sub(self.waited), self.store.get_batch(&requests)).await;
+        let answer = self.in_time(self.store.get_batch(&requests)).await;
         let took = watch.elapsed();
         self.waited += took;
-        self.metrics.round_trips.add(1);
         let keys = requests.iter().map(|r| r.keys.len()).sum();
-        self.metrics.keys.add(keys);
+        if let Some(metrics) = &self.metrics {
+            metrics.round_trips.add(1);
+            metrics.keys.add(keys);
+        }
         metrics::counter!(telemetry::STORE_ROUND_TRIPS).increment(1);
         metrics::histogram!(telemetry::STORE_SECONDS).record(took.as_secs_f64());
         metrics::counter!(telemetry::LOOKUP_KEYS).increment(keys as u64);
-        let found = answer.map_err(|_| {
-            Error::unavailable(format!("the online store {} did not answer within {} ms", self.store.describe(), deadline.as_millis()))
-        })??;
+        let found = answer??;
         let whole = found.len() == requests.len() && found.iter().zip(&requests).all(|(f, r)| f.rows.len() == r.keys.len());
         if whole { Ok(found) } else { Err(Error::internal(format!("the online store {} left keys out", self.store.describe()))) }
     }

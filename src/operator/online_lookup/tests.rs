@@ -11,9 +11,10 @@ use datafusion::execution::context::QueryPlanner;
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::logical_expr::{Extension, LogicalPlan, LogicalPlanBuilder, col, lit};
 use datafusion::physical_plan::display::DisplayableExecutionPlan;
-use datafusion::physical_plan::{ExecutionPlan, collect};
+use datafusion::physical_plan::{ExecutionPlan, collect, execute_stream};
 use datafusion::physical_planner::{DefaultPhysicalPlanner, PhysicalPlanner};
 use datafusion::prelude::{SessionConfig, SessionContext};
+use futures::StreamExt;
 use tempfile::TempDir;
 
 use super::*;
@@ -299,6 +300,27 @@ async fn wrong_keys_schemas_and_limits_are_errors() {
 
     assert!(OnlineLookupNode::try_new(users(vec![]).build().unwrap(), vec![item("f", &v, vec![7])], None).is_err());
     assert!(OnlineLookupNode::try_new(users(vec![]).build().unwrap(), vec![item("f", &v, vec![])], None).is_err());
+}
+
+#[tokio::test]
+async fn a_statement_reads_one_generation_only() {
+    let (world, v) = (world().await, churn(None));
+    publish(&world, &v, None, &[(1, 1, Some(1), None), (2, 1, Some(2), None)]).await;
+    let world = Arc::new(world);
+    let s = session(world.clone(), None);
+    let both = users(vec![Some(1)]).union(users(vec![Some(2)]).build().unwrap()).unwrap();
+    let plan = lookup(both, vec![item("f", &v, vec![1])], None).build().unwrap();
+    let physical = s.state().create_physical_plan(&plan).await.unwrap();
+    let mut rows = execute_stream(Arc::clone(&physical), s.task_ctx()).unwrap();
+    assert_eq!(rows.next().await.unwrap().unwrap().num_rows(), 1);
+    let (store, online) = (world.store(), world.online_view(&v));
+    let pointer = store.pointer(&online).await.unwrap().unwrap();
+    let generation = store.begin_generation(&online).await.unwrap();
+    assert!(store.publish(&online, Some(pointer.generation), &Pointer { generation, ..pointer }, None).await.unwrap());
+    let e = Error::from(rows.next().await.unwrap().unwrap_err());
+    assert!(e.kind() == Kind::Conflict && e.message().contains("public.churn") && e.hint().unwrap().contains("again"), "{e}");
+    // whoever begins now reads the new one
+    assert_eq!(collect(physical, s.task_ctx()).await.unwrap().iter().map(|b| b.num_rows()).sum::<usize>(), 2);
 }
 
 #[tokio::test]

@@ -7,11 +7,13 @@ use futures::TryStreamExt;
 use tempfile::TempDir;
 
 use super::*;
-use crate::catalog::Run;
-use crate::clock::{Clock, HOUR, MINUTE, SECOND};
+use crate::catalog::runs::this_process;
+use crate::catalog::{Run, RunStatus};
+use crate::clock::{Clock, DAY, HOUR, MINUTE, SECOND};
 use crate::config::Config;
 use crate::model::Name;
 use crate::session::Outcome;
+use crate::store::offline::Commit;
 
 const NOON: Micros = 1_767_268_800 * SECOND; // 2026-01-01T12:00:00Z
 
@@ -79,6 +81,39 @@ impl World {
 
     async fn count(&self, run: &str) -> usize {
         self.runs().await.iter().filter(|r| *r == run).count()
+    }
+
+    async fn run(&self, id: &str) -> Run {
+        self.engine.services().runs.list().await.unwrap().into_iter().find(|r| r.run_id == id).unwrap()
+    }
+
+    async fn definition(&self, name: &str) -> FeatureView {
+        self.engine.services().registry.snapshot().await.unwrap().feature_view(&Name::new("public", name), None).unwrap().clone()
+    }
+
+    /// Waits until the runs are these.
+    async fn until(&self, want: &[&str]) {
+        let mut tries = 0;
+        while self.runs().await != want {
+            tries += 1;
+            assert!(tries < 3000, "never {want:?}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+}
+
+/// A REFRESH that began now, by a process of that name.
+fn begun(w: &World, view: &FeatureView, id: &str, process: &str) -> Run {
+    Run {
+        run_id: id.into(),
+        kind: "refresh".into(),
+        object: view.name.to_string(),
+        version: Some(view.version),
+        started_at: w.clock.now(),
+        until: Some(w.clock.now()),
+        location: Some(view.location.clone()),
+        process: Some(process.into()),
+        ..Run::default()
     }
 }
 
@@ -313,14 +348,10 @@ async fn a_server_that_stops_begins_nothing_and_leaves_nothing_half_done() {
     let w = World::new().await;
     w.view("f", "ONLINE", ENDLESS).await;
     let schedule = Schedule::start(Arc::clone(&w.engine));
-    let mut tries = 0;
-    while w.runs().await != ["refresh f running"] {
-        tries += 1;
-        assert!(tries < 3000, "it never began");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    w.until(&["refresh f running"]).await;
     schedule.end(Duration::ZERO).await;
-    assert_eq!(w.runs().await, ["refresh f running"], "nothing was materialized");
+    // nothing was materialized
+    w.until(&["refresh f cancelled"]).await;
     assert_eq!(w.sql("SELECT count(*) FROM f").await, ["0"]);
     // the next server needs nothing from the one that was stopped
     w.sql(&format!("CREATE OR REPLACE FEATURE VIEW f ENTITY e EVENT TIMESTAMP ts ONLINE REFRESH EVERY INTERVAL '1 hour' AS {PLAIN}")).await;
@@ -336,6 +367,85 @@ async fn a_server_that_stops_begins_nothing_and_leaves_nothing_half_done() {
     let before = w.runs().await;
     Scheduler::new(Arc::clone(&other), stopped).check().await;
     assert_eq!(w.runs().await, before);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_that_its_client_gives_up_is_shown_as_cancelled() {
+    let w = World::new().await;
+    w.view("f", "", ENDLESS).await;
+    let session = w.engine.session();
+    let client = tokio::spawn(async move { session.execute("REFRESH FEATURE VIEW f").await.map(drop) });
+    w.until(&["refresh f running"]).await;
+    client.abort();
+    w.until(&["refresh f cancelled"]).await;
+    assert_eq!(w.sql("SELECT finished_at, error LIKE '%the client gave it up%' FROM system.runs").await, ["2026-01-01T12:00:00Z|true"]);
+    assert_eq!(w.sql("SELECT failures, last_error, next_due FROM system.freshness").await, ["0|NULL|2026-01-01T12:00:00Z"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unfinished_run_of_an_unreadable_table_holds_nobody_up() {
+    let w = World::new().await;
+    w.view("a", "", PLAIN).await;
+    w.view("b", "", PLAIN).await;
+    w.scheduler().check().await;
+    let view = w.definition("a").await;
+    // a process was killed in the middle of a REFRESH, and the log of its table is damaged
+    w.engine.services().runs.start(&begun(&w, &view, "killed", &(this_process() + "0"))).await.unwrap();
+    let log = w.engine.services().store.local_dir().unwrap().join(&view.location).join("_delta_log/00000000000000000001.json");
+    let good = std::fs::read(&log).unwrap();
+    std::fs::write(&log, "{\"add\": nonsense").unwrap();
+    w.clock.advance(HOUR);
+    let mut restarted = Scheduler::new(w.another().await, CancellationToken::new());
+    restarted.check().await;
+    assert_eq!((w.count("refresh b succeeded").await, w.count("refresh a failed").await), (2, 1));
+    assert_eq!(w.run("killed").await.status, RunStatus::Running, "it is not known what became of it");
+    std::fs::write(&log, good).unwrap();
+    w.clock.advance(SETTLE_AGAIN);
+    restarted.check().await;
+    assert_eq!(w.run("killed").await.error.as_deref(), Some("the process ended before the run did"));
+    assert_eq!((w.count("refresh a succeeded").await, w.count("refresh b succeeded").await), (2, 2));
+}
+
+#[tokio::test]
+async fn orphans_of_other_machines_are_settled_after_a_day() {
+    let w = World::new().await;
+    w.view("f", "", PLAIN).await;
+    w.sql("ALTER FEATURE VIEW f SUSPEND").await;
+    let (view, services) = (w.definition("f").await, Arc::clone(w.engine.services()));
+    let elsewhere = |id: &str| begun(&w, &view, id, "pod-7/1/m-4026532000-b-9");
+    let alive = [elsewhere("slow"), elsewhere("late")];
+    for run in [elsewhere("lost"), elsewhere("done"), begun(&w, &view, "here", &this_process())].iter().chain(&alive) {
+        services.runs.start(run).await.unwrap();
+    }
+    let table = services.store.snapshot(&view.location, None).await.unwrap();
+    services.store.commit(&table, Commit { run_id: Some("done".into()), ..Default::default() }).await.unwrap();
+    w.clock.advance(DAY - 1);
+    assert_eq!(services.settle_runs().await.unwrap(), 0);
+    w.clock.advance(2);
+    // one who works on the view may be the one who runs it
+    let lease = services.store.acquire_lease(&lease_name(&view), "pod-7/1/x", HOUR).await.unwrap().unwrap();
+    assert_eq!(services.settle_runs().await.unwrap(), 1);
+    assert_eq!((w.run("done").await.status, w.run("lost").await.status), (RunStatus::Succeeded, RunStatus::Running));
+    lease.release().await.unwrap();
+    assert_eq!(services.settle_runs().await.unwrap(), 3);
+    let lost = w.run("lost").await;
+    assert_eq!((lost.status, lost.finished_at), (RunStatus::Failed, Some(NOON + DAY)));
+    assert!(lost.error.unwrap().contains("did not end within 24 hours"));
+    assert_eq!(w.run("here").await.status, RunStatus::Running, "this process lives");
+    // two of them lived, and say how they ended
+    let [slow, late] = alive;
+    services.runs.finish(&Run { status: RunStatus::Succeeded, rows_written: 7, ..slow }).await.unwrap();
+    services.runs.finish(&Run { status: RunStatus::Failed, error: Some("a disk is full".into()), ..late }).await.unwrap();
+    assert_eq!((w.run("slow").await.status, w.run("slow").await.rows_written), (RunStatus::Succeeded, 7));
+    assert_eq!(w.run("late").await.error.as_deref(), Some("a disk is full"));
+
+    // a server sees to it, also where nothing is due
+    services.runs.start(&elsewhere("again")).await.unwrap();
+    let mut s = w.scheduler();
+    s.check().await;
+    w.clock.advance(DAY);
+    s.check().await;
+    assert_eq!(w.run("again").await.status, RunStatus::Failed);
 }
 
 #[tokio::test]

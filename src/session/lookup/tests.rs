@@ -58,8 +58,8 @@ impl Warehouse {
     }
 
     fn is_kept(&self, sql: &str) -> Option<bool> {
-        let key = Key { schema: "public".into(), form: Form::Text(sql.into()) };
-        self.session.engine.lookups.0.get(&key).map(|p| matches!(p, Plan::Ready(_)))
+        let is_it = |key: &Key| matches!(&key.form, Form::Text(text, _) if text == sql);
+        self.session.engine.lookups.0.iter().find(|(key, _)| is_it(key)).map(|(_, p)| matches!(p, Plan::Ready(_)))
     }
 
     async fn lookup(&self, request: &LookupRequest, rows: &RecordBatch) -> Result<String> {
@@ -149,12 +149,12 @@ async fn a_lookup_by_name_takes_columns_by_name() {
     let missing = refused(batch(vec![("user", Arc::new(Int64Array::from(vec![1])) as ArrayRef)]), "f").await;
     assert_eq!(missing.kind(), Kind::NotFound);
     assert!(missing.message().contains("\"user_id\"") && missing.hint().unwrap().contains("wanted are user_id"), "{missing}");
-    let lossy = refused(batch(vec![("user_id", Arc::new(Float64Array::from(vec![1.0])) as ArrayRef)]), "f").await;
+    let lossy = refused(batch(vec![("user_id", Arc::new(Float64Array::from(vec![1.5])) as ArrayRef)]), "f").await;
     assert!(lossy.message().contains("user_id") && lossy.message().contains("Float64"), "{lossy}");
     let text = refused(batch(vec![("user_id", Arc::new(StringArray::from(vec!["x"])) as ArrayRef)]), "f").await;
     assert_eq!(text.kind(), Kind::Invalid);
     let unknown = refused(batch(vec![("user_id", Arc::new(Int64Array::from(vec![1])) as ArrayRef)]), "g").await;
-    assert_eq!(unknown.kind(), Kind::NotFound);
+    assert_eq!((unknown.kind(), unknown.span()), (Kind::NotFound, None), "its place is in no text of the caller's");
     let quoted = refused(batch(vec![("user_id", Arc::new(Int64Array::from(vec![1])) as ArrayRef)]), "f'); DROP FEATURE VIEW f; --").await;
     assert!(matches!(quoted.kind(), Kind::Syntax | Kind::NotFound), "{quoted}");
     assert!(w.rows("SELECT * FROM f", None).await.is_ok());
@@ -184,6 +184,28 @@ async fn a_changed_catalog_is_seen_at_once_here_and_within_its_age_elsewhere() {
     let again = w.rows(sql, Some(one())).await.unwrap();
     assert_ne!(again, first);
     assert!(again.contains("11"), "{again}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_handle_of_other_types_spoils_no_plan() {
+    let w = open().await;
+    let sql = "SELECT * FROM ONLINE_LOOKUP('s', $1, $2, $3)";
+    let old = w.session.prepare(sql).await.unwrap();
+    w.run(
+        "CREATE OR REPLACE FEATURE SERVICE s REQUEST (n DOUBLE) AS
+         SELECT f.orders, p.price, p.price * n AS total FROM f, p",
+    )
+    .await;
+    // the old handle comes first, with what it was told to bring
+    let e = w.session.run(&old, Some(three())).await.err().unwrap();
+    assert!(e.kind() == Kind::Conflict && e.message().contains("$3") && e.hint().unwrap().contains("prepare"), "{e}");
+    let row = batch(vec![
+        ("$1", Arc::new(Int64Array::from(vec![1])) as ArrayRef),
+        ("$2", Arc::new(StringArray::from(vec!["b"]))),
+        ("$3", Arc::new(Float64Array::from(vec![9.5]))),
+    ]);
+    let answer = w.rows(sql, Some(row)).await.unwrap();
+    assert!(answer.contains("| 9.5 |") && answer.contains("23.75"), "{answer}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
