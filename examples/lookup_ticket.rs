@@ -14,11 +14,13 @@ use arrow::error::ArrowError;
 use arrow::ipc::writer::StreamWriter;
 use arrow::util::pretty::pretty_format_batches;
 use arrow_flight::Ticket;
+use arrow_flight::decode::FlightRecordBatchStream;
+use arrow_flight::error::FlightError;
 use arrow_flight::flight_service_client::FlightServiceClient;
 use arrow_flight::sql::Any;
-use arrow_flight::sql::client::FlightSqlServiceClient;
 use futures::TryStreamExt;
 use prost::Message;
+use tonic::Request;
 use tonic::transport::Endpoint;
 
 const TYPE: &str = "type.googleapis.com/remige.v1.OnlineLookup";
@@ -61,11 +63,14 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let address = std::env::args().nth(1).ok_or("usage: lookup_ticket grpc://HOST:PORT")?;
     // One channel serves any number of tasks: clone the client, do not connect anew.
     let endpoint = Endpoint::from_shared(address.replacen("grpc://", "http://", 1))?.tcp_nodelay(true);
-    let channel = endpoint.connect_timeout(Duration::from_secs(2)).timeout(Duration::from_millis(500)).connect().await?;
-    let mut client = FlightSqlServiceClient::new_from_inner(FlightServiceClient::new(channel));
+    let mut client = FlightServiceClient::new(endpoint.connect_timeout(Duration::from_secs(2)).connect().await?);
 
     let keys = RecordBatch::try_from_iter([("rider_id", Arc::new(Int64Array::from(vec![2, 1, 7])) as _)])?;
-    let found: Vec<RecordBatch> = client.do_get(lookup_ticket("ticket_rides", &keys)?).await?.try_collect().await?;
+    let mut request = Request::new(lookup_ticket("ticket_rides", &keys)?);
+    // The server hears of it; an Endpoint's timeout is the client's alone, and ends when the answer begins.
+    request.set_timeout(Duration::from_millis(500));
+    let answer = client.do_get(request).await?.into_inner().map_err(|e| FlightError::Tonic(Box::new(e)));
+    let found: Vec<RecordBatch> = FlightRecordBatchStream::new_from_flight_data(answer).try_collect().await?;
     println!("{}", pretty_format_batches(&found)?);
     Ok(())
 }

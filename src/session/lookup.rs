@@ -30,7 +30,10 @@ struct Key {
 enum Form {
     /// A statement, and the types that whoever prepared it was told of: another catalog may have others.
     Text(String, Vec<DataType>),
-    Target { name: String, status: bool },
+    Target {
+        name: String,
+        status: bool,
+    },
 }
 
 /// A lookup, planned; or known to be one that must be planned for each row.

@@ -28,8 +28,6 @@ use crate::store::online::Place;
 const T0: Micros = 4_102_444_800 * SECOND;
 /// Histories per store where PROPTEST_CASES does not say.
 const FEW: u32 = 6;
-/// Whether MATERIALIZE … IN PLACE is there; a plain one is done instead.
-const IN_PLACE: bool = false;
 
 type Checked<T = ()> = Result<T, TestCaseError>;
 
@@ -123,6 +121,52 @@ fn number<T: ToString>(v: Option<T>) -> String {
     v.map_or("NULL".into(), |v| v.to_string())
 }
 
+/// Features of other types, which follow from `x`.
+const MORE_TYPES: &str = ", xl BIGINT[], xd DECIMAL(8, 2), xb BOOLEAN, xt TIMESTAMP";
+/// The same of a query.
+const MORE_COLUMNS: &str = ", CASE WHEN x IS NOT NULL THEN make_array(x, x + 1) END AS xl, CAST(x * 1.25 AS DECIMAL(8, 2)) AS xd, x % 2 = 0 AS xb, \
+                            CASE WHEN x IS NOT NULL THEN ts END AS xt";
+/// Features of the first version.
+const FEATURES: usize = 6;
+
+impl Row {
+    fn added(&self, i: usize) -> Option<f64> {
+        let x = self.x.filter(|x| (x + i as i64) % 3 != 0)?;
+        Some(x as f64 + i as f64 + 0.25)
+    }
+
+    /// The features that follow from `x`, and so many that later versions added; as values of an INSERT.
+    fn written(&self, added: usize) -> String {
+        let mut out = match self.x {
+            None => ", NULL, NULL, NULL, NULL".into(),
+            Some(x) => format!(", [{x}, {}], CAST('{}' AS DECIMAL(8, 2)), {}, {}", x + 1, quarters(x), x % 2 == 0, at(self.event)),
+        };
+        out.extend((0..added).map(|i| format!(", {}", number(self.added(i)))));
+        out
+    }
+
+    /// All features as a query shows them, see [`shown`].
+    fn read(&self, added: usize) -> String {
+        let mut out = format!("{}|{}", number(self.x), self.y.clone().unwrap_or("NULL".into()));
+        out += &match self.x {
+            None => "|NULL|NULL|NULL|NULL".into(),
+            Some(x) => format!("|[{x}, {}]|{}|{}|{}", x + 1, quarters(x), x % 2 == 0, self.event),
+        };
+        out.extend((0..added).map(|i| format!("|{}", number(self.added(i)))));
+        out
+    }
+}
+
+fn quarters(x: i64) -> String {
+    format!("{}.{:02}", x * 125 / 100, x * 125 % 100)
+}
+
+/// What shows all features of `of`.
+fn shown(of: &str, added: usize) -> String {
+    let more: String = (0..added).map(|i| format!(", {of}w{i}")).collect();
+    format!("{of}x, {of}y, {of}xl, {of}xd, {of}xb, CAST({of}xt AS BIGINT){more}")
+}
+
 impl<'w> View<'w> {
     async fn create(w: &'w World, case: &'w Case) -> Checked<Self> {
         w.views.set(w.views.get() + 1);
@@ -135,6 +179,11 @@ impl<'w> View<'w> {
             w.rows(&format!("CREATE TABLE {}_src ({declared}, ts TIMESTAMP{made}, x BIGINT, y VARCHAR)", view.name)).await?;
         }
         w.rows(&view.definition(0)).await?;
+        let name = &view.name;
+        w.rows(&format!(
+            "CREATE FEATURE SERVICE {name}_s REQUEST (n BIGINT) AS SELECT {name}.y, {name}.x + n AS total, {name}.xl FROM {name}"
+        ))
+        .await?;
         Ok(view)
     }
 
@@ -147,12 +196,12 @@ impl<'w> View<'w> {
         let head = format!("EVENT TIMESTAMP ts {created} {ttl} ONLINE");
         let (name, entity) = (&self.name, c.entity);
         match c.query {
-            false => format!("CREATE OR REPLACE FEATURE VIEW {name} (x BIGINT, y VARCHAR{more}) ENTITY e{entity} {head}"),
+            false => format!("CREATE OR REPLACE FEATURE VIEW {name} (x BIGINT, y VARCHAR{MORE_TYPES}{more}) ENTITY e{entity} {head}"),
             true => {
                 let made = if c.created { ", made" } else { "" };
                 format!(
                     "CREATE FEATURE VIEW {name} ENTITY e{entity} {head} LOOKBACK INTERVAL '{} microseconds' \
-                     AS SELECT {}, ts{made}, x, y FROM {name}_src",
+                     AS SELECT {}, ts{made}, x, y{MORE_COLUMNS} FROM {name}_src",
                     c.lookback, self.columns
                 )
             }
@@ -172,13 +221,17 @@ impl<'w> View<'w> {
     fn values(&self, rows: &[Row]) -> String {
         let one = |r: &Row| {
             let made = if self.case.created { format!(", {}", r.created.map_or("NULL".into(), at)) } else { String::new() };
-            format!("({}, {}{made}, {}, {})", self.keys[r.key].join(", "), at(r.event), number(r.x), text(&r.y))
+            let more = if self.case.query { String::new() } else { r.written(self.versions.len() - 1) };
+            format!("({}, {}{made}, {}, {}{more})", self.keys[r.key].join(", "), at(r.event), number(r.x), text(&r.y))
         };
         rows.iter().map(one).collect::<Vec<_>>().join(", ")
     }
 
     fn listed(&self) -> String {
-        format!("{}, ts{}, x, y", self.columns, if self.case.created { ", made" } else { "" })
+        let made = if self.case.created { ", made" } else { "" };
+        let more: String = (1..self.versions.len()).map(|v| format!(", w{}", v - 1)).collect();
+        let more = if self.case.query { String::new() } else { format!(", xl, xd, xb, xt{more}") };
+        format!("{}, ts{made}, x, y{more}", self.columns)
     }
 
     /// Does a step in the warehouse and in the history; true where online rows were brought up to date.
@@ -233,10 +286,13 @@ impl<'w> View<'w> {
                 }
                 let load = match load {
                     Load::Full => "FULL",
-                    Load::InPlace if IN_PLACE => "IN PLACE",
-                    _ => "",
+                    Load::InPlace => "IN PLACE",
+                    Load::Incremental => "",
                 };
                 for v in 1..=self.versions.len() {
+                    let view = w.view(&self.name, v as u32).await?;
+                    // IN PLACE wants something to replace
+                    let load = if w.loaded_with(&view).await?.is_some() { load } else { "" };
                     w.rows(&format!("MATERIALIZE FEATURE VIEW {}@v{v} {load}", self.name)).await?;
                     let view = w.view(&self.name, v as u32).await?;
                     let loaded = w.loaded_with(&view).await?.ok_or_else(|| failed("nothing is online after MATERIALIZE"))?;
@@ -331,22 +387,22 @@ impl<'w> View<'w> {
         instants.extend(self.case.later.iter().map(|d| known + d));
         let keys = self.keys.iter().map(|k| format!("({})", k.join(", "))).collect::<Vec<_>>().join(", ");
         let name = format!("{}@v{number}", self.name);
-        let more: String = (1..number).map(|i| format!(", w{}", i - 1)).collect();
+        let added = number as usize - 1;
         for &t in &instants {
             let sql = format!(
-                "SELECT x, y{more}, {0}__status, CAST({0}__event_timestamp AS BIGINT) \
+                "SELECT {2}, {0}__status, CAST({0}__event_timestamp AS BIGINT) \
                  FROM ONLINE_LOOKUP('{name}', {keys}, status => true, at => {1})",
                 self.name,
-                at(t)
+                at(t),
+                shown("", added)
             );
             let found = w.rows(&sql).await?;
             for (key, found) in found.iter().enumerate() {
                 let answer = oracle::answer(&version.stored, key, t, known, ttl);
                 // a row that is too old now may be gone
                 let gone = matches!(answer, Answer::OutsideMaxAge(e) if ttl.is_some_and(|ttl| known - e > ttl));
-                let nulls = "|NULL".repeat(number as usize - 1);
-                let wanted = online(&answer, &nulls);
-                if *found != wanted && !(gone && *found == online(&Answer::NotFound, &nulls)) {
+                let wanted = online(&answer, added);
+                if *found != wanted && !(gone && *found == online(&Answer::NotFound, added)) {
                     return Err(failed(format!(
                         "{name}, key {:?} at {} (loaded at {}, ttl {ttl:?}): online {found}, by hand {wanted}",
                         self.keys[key],
@@ -356,13 +412,55 @@ impl<'w> View<'w> {
                 }
             }
         }
-        self.check_offline(&name, version, known, ttl, &instants).await
+        if number == 1 {
+            self.check_service(version, known, ttl, ttl == view.ttl).await?;
+        }
+        self.check_offline(&name, added, version, known, ttl, &instants).await
+    }
+
+    /// A service over the view, by lookup, by ONLINE JOIN and as a training set.
+    async fn check_service(&self, version: &Version, known: Micros, ttl: Option<Micros>, same: bool) -> Checked {
+        let (name, n) = (&self.name, 5);
+        let rows = self.keys.iter().map(|k| format!("({}, {n})", k.join(", "))).collect::<Vec<_>>().join(", ");
+        let names: Vec<String> = self.columns.split(", ").enumerate().map(|(i, c)| format!("column{} AS {c}", i + 2)).collect();
+        let typed = |(name, of): (&str, &str)| format!("CAST({name} AS {of}) AS {name}");
+        let casts: Vec<String> = split_columns(entity(self.case.entity).0).iter().filter_map(|c| c.split_once(' ')).map(typed).collect();
+        let labels: Vec<String> = self.keys.iter().enumerate().map(|(i, k)| format!("({i}, {})", k.join(", "))).collect();
+        let labels = format!(
+            "(SELECT i, n, at, {} FROM (SELECT column1 AS i, CAST({n} AS BIGINT) AS n, {} AS at, {} FROM (VALUES {}))) l",
+            casts.join(", "),
+            at(known),
+            names.join(", "),
+            labels.join(", ")
+        );
+        let asked = [
+            Some(format!("SELECT y, total, xl FROM ONLINE_LOOKUP('{name}_s', {rows}, at => {})", at(known))),
+            Some(format!("SELECT s.y, s.total, s.xl FROM {labels} ONLINE JOIN {name}_s s ORDER BY l.i")),
+            // where the view's TTL is the one that was loaded
+            same.then(|| format!("SELECT s.y, s.total, s.xl FROM {labels} ASOF JOIN {name}_s s AT l.at ORDER BY l.i")),
+        ];
+        for sql in asked.into_iter().flatten() {
+            for (key, found) in self.w.rows(&sql).await?.iter().enumerate() {
+                let wanted = match oracle::answer(&version.stored, key, known, known, ttl) {
+                    Answer::Live(r) => {
+                        let list = r.x.map_or("NULL".into(), |x| format!("[{x}, {}]", x + 1));
+                        format!("{}|{}|{list}", r.y.clone().unwrap_or("NULL".into()), number(r.x.map(|x| x + n)))
+                    }
+                    _ => "NULL|NULL|NULL".into(),
+                };
+                if *found != wanted {
+                    return Err(failed(format!("{sql}: key {:?}: {found}, by hand {wanted}", self.keys[key])));
+                }
+            }
+        }
+        Ok(())
     }
 
     /// The same of training, where no row of the table lies after the load.
     async fn check_offline(
         &self,
         name: &str,
+        added: usize,
         version: &Version,
         known: Micros,
         ttl: Option<Micros>,
@@ -379,8 +477,9 @@ impl<'w> View<'w> {
         let typed = |(name, of): (&str, &str)| format!("CAST({name} AS {of}) AS {name}");
         let casts: Vec<String> = split_columns(entity(self.case.entity).0).iter().filter_map(|c| c.split_once(' ')).map(typed).collect();
         let sql = format!(
-            "SELECT CAST(f.ts AS BIGINT), f.x, f.y FROM (SELECT i, at, {} FROM (SELECT column1 AS i, column2 AS at, {} FROM (VALUES {}))) l \
+            "SELECT CAST(f.ts AS BIGINT), {} FROM (SELECT i, at, {} FROM (SELECT column1 AS i, column2 AS at, {} FROM (VALUES {}))) l \
              ASOF JOIN {name} f AT l.at {within} ORDER BY l.i",
+            shown("f.", added),
             casts.join(", "),
             keys.join(", "),
             labels.join(", ")
@@ -388,8 +487,8 @@ impl<'w> View<'w> {
         let found = self.w.rows(&sql).await?;
         for ((t, key), found) in asked.iter().zip(&found) {
             let wanted = match oracle::answer(&version.stored, *key, *t, known, ttl) {
-                Answer::Live(r) => format!("{}|{}|{}", r.event, number(r.x), r.y.clone().unwrap_or("NULL".into())),
-                _ => "NULL|NULL|NULL".into(),
+                Answer::Live(r) => format!("{}|{}", r.event, r.read(added)),
+                _ => format!("NULL{}", "|NULL".repeat(FEATURES + added)),
             };
             if *found != wanted {
                 let key = &self.keys[*key];
@@ -418,6 +517,7 @@ impl<'w> View<'w> {
     }
 
     async fn drop(self) -> Checked {
+        self.w.rows(&format!("DROP FEATURE SERVICE {}_s", self.name)).await?;
         self.w.rows(&format!("DROP FEATURE VIEW {}", self.name)).await?;
         if self.case.query {
             self.w.rows(&format!("DROP TABLE {}_src", self.name)).await?;
@@ -445,14 +545,15 @@ fn split_columns(declared: &str) -> Vec<&str> {
     out
 }
 
-/// `x|y|status|event timestamp`; `more`: features that no row has.
-fn online(answer: &Answer, more: &str) -> String {
+/// All features, status and event timestamp.
+fn online(answer: &Answer, added: usize) -> String {
+    let nulls = vec!["NULL"; FEATURES + added].join("|");
     match answer {
-        Answer::NotFound => format!("NULL|NULL{more}|NOT_FOUND|NULL"),
-        Answer::OutsideMaxAge(_) => format!("NULL|NULL{more}|OUTSIDE_MAX_AGE|NULL"),
+        Answer::NotFound => format!("{nulls}|NOT_FOUND|NULL"),
+        Answer::OutsideMaxAge(_) => format!("{nulls}|OUTSIDE_MAX_AGE|NULL"),
         Answer::Live(r) => {
             let status = if r.x.is_none() && r.y.is_none() { "NULL_VALUE" } else { "PRESENT" };
-            format!("{}|{}{more}|{status}|{}", number(r.x), r.y.clone().unwrap_or("NULL".into()), r.event)
+            format!("{}|{status}|{}", r.read(added), r.event)
         }
     }
 }

@@ -185,7 +185,10 @@ impl View {
                 }
             }
         }
-        Err(last.unwrap_or_else(|| Error::unavailable(format!("the file of the current generation in {} is missing", self.dir.display())).with_hint("MATERIALIZE FEATURE VIEW … FULL writes a new one")))
+        Err(last.unwrap_or_else(|| {
+            Error::unavailable(format!("the file of the current generation in {} is missing", self.dir.display()))
+                .with_hint("MATERIALIZE FEATURE VIEW … FULL writes a new one")
+        }))
     }
 
     /// One durable write transaction on a generation; nothing is written where `f` fails.
