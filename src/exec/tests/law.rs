@@ -5,6 +5,7 @@
 
 mod history;
 mod oracle;
+mod values;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -17,6 +18,7 @@ use tempfile::TempDir;
 
 use self::history::{Case, ENTITIES, KEYS, Load, RawRow, Refresh, Step, TTLS, entity};
 use self::oracle::{Answer, Row};
+use self::values::{FIRST, MANY, PRICE, cells, features, selected, shown, written};
 use crate::clock::{Clock, Micros, SECOND, format_micros, new_id};
 use crate::config::Config;
 use crate::model::live::narrow;
@@ -121,50 +123,9 @@ fn number<T: ToString>(v: Option<T>) -> String {
     v.map_or("NULL".into(), |v| v.to_string())
 }
 
-/// Features of other types, which follow from `x`.
-const MORE_TYPES: &str = ", xl BIGINT[], xd DECIMAL(8, 2), xb BOOLEAN, xt TIMESTAMP";
-/// The same of a query.
-const MORE_COLUMNS: &str = ", CASE WHEN x IS NOT NULL THEN make_array(x, x + 1) END AS xl, CAST(x * 1.25 AS DECIMAL(8, 2)) AS xd, x % 2 = 0 AS xb, \
-                            CASE WHEN x IS NOT NULL THEN ts END AS xt";
-/// Features of the first version.
-const FEATURES: usize = 6;
-
-impl Row {
-    fn added(&self, i: usize) -> Option<f64> {
-        let x = self.x.filter(|x| (x + i as i64) % 3 != 0)?;
-        Some(x as f64 + i as f64 + 0.25)
-    }
-
-    /// The features that follow from `x`, and so many that later versions added; as values of an INSERT.
-    fn written(&self, added: usize) -> String {
-        let mut out = match self.x {
-            None => ", NULL, NULL, NULL, NULL".into(),
-            Some(x) => format!(", [{x}, {}], CAST('{}' AS DECIMAL(8, 2)), {}, {}", x + 1, quarters(x), x % 2 == 0, at(self.event)),
-        };
-        out.extend((0..added).map(|i| format!(", {}", number(self.added(i)))));
-        out
-    }
-
-    /// All features as a query shows them, see [`shown`].
-    fn read(&self, added: usize) -> String {
-        let mut out = format!("{}|{}", number(self.x), self.y.clone().unwrap_or("NULL".into()));
-        out += &match self.x {
-            None => "|NULL|NULL|NULL|NULL".into(),
-            Some(x) => format!("|[{x}, {}]|{}|{}|{}", x + 1, quarters(x), x % 2 == 0, self.event),
-        };
-        out.extend((0..added).map(|i| format!("|{}", number(self.added(i)))));
-        out
-    }
-}
-
-fn quarters(x: i64) -> String {
-    format!("{}.{:02}", x * 125 / 100, x * 125 % 100)
-}
-
-/// What shows all features of `of`.
-fn shown(of: &str, added: usize) -> String {
-    let more: String = (0..added).map(|i| format!(", {of}w{i}")).collect();
-    format!("{of}x, {of}y, {of}xl, {of}xd, {of}xb, CAST({of}xt AS BIGINT){more}")
+/// What the request column of a service holds for a key.
+fn amount(key: usize) -> f64 {
+    key as f64 * 0.25
 }
 
 impl<'w> View<'w> {
@@ -176,15 +137,27 @@ impl<'w> View<'w> {
         let view = View { w, case, name, keys, columns, versions: vec![Version::default()], source: vec![], online: true };
         if case.query {
             let made = if case.created { ", made TIMESTAMP" } else { "" };
-            w.rows(&format!("CREATE TABLE {}_src ({declared}, ts TIMESTAMP{made}, x BIGINT, y VARCHAR)", view.name)).await?;
+            w.rows(&format!("CREATE TABLE {}_src ({declared}, ts TIMESTAMP{made}, {})", view.name, typed_features(0))).await?;
         }
         w.rows(&view.definition(0)).await?;
-        let name = &view.name;
-        w.rows(&format!(
-            "CREATE FEATURE SERVICE {name}_s REQUEST (n BIGINT) AS SELECT {name}.y, {name}.x + n AS total, {name}.xl FROM {name}"
-        ))
-        .await?;
+        view.create_service().await?;
         Ok(view)
+    }
+
+    /// A service over the newest version: a request column, features as they are, expressions, the row's instant.
+    async fn create_service(&self) -> Checked {
+        let added: String = (1..self.versions.len()).map(|i| format!(", u.w{}", i - 1)).collect();
+        let sql = format!(
+            "CREATE FEATURE SERVICE {} REQUEST (amount DOUBLE) AS SELECT amount * u.x AS scaled, 10 / u.x AS tenth, \
+             coalesce(u.y, 'none') AS told, now() > u.ts + INTERVAL '5 seconds' AS aged, u.price, u.many{added} FROM {} u",
+            self.service(self.versions.len()),
+            self.newest()
+        );
+        self.w.rows(&sql).await.map(drop)
+    }
+
+    fn service(&self, version: usize) -> String {
+        format!("{}_s{version}", self.name)
     }
 
     /// CREATE OR REPLACE FEATURE VIEW with so many features more.
@@ -192,17 +165,18 @@ impl<'w> View<'w> {
         let c = self.case;
         let created = if c.created { "CREATED TIMESTAMP made" } else { "" };
         let ttl = TTLS[c.ttl].map_or(String::new(), |t| format!("TTL INTERVAL '{t} microseconds'"));
-        let more: String = (0..more).map(|i| format!(", w{i} DOUBLE")).collect();
         let head = format!("EVENT TIMESTAMP ts {created} {ttl} ONLINE");
         let (name, entity) = (&self.name, c.entity);
         match c.query {
-            false => format!("CREATE OR REPLACE FEATURE VIEW {name} (x BIGINT, y VARCHAR{MORE_TYPES}{more}) ENTITY e{entity} {head}"),
+            false => format!("CREATE OR REPLACE FEATURE VIEW {name} ({}) ENTITY e{entity} {head}", typed_features(more)),
             true => {
                 let made = if c.created { ", made" } else { "" };
                 format!(
                     "CREATE FEATURE VIEW {name} ENTITY e{entity} {head} LOOKBACK INTERVAL '{} microseconds' \
-                     AS SELECT {}, ts{made}, x, y{MORE_COLUMNS} FROM {name}_src",
-                    c.lookback, self.columns
+                     AS SELECT {}, ts{made}, {} FROM {name}_src",
+                    c.lookback,
+                    self.columns,
+                    named_features(more)
                 )
             }
         }
@@ -215,23 +189,22 @@ impl<'w> View<'w> {
     fn row(&self, raw: &RawRow) -> Row {
         let created = raw.created.filter(|_| self.case.created).map(|c| T0 + Micros::from(c));
         let event = self.w.clock.now() - raw.ago;
-        Row { key: raw.key, event, created, x: raw.x, y: raw.y.map(|y| if y == 0 { String::new() } else { format!("y{y}") }) }
+        let y = raw.y.map(|y| if y == 0 { String::new() } else { format!("y{y}") });
+        Row { key: raw.key, event, created, x: raw.x, y, others: cells(&raw.others, self.versions.len() - 1) }
     }
 
     fn values(&self, rows: &[Row]) -> String {
         let one = |r: &Row| {
             let made = if self.case.created { format!(", {}", r.created.map_or("NULL".into(), at)) } else { String::new() };
-            let more = if self.case.query { String::new() } else { r.written(self.versions.len() - 1) };
-            format!("({}, {}{made}, {}, {}{more})", self.keys[r.key].join(", "), at(r.event), number(r.x), text(&r.y))
+            let others = written(&r.others);
+            format!("({}, {}{made}, {}, {}{others})", self.keys[r.key].join(", "), at(r.event), number(r.x), text(&r.y))
         };
         rows.iter().map(one).collect::<Vec<_>>().join(", ")
     }
 
     fn listed(&self) -> String {
         let made = if self.case.created { ", made" } else { "" };
-        let more: String = (1..self.versions.len()).map(|v| format!(", w{}", v - 1)).collect();
-        let more = if self.case.query { String::new() } else { format!(", xl, xd, xb, xt{more}") };
-        format!("{}, ts{made}, x, y{more}", self.columns)
+        format!("{}, ts{made}, {}", self.columns, named_features(self.versions.len() - 1))
     }
 
     /// Does a step in the warehouse and in the history; true where online rows were brought up to date.
@@ -271,6 +244,7 @@ impl<'w> View<'w> {
             Step::Replace => {
                 w.rows(&self.definition(self.versions.len())).await?;
                 self.versions.push(Version::default());
+                self.create_service().await?;
             }
             Step::Offline(off) => {
                 let to = if *off { "OFFLINE" } else { "ONLINE" };
@@ -390,109 +364,102 @@ impl<'w> View<'w> {
         let added = number as usize - 1;
         for &t in &instants {
             let sql = format!(
-                "SELECT {2}, {0}__status, CAST({0}__event_timestamp AS BIGINT) \
+                "SELECT x, y{2}, {0}__status, CAST({0}__event_timestamp AS BIGINT) \
                  FROM ONLINE_LOOKUP('{name}', {keys}, status => true, at => {1})",
                 self.name,
                 at(t),
-                shown("", added)
+                selected("", added)
             );
-            let found = w.rows(&sql).await?;
-            for (key, found) in found.iter().enumerate() {
-                let answer = oracle::answer(&version.stored, key, t, known, ttl);
-                // a row that is too old now may be gone
-                let gone = matches!(answer, Answer::OutsideMaxAge(e) if ttl.is_some_and(|ttl| known - e > ttl));
-                let wanted = online(&answer, added);
-                if *found != wanted && !(gone && *found == online(&Answer::NotFound, added)) {
-                    return Err(failed(format!(
-                        "{name}, key {:?} at {} (loaded at {}, ttl {ttl:?}): online {found}, by hand {wanted}",
-                        self.keys[key],
-                        format_micros(t),
-                        format_micros(known)
-                    )));
-                }
-            }
+            self.compare(&sql, known, version, t, ttl, &|_, answer| online(answer, added)).await?;
         }
-        if number == 1 {
-            self.check_service(version, known, ttl, ttl == view.ttl).await?;
-        }
-        self.check_offline(&name, added, version, known, ttl, &instants).await
-    }
-
-    /// A service over the view, by lookup, by ONLINE JOIN and as a training set.
-    async fn check_service(&self, version: &Version, known: Micros, ttl: Option<Micros>, same: bool) -> Checked {
-        let (name, n) = (&self.name, 5);
-        let rows = self.keys.iter().map(|k| format!("({}, {n})", k.join(", "))).collect::<Vec<_>>().join(", ");
-        let names: Vec<String> = self.columns.split(", ").enumerate().map(|(i, c)| format!("column{} AS {c}", i + 2)).collect();
-        let typed = |(name, of): (&str, &str)| format!("CAST({name} AS {of}) AS {name}");
-        let casts: Vec<String> = split_columns(entity(self.case.entity).0).iter().filter_map(|c| c.split_once(' ')).map(typed).collect();
-        let labels: Vec<String> = self.keys.iter().enumerate().map(|(i, k)| format!("({i}, {})", k.join(", "))).collect();
-        let labels = format!(
-            "(SELECT i, n, at, {} FROM (SELECT column1 AS i, CAST({n} AS BIGINT) AS n, {} AS at, {} FROM (VALUES {}))) l",
-            casts.join(", "),
-            at(known),
-            names.join(", "),
-            labels.join(", ")
+        let last = instants.last().copied().unwrap_or(known);
+        let requests = self.keys.iter().enumerate().map(|(i, k)| format!("({}, {:?})", k.join(", "), amount(i))).collect::<Vec<_>>();
+        let sql = format!(
+            "SELECT {}, u__status, CAST(u__event_timestamp AS BIGINT) FROM ONLINE_LOOKUP('{}', {}, status => true, at => {})",
+            outputs("", added),
+            self.service(number as usize),
+            requests.join(", "),
+            at(last)
         );
-        let asked = [
-            Some(format!("SELECT y, total, xl FROM ONLINE_LOOKUP('{name}_s', {rows}, at => {})", at(known))),
-            Some(format!("SELECT s.y, s.total, s.xl FROM {labels} ONLINE JOIN {name}_s s ORDER BY l.i")),
-            // where the view's TTL is the one that was loaded
-            same.then(|| format!("SELECT s.y, s.total, s.xl FROM {labels} ASOF JOIN {name}_s s AT l.at ORDER BY l.i")),
-        ];
-        for sql in asked.into_iter().flatten() {
-            for (key, found) in self.w.rows(&sql).await?.iter().enumerate() {
-                let wanted = match oracle::answer(&version.stored, key, known, known, ttl) {
-                    Answer::Live(r) => {
-                        let list = r.x.map_or("NULL".into(), |x| format!("[{x}, {}]", x + 1));
-                        format!("{}|{}|{list}", r.y.clone().unwrap_or("NULL".into()), number(r.x.map(|x| x + n)))
-                    }
-                    _ => "NULL|NULL|NULL".into(),
-                };
-                if *found != wanted {
-                    return Err(failed(format!("{sql}: key {:?}: {found}, by hand {wanted}", self.keys[key])));
-                }
-            }
-        }
-        Ok(())
+        self.compare(&sql, known, version, last, ttl, &|key, answer| online_served(answer, key, last, added)).await?;
+
+        let now: Vec<(Micros, usize)> = (0..KEYS).map(|k| (known, k)).collect();
+        let service = self.service(number as usize);
+        let joins = format!("ONLINE JOIN {name} f ONLINE JOIN {service} s");
+        self.check_joined(&joins, added, version, known, ttl, &now).await?;
+        // the same of training, where no row of the table lies after the load
+        let later = version.stored.iter().map(|r| r.event).filter(|e| *e > known).min();
+        let asked: Vec<(Micros, usize)> =
+            instants.iter().filter(|t| later.is_none_or(|l| l > **t)).flat_map(|t| (0..KEYS).map(|k| (*t, k))).collect();
+        let within = ttl.map_or(String::new(), |t| format!("WITHIN INTERVAL '{t} microseconds'"));
+        let joins = format!("ASOF JOIN {name} f AT l.at {within} ASOF JOIN {service} s AT l.at {within}");
+        self.check_joined(&joins, added, version, known, ttl, &asked).await
     }
 
-    /// The same of training, where no row of the table lies after the load.
-    async fn check_offline(
+    /// Asks the online store for every key at one instant; `wanted`: the row of a key with such an answer.
+    async fn compare(
         &self,
-        name: &str,
+        sql: &str,
+        known: Micros,
+        version: &Version,
+        t: Micros,
+        ttl: Option<Micros>,
+        wanted: &(dyn Fn(usize, &Answer) -> String + Sync),
+    ) -> Checked {
+        let found = self.w.rows(sql).await?;
+        for (key, found) in found.iter().enumerate() {
+            let answer = oracle::answer(&version.stored, key, t, known, ttl);
+            // a row that is too old now may be gone
+            let gone = matches!(answer, Answer::OutsideMaxAge(e) if ttl.is_some_and(|ttl| known - e > ttl));
+            let row = wanted(key, &answer);
+            if *found != row && !(gone && *found == wanted(key, &Answer::NotFound)) {
+                return Err(failed(format!(
+                    "{sql}: key {:?} at {} (loaded at {}, ttl {ttl:?}): online {found}, by hand {row}",
+                    self.keys[key],
+                    format_micros(t),
+                    format_micros(known)
+                )));
+            }
+        }
+        if found.len() == KEYS { Ok(()) } else { Err(failed(format!("{sql}: {} rows for {KEYS} keys", found.len()))) }
+    }
+
+    /// Asks for keys at instants by joins of a view `f` and a service `s` over it.
+    async fn check_joined(
+        &self,
+        joins: &str,
         added: usize,
         version: &Version,
         known: Micros,
         ttl: Option<Micros>,
-        instants: &BTreeSet<Micros>,
+        asked: &[(Micros, usize)],
     ) -> Checked {
-        let later = version.stored.iter().map(|r| r.event).filter(|e| *e > known).min();
-        let asked: Vec<(Micros, usize)> =
-            instants.iter().filter(|t| later.is_none_or(|l| l > **t)).flat_map(|t| (0..KEYS).map(|k| (*t, k))).collect();
-        let labels: Vec<String> =
-            asked.iter().enumerate().map(|(i, (t, k))| format!("({i}, {}, {})", at(*t), self.keys[*k].join(", "))).collect();
-        let within = ttl.map_or(String::new(), |t| format!("WITHIN INTERVAL '{t} microseconds'"));
-        let keys: Vec<String> = self.columns.split(", ").enumerate().map(|(i, c)| format!("column{} AS {c}", i + 3)).collect();
+        let label = |(i, (t, k)): (usize, &(Micros, usize))| format!("({i}, {}, {:?}, {})", at(*t), amount(*k), self.keys[*k].join(", "));
+        let labels: Vec<String> = asked.iter().enumerate().map(label).collect();
+        let keys: Vec<String> = self.columns.split(", ").enumerate().map(|(i, c)| format!("column{} AS {c}", i + 4)).collect();
         // the types of the keys, which VALUES do not have
         let typed = |(name, of): (&str, &str)| format!("CAST({name} AS {of}) AS {name}");
         let casts: Vec<String> = split_columns(entity(self.case.entity).0).iter().filter_map(|c| c.split_once(' ')).map(typed).collect();
         let sql = format!(
-            "SELECT CAST(f.ts AS BIGINT), {} FROM (SELECT i, at, {} FROM (SELECT column1 AS i, column2 AS at, {} FROM (VALUES {}))) l \
-             ASOF JOIN {name} f AT l.at {within} ORDER BY l.i",
-            shown("f.", added),
+            "SELECT CAST(f.ts AS BIGINT), f.x, f.y{}, {} FROM (SELECT i, at, CAST(amount AS DOUBLE) AS amount, {} \
+             FROM (SELECT column1 AS i, column2 AS at, column3 AS amount, {} FROM (VALUES {}))) l {joins} ORDER BY l.i",
+            selected("f.", added),
+            outputs("s.", added),
             casts.join(", "),
             keys.join(", "),
             labels.join(", ")
         );
         let found = self.w.rows(&sql).await?;
         for ((t, key), found) in asked.iter().zip(&found) {
-            let wanted = match oracle::answer(&version.stored, *key, *t, known, ttl) {
-                Answer::Live(r) => format!("{}|{}", r.event, r.read(added)),
-                _ => format!("NULL{}", "|NULL".repeat(FEATURES + added)),
+            let answer = oracle::answer(&version.stored, *key, *t, known, ttl);
+            let row = match &answer {
+                Answer::Live(r) => format!("{}|{}", r.event, features_of(r)),
+                _ => format!("NULL|NULL|NULL{}", "|NULL".repeat(FIRST + added)),
             };
+            let wanted = format!("{row}|{}", served(&answer, *key, *t, added));
             if *found != wanted {
                 let key = &self.keys[*key];
-                return Err(failed(format!("{name}, key {key:?} at {}: offline {found}, by hand {wanted}", format_micros(*t))));
+                return Err(failed(format!("{joins}: key {key:?} at {}: joined {found}, by hand {wanted}", format_micros(*t))));
             }
         }
         if found.len() == asked.len() { Ok(()) } else { Err(failed(format!("{} rows for {} labels", found.len(), asked.len()))) }
@@ -517,8 +484,7 @@ impl<'w> View<'w> {
     }
 
     async fn drop(self) -> Checked {
-        self.w.rows(&format!("DROP FEATURE SERVICE {}_s", self.name)).await?;
-        self.w.rows(&format!("DROP FEATURE VIEW {}", self.name)).await?;
+        self.w.rows(&format!("DROP FEATURE VIEW {} CASCADE", self.name)).await?;
         if self.case.query {
             self.w.rows(&format!("DROP TABLE {}_src", self.name)).await?;
         }
@@ -545,17 +511,62 @@ fn split_columns(declared: &str) -> Vec<&str> {
     out
 }
 
+/// `x BIGINT, y VARCHAR, …`
+fn typed_features(added: usize) -> String {
+    features(added).iter().map(|(name, of)| format!("{name} {of}")).collect::<Vec<_>>().join(", ")
+}
+
+/// `x, y, …`
+fn named_features(added: usize) -> String {
+    features(added).into_iter().map(|(name, _)| name).collect::<Vec<_>>().join(", ")
+}
+
+/// All features of a row as a query shows them.
+fn features_of(r: &Row) -> String {
+    format!("{}|{}{}", number(r.x), r.y.clone().unwrap_or("NULL".into()), shown(&r.others))
+}
+
+/// `…|status|event timestamp` behind what was read; `null`: all features that were asked for are.
+fn status(answer: &Answer, null: impl Fn(&Row) -> bool) -> String {
+    match answer {
+        Answer::NotFound => "NOT_FOUND|NULL".into(),
+        Answer::OutsideMaxAge(_) => "OUTSIDE_MAX_AGE|NULL".into(),
+        Answer::Live(r) => format!("{}|{}", if null(r) { "NULL_VALUE" } else { "PRESENT" }, r.event),
+    }
+}
+
 /// All features, status and event timestamp.
 fn online(answer: &Answer, added: usize) -> String {
-    let nulls = vec!["NULL"; FEATURES + added].join("|");
-    match answer {
-        Answer::NotFound => format!("{nulls}|NOT_FOUND|NULL"),
-        Answer::OutsideMaxAge(_) => format!("{nulls}|OUTSIDE_MAX_AGE|NULL"),
-        Answer::Live(r) => {
-            let status = if r.x.is_none() && r.y.is_none() { "NULL_VALUE" } else { "PRESENT" };
-            format!("{}|{status}|{}", r.read(added), r.event)
-        }
-    }
+    let read = match answer {
+        Answer::Live(r) => features_of(r),
+        _ => format!("NULL|NULL{}", "|NULL".repeat(FIRST + added)),
+    };
+    format!("{read}|{}", status(answer, |r| r.x.is_none() && r.y.is_none() && r.others.iter().all(Option::is_none)))
+}
+
+/// The features that a service gives as they are.
+fn kept(r: &Row) -> impl Iterator<Item = &values::Cell> {
+    [PRICE, MANY].into_iter().chain(FIRST..r.others.len()).map(move |i| &r.others[i])
+}
+
+/// What a service gives.
+fn outputs(qualifier: &str, added: usize) -> String {
+    let names = ["scaled", "tenth", "told", "aged", "price", "many"].map(|n| format!("{qualifier}{n}"));
+    names.into_iter().chain((0..added).map(|i| format!("{qualifier}w{i}"))).collect::<Vec<_>>().join(", ")
+}
+
+/// The outputs by hand: features of what is not there are NULL, and expressions go on with that.
+fn served(answer: &Answer, key: usize, t: Micros, added: usize) -> String {
+    let Answer::Live(r) = answer else { return format!("NULL|NULL|none|NULL{}", "|NULL".repeat(2 + added)) };
+    let scaled = number(r.x.map(|x| format!("{:?}", amount(key) * x as f64)));
+    let tenth = number(r.x.filter(|x| *x != 0).map(|x| 10 / x));
+    let told = r.y.clone().unwrap_or("none".into());
+    format!("{scaled}|{tenth}|{told}|{}{}", t > r.event + 5 * SECOND, shown(kept(r)))
+}
+
+fn online_served(answer: &Answer, key: usize, t: Micros, added: usize) -> String {
+    let null = |r: &Row| r.x.is_none() && r.y.is_none() && kept(r).all(Option::is_none);
+    format!("{}|{}", served(answer, key, t, added), status(answer, null))
 }
 
 async fn holds(w: &World, case: &Case) -> Checked {

@@ -4,6 +4,7 @@ use proptest::collection::vec;
 use proptest::option::weighted;
 use proptest::prelude::*;
 
+use super::values::CHOICES;
 use crate::clock::{Micros, SECOND};
 
 /// Keys that a history may hold; the last of them never has a row.
@@ -55,6 +56,8 @@ pub struct RawRow {
     pub created: Option<i8>,
     pub x: Option<i64>,
     pub y: Option<u8>,
+    /// Which values the other features have.
+    pub others: Vec<Option<usize>>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -119,12 +122,21 @@ fn row() -> impl Strategy<Value = RawRow> {
         // their instant has not come
         1 => (1i64..30).prop_map(|s| -s * SECOND),
     ];
-    (0..KEYS - 1, ago, weighted(0.7, -2i8..3), weighted(0.8, 0i64..9), weighted(0.8, 0u8..4)).prop_map(|(key, ago, created, x, y)| RawRow {
+    let others = vec(weighted(0.75, 0usize..60), CHOICES);
+    let none = || Just(vec![None::<usize>; CHOICES]);
+    let features = prop_oneof![
+        7 => (weighted(0.8, 0i64..9), weighted(0.8, 0u8..4), others),
+        // rows that are the same twice
+        2 => (weighted(0.8, 0i64..9), weighted(0.8, 0u8..4), none()),
+        1 => (Just(None::<i64>), Just(None::<u8>), none()),
+    ];
+    (0..KEYS - 1, ago, weighted(0.7, -2i8..3), features).prop_map(|(key, ago, created, (x, y, others))| RawRow {
         key,
         ago,
         created,
         x,
         y,
+        others,
     })
 }
 
@@ -140,7 +152,7 @@ fn load() -> impl Strategy<Value = Step> {
     prop_oneof![
         4 => Just(Step::Materialize(Load::Incremental)),
         1 => Just(Step::Materialize(Load::Full)),
-        1 => Just(Step::Materialize(Load::InPlace)),
+        2 => Just(Step::Materialize(Load::InPlace)),
     ]
 }
 

@@ -1,6 +1,7 @@
 //! The law as nested loops over the history that the test kept: what everything else is tested against.
 //! It shares no code with the product.
 
+use super::values::Cell;
 use crate::clock::Micros;
 
 /// A row as it was written; later ones stand further behind.
@@ -11,6 +12,7 @@ pub struct Row {
     pub created: Option<Micros>,
     pub x: Option<i64>,
     pub y: Option<String>,
+    pub others: Vec<Cell>,
 }
 
 /// What is known of a key at an instant.
