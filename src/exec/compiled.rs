@@ -9,6 +9,7 @@ use datafusion::execution::TaskContext;
 use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::execution::session_state::SessionState;
 use datafusion::logical_expr::LogicalPlan;
+use datafusion::physical_plan::coop::CooperativeExec;
 use datafusion::physical_plan::execution_plan::reset_plan_states;
 use datafusion::physical_plan::projection::{ProjectionExec, ProjectionExpr};
 use datafusion::physical_plan::{ExecutionPlan, execute_stream};
@@ -86,7 +87,10 @@ enum Step {
 /// The steps of a plan over bound rows, the first one first; `None` where there are others than we can do.
 fn steps(plan: &Arc<dyn ExecutionPlan>) -> Option<Vec<Step>> {
     let mut below = match plan.children()[..] {
-        [] => return plan.is::<BoundRowsExec>().then(Vec::new),
+        // by name: another leaf may be around it, which keeps its order
+        [] => return (plan.name() == BoundRowsExec::NAME).then(Vec::new),
+        // the planner puts it above leaves, so that their streams let others run
+        [input] if plan.is::<CooperativeExec>() => return steps(input),
         [input] => steps(input)?,
         _ => return None,
     };
@@ -107,6 +111,12 @@ impl Compiled {
             Some(steps) => self.walk(steps, rows, at).await.map(|answer| vec![answer]),
             None => self.execute(rows, at).await,
         }
+    }
+
+    /// Whether it runs without streams.
+    #[cfg(test)]
+    pub fn is_plain(&self) -> bool {
+        self.steps.is_some()
     }
 
     /// What the plan would do, without its streams.

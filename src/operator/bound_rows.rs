@@ -53,6 +53,9 @@ pub struct BoundRowsExec {
 }
 
 impl BoundRowsExec {
+    /// What it is called in plans.
+    pub const NAME: &'static str = "BoundRowsExec";
+
     fn new(schema: SchemaRef) -> Self {
         let properties = PlanProperties::new(
             EquivalenceProperties::new(schema),
@@ -72,7 +75,7 @@ impl DisplayAs for BoundRowsExec {
 
 impl ExecutionPlan for BoundRowsExec {
     fn name(&self) -> &str {
-        "BoundRowsExec"
+        Self::NAME
     }
 
     fn properties(&self) -> &Arc<PlanProperties> {

@@ -149,7 +149,7 @@ impl FlightService for Flight {
         let caller = self.admit(&mut request)?;
         command(&request.get_ref().cmd)?;
         let mut response = self.sql.get_flight_info(request).await?;
-        caller.offer(&mut response);
+        self.shared.sessions.offer(&caller, &mut response);
         Ok(response)
     }
 
@@ -162,7 +162,7 @@ impl FlightService for Flight {
         let caller = self.admit(&mut request)?;
         let schema = self.sql.schema(command(&request.get_ref().cmd)?, caller.clone()).await?;
         let mut response = Response::new(schema);
-        caller.offer(&mut response);
+        self.shared.sessions.offer(&caller, &mut response);
         Ok(response)
     }
 
@@ -203,7 +203,7 @@ impl FlightService for Flight {
         };
         let output: Self::DoActionStream = stream::iter([Ok(arrow_flight::Result { body })]).boxed();
         let mut response = Response::new(output);
-        caller.offer(&mut response);
+        self.shared.sessions.offer(&caller, &mut response);
         Ok(response)
     }
 

@@ -24,8 +24,8 @@ const REMEMBER_ENDED: usize = 20_000;
 #[derive(Debug, Clone, Default)]
 pub(super) struct Caller {
     pub id: Option<String>,
-    /// Given to a caller that has none; it counts from the first request that brings it back.
-    offered: Option<String>,
+    /// It has none, and is to be given one; that counts from the first request that brings it back.
+    nameless: bool,
 }
 
 #[derive(Debug)]
@@ -90,12 +90,12 @@ impl Sessions {
             .map(|(_, value)| value.trim_matches('"'));
         for token in [bearer, cookie].into_iter().flatten() {
             match self.open(token) {
-                Some(Ok(id)) => return Ok(Caller { id: Some(id), offered: None }),
+                Some(Ok(id)) => return Ok(Caller { id: Some(id), nameless: false }),
                 Some(Err(e)) => return Err(Status::unauthenticated(e.to_string())),
                 None => {}
             }
         }
-        Ok(Caller { id: None, offered: Some(self.token()) })
+        Ok(Caller { id: None, nameless: true })
     }
 
     /// The session of a caller; one of its own, forgotten afterwards, for a caller without a name.
@@ -147,6 +147,16 @@ impl Sessions {
         Ok(())
     }
 
+    /// Offers a session cookie to a caller that has no session. Clients that do not keep cookies
+    /// ignore it.
+    pub fn offer<T>(&self, caller: &Caller, response: &mut Response<T>) {
+        if caller.nameless
+            && let Ok(value) = MetadataValue::try_from(format!("{COOKIE}={}; Path=/; HttpOnly", self.token()))
+        {
+            response.metadata_mut().insert("set-cookie", value);
+        }
+    }
+
     /// Ends a session; ending it twice, or none, is fine.
     pub fn close(&self, caller: &Caller) {
         if let Some(id) = &caller.id {
@@ -175,15 +185,6 @@ impl Caller {
     /// Who sent this request: set by the outer service.
     pub fn of<T>(request: &Request<T>) -> Caller {
         request.extensions().get::<Caller>().cloned().unwrap_or_default()
-    }
-
-    /// Offers a session cookie to a caller that has no session. Clients that do not keep cookies
-    /// ignore it.
-    pub fn offer<T>(&self, response: &mut Response<T>) {
-        let Some(token) = &self.offered else { return };
-        if let Ok(value) = MetadataValue::try_from(format!("{COOKIE}={token}; Path=/; HttpOnly")) {
-            response.metadata_mut().insert("set-cookie", value);
-        }
     }
 }
 

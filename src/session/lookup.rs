@@ -43,6 +43,15 @@ enum Plan {
     PerRow { catalog_version: u64 },
 }
 
+impl Plan {
+    fn catalog_version(&self) -> u64 {
+        match self {
+            Plan::Ready(plan) => plan.catalog_version,
+            Plan::PerRow { catalog_version } => *catalog_version,
+        }
+    }
+}
+
 /// Plans of lookups, the most used ones.
 pub(super) struct Plans(quick_cache::sync::Cache<Key, Plan>);
 
@@ -140,13 +149,25 @@ impl Session {
         }
     }
 
+    /// The plan of this catalog or a newer one. All who want one wait for the one who makes it: after a change of the
+    /// catalog they come all at once.
     async fn plan_of(&self, key: &Key, catalog: &Arc<CatalogSnapshot>) -> Result<Plan> {
-        let kept = self.engine.lookups.0.get(key);
-        match kept {
-            Some(Plan::Ready(plan)) if plan.catalog_version == catalog.version => return Ok(Plan::Ready(plan)),
-            Some(Plan::PerRow { catalog_version }) if catalog_version == catalog.version => return Ok(Plan::PerRow { catalog_version }),
-            _ => (),
+        let plans = &self.engine.lookups.0;
+        loop {
+            match plans.get_value_or_guard_async(key).await {
+                Ok(plan) if plan.catalog_version() >= catalog.version => return Ok(plan),
+                Ok(_) => drop(plans.remove_if(key, |plan| plan.catalog_version() < catalog.version)),
+                Err(place) => {
+                    let plan = crate::exec::boxed(self.make_plan(key, catalog)).await?;
+                    // it may have been thrown out already
+                    let _ = place.insert(plan.clone());
+                    return Ok(plan);
+                }
+            }
         }
+    }
+
+    async fn make_plan(&self, key: &Key, catalog: &Arc<CatalogSnapshot>) -> Result<Plan> {
         let session = self.in_schema(&key.schema);
         let resolver = session.resolver_at(Arc::clone(catalog), vec![], Notices::default());
         let (sql, wanted) = match &key.form {
@@ -169,9 +190,7 @@ impl Session {
             Form::Target { .. } => wanted.iter().map(|c: &Column| c.data_type.arrow().clone()).collect(),
         };
         let made = compile(self.services(), state(&resolver, &key.schema)?, catalog.version, &planned.plan, &types, wanted).await?;
-        let plan = made.map_or(Plan::PerRow { catalog_version: catalog.version }, |c| Plan::Ready(Arc::new(c)));
-        self.engine.lookups.0.insert(key.clone(), plan.clone());
-        Ok(plan)
+        Ok(made.map_or(Plan::PerRow { catalog_version: catalog.version }, |c| Plan::Ready(Arc::new(c))))
     }
 
     /// The same user in another schema; what it changes does not last.

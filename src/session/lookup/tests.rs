@@ -57,6 +57,12 @@ impl Warehouse {
         }
     }
 
+    /// Plans that are kept, and those of them that run without streams.
+    fn kept(&self) -> (usize, usize) {
+        let plans: Vec<_> = self.session.engine.lookups.0.iter().map(|(_, plan)| plan).collect();
+        (plans.len(), plans.iter().filter(|p| matches!(p, Plan::Ready(c) if c.is_plain())).count())
+    }
+
     fn is_kept(&self, sql: &str) -> Option<bool> {
         let is_it = |key: &Key| matches!(&key.form, Form::Text(text, _) if text == sql);
         self.session.engine.lookups.0.iter().find(|(key, _)| is_it(key)).map(|(_, p)| matches!(p, Plan::Ready(_)))
@@ -92,7 +98,7 @@ async fn many_bound_rows_answer_as_literals_do_and_by_one_plan() {
         w.rows("SELECT * FROM ONLINE_LOOKUP('s', (1, 'b', 2), (2, 'nix', 3), (NULL, 'a', 4), (1, 'b', 5), status => true)", None).await;
     let literal = literal.unwrap();
     assert_eq!(w.rows(sql, Some(three())).await.unwrap(), literal);
-    assert_eq!(w.is_kept(sql), Some(true));
+    assert_eq!((w.is_kept(sql), w.kept()), (Some(true), (1, 1)));
     // again, later: the plan is the same, the instant is not
     w.clock.advance(30 * DAY);
     let later = w.rows(sql, Some(three())).await.unwrap();
@@ -101,7 +107,7 @@ async fn many_bound_rows_answer_as_literals_do_and_by_one_plan() {
     // expressions above are evaluated per row as well
     let above = "SELECT orders + 1 AS o, upper(item_id) AS i FROM ONLINE_LOOKUP('s', $1, $2, $3) WHERE price IS NOT NULL";
     let answer = w.rows(above, Some(three())).await.unwrap();
-    assert_eq!(w.is_kept(above), Some(true));
+    assert_eq!((w.is_kept(above), w.kept()), (Some(true), (2, 1)), "a filter wants a stream");
     assert_eq!(answer.matches("| B |").count(), 2, "{answer}");
 }
 
@@ -135,6 +141,7 @@ async fn a_lookup_by_name_takes_columns_by_name() {
     let literal = w.rows("SELECT * FROM ONLINE_LOOKUP('s', (1, 'b', 2), (2, 'a', 3))", None).await.unwrap();
     assert_eq!(w.lookup(&by_name("s"), &rows).await.unwrap(), literal);
     assert_eq!(w.lookup(&by_name("public.s"), &rows).await.unwrap(), literal);
+    assert_eq!(w.kept(), (2, 2));
     // another instant is the same plan
     let at = NOW + 30 * DAY;
     let late = LookupRequest { at: Some(at), status: true, ..by_name("f") };
