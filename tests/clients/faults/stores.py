@@ -338,7 +338,7 @@ def rows_corrupted(play):
                 # Redis says nil of a key of another type: lookups take it for absent, VERIFY tells
                 assert caller.rows(f"SELECT load FROM ONLINE_LOOKUP('p', {damaged})") in ([{}], [{"load": None}])
                 told = caller.rows("VERIFY FEATURE VIEW p")[0]
-                assert told["mismatches"] + told["missing_online"] == 1, told
+                assert told["mismatches"] == told["missing_online"] == 1 and f"({damaged})" in told["examples"], told
             for text in () if what == "a list" else (lookup("p", damaged), lookup("p", 0, 1, damaged, 2)):
                 out = caller.run(text)
                 if out.returncode != 1 or out.stdout.strip():
