@@ -81,23 +81,22 @@ pub fn compile<'a>(
 
 enum Step {
     Project(Vec<ProjectionExpr>, SchemaRef),
-    Lookup(Arc<dyn ExecutionPlan>),
+    Lookup(OnlineLookupExec),
 }
 
 /// The steps of a plan over bound rows, the first one first; `None` where there are others than we can do.
 fn steps(plan: &Arc<dyn ExecutionPlan>) -> Option<Vec<Step>> {
-    let mut below = match plan.children()[..] {
+    let (mut below, input) = match plan.children()[..] {
         // by name: another leaf may be around it, which keeps its order
         [] => return (plan.name() == BoundRowsExec::NAME).then(Vec::new),
         // the planner puts it above leaves, so that their streams let others run
         [input] if plan.is::<CooperativeExec>() => return steps(input),
-        [input] => steps(input)?,
+        [input] => (steps(input)?, input),
         _ => return None,
     };
     below.push(match plan.downcast_ref::<ProjectionExec>() {
         Some(p) => Step::Project(p.expr().to_vec(), p.schema()),
-        None if plan.is::<OnlineLookupExec>() => Step::Lookup(Arc::clone(plan)),
-        None => return None,
+        None => Step::Lookup(plan.downcast_ref::<OnlineLookupExec>()?.again(Arc::clone(input))),
     });
     Some(below)
 }
@@ -123,10 +122,7 @@ impl Compiled {
     async fn walk(&self, steps: &[Step], mut rows: RecordBatch, at: Option<Micros>) -> Result<RecordBatch> {
         for step in steps {
             rows = match step {
-                Step::Lookup(plan) => match plan.downcast_ref::<OnlineLookupExec>() {
-                    Some(lookup) => lookup.look_up(&self.context, at, &self.runtime.memory_pool, &rows).await?,
-                    None => return Err(Error::internal("a lookup became something else")),
-                },
+                Step::Lookup(lookup) => lookup.look_up(&self.context, at, &self.runtime.memory_pool, &rows).await?,
                 Step::Project(list, schema) => {
                     let count = rows.num_rows();
                     let columns = list.iter().map(|e| e.expr.evaluate(&rows)?.into_array(count)).collect::<DfResult<Vec<_>>>()?;

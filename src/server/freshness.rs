@@ -81,12 +81,16 @@ mod tests {
 
     const NOON: Micros = 1_767_268_800 * SECOND; // 2026-01-01T12:00:00Z
 
-    #[tokio::test]
-    async fn gauges_tell_ages_and_forget_dropped_views() {
+    async fn engine() -> (Arc<Engine>, Clock, tempfile::TempDir) {
         let dir = tempfile::tempdir().unwrap();
         let clock = Clock::fixed(NOON);
         let config = Config { warehouse: dir.path().join("w").display().to_string(), ..Config::default() };
-        let engine = Engine::open(config, clock.clone()).await.unwrap();
+        (Engine::open(config, clock.clone()).await.unwrap(), clock, dir)
+    }
+
+    #[tokio::test]
+    async fn gauges_tell_ages_and_forget_dropped_views() {
+        let (engine, clock, _dir) = engine().await;
         let session = engine.session();
         for sql in [
             "CREATE ENTITY e KEY (k BIGINT)",
@@ -128,10 +132,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_failing_view_is_overdue_while_its_next_try_waits() {
-        let dir = tempfile::tempdir().unwrap();
-        let clock = Clock::fixed(NOON);
-        let config = Config { warehouse: dir.path().join("w").display().to_string(), ..Config::default() };
-        let engine = Engine::open(config, clock.clone()).await.unwrap();
+        let (engine, clock, _dir) = engine().await;
         let session = engine.session();
         for sql in [
             "CREATE ENTITY e KEY (k BIGINT)",

@@ -30,6 +30,7 @@ impl Job<'_> {
         Box::pin(async move {
             let services = self.services;
             let lease = sweep::load_lease(&self.id);
+            let holder = async || Ok::<_, Error>(services.store.lease_holder(&lease).await?.unwrap_or_else(|| "another process".into()));
             let mut waiting = None;
             let watch = stopwatch();
             let patience = Duration::from_micros(services.config.online_settings.timeout.max(0) as u64);
@@ -39,12 +40,12 @@ impl Job<'_> {
                     return Ok(done);
                 }
                 if waiting.is_none() {
-                    let who = services.store.lease_holder(&lease).await?.unwrap_or_else(|| "another process".into());
+                    let who = holder().await?;
                     tracing::info!(view = %self.view.name, holder = who, "waiting for another load of the feature view");
                     waiting = Some(services.progress.start(&format!("waiting for {who}, which loads {}", self.view.name), None));
                 }
                 if self.serving && watch.elapsed() > patience {
-                    let who = services.store.lease_holder(&lease).await?.unwrap_or_else(|| "another process".into());
+                    let who = holder().await?;
                     return Err(Error::unavailable(format!("feature view {} is being loaded by {who}", self.view.name))
                         .with_hint("what is stored is served once that load is done"));
                 }

@@ -91,7 +91,7 @@ impl OnlineLookupExec {
     }
 
     /// The same over another input with the same properties, with metrics of its own.
-    fn again(&self, input: Arc<dyn ExecutionPlan>) -> Self {
+    pub fn again(&self, input: Arc<dyn ExecutionPlan>) -> Self {
         OnlineLookupExec {
             input,
             items: Arc::clone(&self.items),

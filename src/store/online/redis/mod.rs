@@ -126,15 +126,6 @@ impl RedisStore {
                 .with_hint("MATERIALIZE FEATURE VIEW … FULL writes a new generation with a watermark of its own")
         })
     }
-
-    /// Adds a generation to the living; false where it is one already. Whether an answer that got lost said so is not known:
-    /// then the number is not taken, and never will be by anybody.
-    async fn take_number(&self, names: &Keys, number: u32) -> Result<bool> {
-        let mut add = cmd("SADD");
-        add.arg(names.generations()).arg(number);
-        let answer = self.link.ask(Lane::Load, names.slot(), add, Repeat::Yes).await;
-        Ok(self.form::<i64>(answer.map_err(|f| self.fault(f))?)? == 1)
-    }
 }
 
 #[async_trait]
@@ -179,7 +170,9 @@ impl OnlineStore for RedisStore {
             }
             // So may be numbers above the current one, of a load that was given up or is being removed.
             let dying: bool = self.ask(&names, cmd("SISMEMBER").arg(names.dying()).arg(number)).await?;
-            if !dying && self.take_number(&names, number).await? {
+            // An answer that got lost may have said that it is ours: then the number is nobody's.
+            let fresh = !dying && self.ask::<i64>(&names, cmd("SADD").arg(names.generations()).arg(number)).await? == 1;
+            if fresh {
                 self.note_view(view).await?;
                 return Ok(number);
             }
