@@ -61,6 +61,7 @@ check "$python" tests/cli/walk.py "$remige"
 check "$python" tests/clients/kill_check.py "$remige" 3
 check "$python" tests/clients/schedule_check.py "$remige"
 check "$python" tests/clients/writers_check.py "$remige"
+check "$python" tests/clients/older_check.py "$remige"
 check "$python" tests/clients/dashboard_check.py
 check "$python" tests/clients/online_faults.py "$remige"
 
