@@ -31,6 +31,8 @@ pub struct Config {
     pub spill_dir: Option<PathBuf>,
     /// Rows per batch inside the engine.
     pub batch_size: usize,
+    /// A statement that made no row, computed nothing and waited for no store for this long ends with an error. 0: never.
+    pub stall_timeout: Micros,
     /// Rows with an event timestamp further in the future than this are rejected.
     pub clock_tolerance: Micros,
     /// Rows per data file written; bounds what a reader must open at once.
@@ -210,6 +212,7 @@ impl Default for Config {
             threads: std::thread::available_parallelism().map_or(2, usize::from),
             spill_dir: None,
             batch_size: 8192,
+            stall_timeout: 30 * SECOND,
             clock_tolerance: 5 * MINUTE,
             target_file_rows: 4_000_000,
             row_group_rows: 262_144,
@@ -241,6 +244,7 @@ impl fmt::Debug for Config {
             threads,
             spill_dir,
             batch_size,
+            stall_timeout,
             clock_tolerance,
             target_file_rows,
             row_group_rows,
@@ -258,6 +262,7 @@ impl fmt::Debug for Config {
             .field("threads", threads)
             .field("spill_dir", spill_dir)
             .field("batch_size", batch_size)
+            .field("stall_timeout", stall_timeout)
             .field("clock_tolerance", clock_tolerance)
             .field("target_file_rows", target_file_rows)
             .field("row_group_rows", row_group_rows)

@@ -18,7 +18,6 @@ use datafusion::common::config::ConfigNonZeroUsize;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::execution::TaskContext;
 use datafusion::logical_expr::LogicalPlan;
-use datafusion::physical_plan::execute_stream;
 use datafusion::scalar::ScalarValue;
 use futures::future::BoxFuture;
 use futures::{StreamExt, TryStreamExt};
@@ -30,7 +29,7 @@ use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::exec::planner::{StatementPlanner, state};
 use crate::exec::resolve::{Resolver, Scope};
-use crate::exec::{Services, ingest, system};
+use crate::exec::{Services, ingest, stall, system};
 use crate::model::Name;
 use crate::operator::bound_rows::BoundRows;
 use crate::operator::pit_join::{PitJoinOptions, PitStrategy};
@@ -325,10 +324,15 @@ impl Session {
             let handle = crate::exec::services::lookups(self.services()).await?;
             state.config_mut().set_extension(handle);
         }
+        let copies = matches!(plan, LogicalPlan::Copy(_));
         let physical = state.create_physical_plan(&plan).await?;
         let cx = Arc::new(TaskContext::from(&state));
         metrics::counter!(crate::telemetry::STATEMENTS, "tag" => planned.tag).increment(1);
-        let stream = execute_stream(physical, cx)?;
+        let stream = if planned.kind == StatementKind::Query || copies {
+            stall::execute(self.services(), physical, cx)?
+        } else {
+            stall::execute_effect(physical, cx)?
+        };
         if planned.kind == StatementKind::Query {
             return Ok(Outcome::Rows(stream));
         }

@@ -68,6 +68,11 @@ pub const SETTINGS: &[Setting] = &[
     ),
     setting!("batch_size", |c| Slot::Count(&mut c.batch_size, 16, 1 << 20), "Rows per batch inside the engine."),
     setting!(
+        "stall_timeout",
+        |c| Slot::Time(&mut c.stall_timeout, 0, YEAR),
+        "A statement that made no row, computed nothing and waited for no store for this long ends with an error; 0: never."
+    ),
+    setting!(
         "clock_tolerance",
         |c| Slot::Time(&mut c.clock_tolerance, 0, YEAR),
         "Rows with an event timestamp further in the future than this are rejected."

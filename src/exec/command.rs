@@ -13,7 +13,7 @@ use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::logical_expr::{LogicalPlan, UserDefinedLogicalNode};
 use datafusion::physical_expr::EquivalenceProperties;
 use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType};
-use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties, execute_stream};
+use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties};
 use datafusion::physical_planner::{ExtensionPlanner, PhysicalPlanner};
 
 use super::resolve::Resolver;
@@ -133,7 +133,7 @@ async fn run(
     let services = &resolver.services;
     let registry = &services.registry;
     let input = || match inputs.first() {
-        Some(plan) => Ok(execute_stream(Arc::clone(plan), Arc::clone(cx))?),
+        Some(plan) => super::stall::execute(services, Arc::clone(plan), Arc::clone(cx)),
         None => Err(Error::internal(format!("{} has no query", command.describe()))),
     };
     match command {

@@ -25,6 +25,7 @@ pub mod rows;
 pub mod schedule;
 pub mod served;
 pub mod services;
+pub mod stall;
 pub mod sweep;
 pub mod system;
 pub mod table;

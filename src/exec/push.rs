@@ -277,7 +277,7 @@ impl DataSink for Insert {
         &self.1
     }
     async fn write_all(&self, data: SendableRecordBatchStream, cx: &Arc<TaskContext>) -> DfResult<u64> {
-        Ok(self.0.store(data, cx).await?)
+        Ok(self.0.store(super::stall::watch(&self.0.services, data), cx).await?)
     }
 }
 

@@ -10,7 +10,7 @@ use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_expr::{LexOrdering, PhysicalSortExpr};
 use datafusion::physical_plan::sorts::sort::SortExec;
 use datafusion::physical_plan::sorts::sort_preserving_merge::SortPreservingMergeExec;
-use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties, execute_stream};
+use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
 use futures::future::BoxFuture;
 
 use super::Services;
@@ -36,7 +36,7 @@ pub fn scan<'a>(
         let filters: Vec<Expr> = filter.into_iter().collect();
         let plan = provider.scan(services.session.as_ref(), None, &filters, None).await?;
         let plan = if sorted { in_order(plan, view)? } else { plan };
-        Ok(execute_stream(plan, Arc::clone(cx))?)
+        super::stall::execute(services, plan, Arc::clone(cx))
     })
 }
 

@@ -9,7 +9,6 @@ use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::{DataType, TimeUnit};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, lit};
-use datafusion::physical_plan::execute_stream;
 use datafusion::scalar::ScalarValue;
 use futures::StreamExt;
 
@@ -317,7 +316,7 @@ fn query<'a>(
         let plan = if ordered { plan } else { narrowed(plan, view, range, rejected_after)? };
         let state = state(&inner, &view.query_schema)?;
         let physical = state.create_physical_plan(&plan).await?;
-        Ok((execute_stream(physical, Arc::clone(cx))?, ordered))
+        Ok((super::stall::execute(&resolver.services, physical, Arc::clone(cx))?, ordered))
     })
 }
 

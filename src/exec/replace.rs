@@ -12,7 +12,6 @@ use datafusion::catalog::TableProvider;
 use datafusion::execution::TaskContext;
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
 use datafusion::logical_expr::{Expr, ident, lit};
-use datafusion::physical_plan::execute_stream;
 use datafusion::scalar::ScalarValue;
 use futures::StreamExt;
 
@@ -113,7 +112,7 @@ fn scan<'a>(
         let provider: Arc<dyn TableProvider> = services.store.scan_provider(base, options)?;
         let filters: Vec<Expr> = filter.into_iter().collect();
         let plan = provider.scan(services.session.as_ref(), None, &filters, None).await?;
-        Ok(execute_stream(plan, Arc::clone(cx))?)
+        super::stall::execute(services, plan, Arc::clone(cx))
     })
 }
 

@@ -25,6 +25,7 @@ use crate::operator::online_lookup::{LookupContext, LookupHandle};
 use crate::progress::Progress;
 use crate::store::offline::OfflineStore;
 use crate::store::online::{OnlineStore, OnlineView, connect};
+use crate::store::waits::WatchedStores;
 
 const TOP_CONSUMERS: std::num::NonZeroUsize = std::num::NonZeroUsize::MIN.saturating_add(4);
 
@@ -63,9 +64,11 @@ impl Services {
         if let Some(dir) = &config.spill_dir {
             disk = disk.with_mode(DiskManagerMode::Directories(vec![dir.clone()]));
         }
+        crate::activity::watch_tasks();
         let pool = TrackConsumersPool::new(FairSpillPool::new(config.memory_limit), TOP_CONSUMERS);
         let runtime = RuntimeEnvBuilder::new()
             .with_memory_pool(Arc::new(pool))
+            .with_object_store_registry(Arc::<WatchedStores>::default())
             .with_disk_manager_builder(disk)
             // a kept listing never expires: files that come later would not be seen until a restart
             .with_object_list_cache_limit(0)
@@ -200,6 +203,7 @@ fn base_state(config: &Config, runtime: Arc<RuntimeEnv>) -> Result<SessionState>
         .with_query_planner(Arc::new(super::planner::Physical::default()))
         .with_optimizer_rule(Arc::new(crate::plan::pit_rules::PushLabelFilters))
         .with_physical_optimizer_rule(Arc::new(crate::operator::pit_join::KeepInputOrder))
+        .with_physical_optimizer_rule(Arc::new(crate::operator::repartition::OneRepartitionInput))
         .build();
     super::functions::correct(&mut state)?;
     Ok(state)

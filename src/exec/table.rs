@@ -104,7 +104,7 @@ impl DataSink for Append {
         &self.schema
     }
     async fn write_all(&self, data: SendableRecordBatchStream, _cx: &Arc<TaskContext>) -> DfResult<u64> {
-        Ok(append(&self.services, &self.table, data, self.overwrite).await?)
+        Ok(append(&self.services, &self.table, super::stall::watch(&self.services, data), self.overwrite).await?)
     }
 }
 

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use datafusion::arrow::array::{BooleanArray, Int64Array, RecordBatch, StringArray};
 use datafusion::arrow::datatypes::{Schema, SchemaRef};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
-use datafusion::physical_plan::execute_stream;
 use futures::StreamExt;
 use futures::future::BoxFuture;
 use parking_lot::Mutex;
@@ -249,7 +248,7 @@ fn again<'a>(resolver: &'a Arc<Resolver>, set: &'a TrainingSet, cx: &'a Arc<Task
         check_tables(&m.tables, &inner.pinned_tables())?;
         let physical = planner::state(&inner, &set.query_schema)?.create_physical_plan(&plan).await?;
         drop(plan);
-        let rows = execute_stream(physical, Arc::clone(cx))?;
+        let rows = super::stall::execute(services, physical, Arc::clone(cx))?;
         let schema = table::stored_schema_of(&rows.schema())?;
         let hash = Arc::new(Mutex::new(ContentHash::new(&schema)?));
         let mut rows = hashed(rows, &schema, &hash);

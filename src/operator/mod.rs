@@ -3,3 +3,4 @@
 pub mod bound_rows;
 pub mod online_lookup;
 pub mod pit_join;
+pub mod repartition;

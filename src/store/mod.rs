@@ -2,3 +2,4 @@
 
 pub mod offline;
 pub mod online;
+pub mod waits;

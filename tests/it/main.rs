@@ -3,4 +3,5 @@
 mod cache;
 mod online_join;
 mod slt;
+mod spill;
 mod tidy;

@@ -6,7 +6,7 @@ use std::path::Path;
 /// Stages in order: each may name itself and those before it.
 const STAGES: &[&[&str]] = &[
     &["error"],
-    &["clock", "telemetry", "progress"],
+    &["clock", "telemetry", "progress", "activity"],
     &["config"],
     &["model"],
     &["sql"],

@@ -9,7 +9,6 @@ use datafusion::arrow::compute::{concat_batches, take};
 use datafusion::arrow::datatypes::{DataType, Field, Schema};
 use datafusion::datasource::MemTable;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
-use datafusion::physical_plan::execute_stream;
 use futures::future::BoxFuture;
 use futures::{StreamExt, TryStreamExt};
 
@@ -215,7 +214,7 @@ impl Both {
             let mut state = state(resolver, &resolver.schema)?;
             state.config_mut().set_extension(Arc::clone(&self.handle));
             let physical = state.create_physical_plan(&plan).await?;
-            Ok(execute_stream(physical, Arc::new(TaskContext::from(&state)))?)
+            crate::exec::stall::execute(&self.services, physical, Arc::new(TaskContext::from(&state)))
         })
     }
 
