@@ -1,10 +1,9 @@
-//! What the shell knows about text being typed: whether it is complete, and how a word may go on.
+//! What the shell knows about text being typed: what is open at its end, and how a word may go on.
 
 use std::cell::RefCell;
 
 use rustyline::completion::{Completer, Pair};
-use rustyline::validate::{ValidationContext, ValidationResult, Validator};
-use rustyline::{Context, Helper, Highlighter, Hinter};
+use rustyline::{Context, Helper, Highlighter, Hinter, Validator};
 
 const KEYWORDS: &str = "ALL ALTER AND AS ASC ASOF AT AVG BETWEEN BIGINT BOOLEAN BY CASCADE CASE CAST COMMENT COPY COUNT CREATE CREATED CSV \
     DATE DELETE DELTA DESC DESCRIBE DISTINCT DOUBLE DROP DRY ELSE END ENTITIES ENTITY EVENT EVERY EXCEPT EXISTS EXPLAIN EXTERNAL FEATURE FEATURES \
@@ -14,12 +13,14 @@ const KEYWORDS: &str = "ALL ALTER AND AS ASC ASOF AT AVG BETWEEN BIGINT BOOLEAN 
     TIMESTAMP TO TRAINING TTL UNION UNSET UPGRADE USE USING VACUUM VALIDATE VALUES VARCHAR VERIFY VERSION VERSIONS VIEW VIEWS WARNINGS WHEN \
     WHERE WITH WITHIN ZONE";
 
-pub const META: [&str; 5] = ["\\d", "\\format", "\\timing", "\\q", "\\?"];
+pub const META: [&str; 17] = [
+    "\\d", "\\dt", "\\dv", "\\de", "\\ds", "\\dn", "\\df", "\\x", "\\i", "\\e", "\\o", "\\p", "\\r", "\\format", "\\timing", "\\q", "\\?",
+];
 
 /// Asks for the names of tables and columns when the user wants them.
 pub type NameSource<'a> = Box<dyn Fn() -> Vec<String> + 'a>;
 
-#[derive(Helper, Highlighter, Hinter)]
+#[derive(Helper, Highlighter, Hinter, Validator)]
 pub struct ShellHelper<'a> {
     source: NameSource<'a>,
     names: RefCell<Option<Vec<String>>>,
@@ -52,12 +53,6 @@ impl Completer for ShellHelper<'_> {
     }
 }
 
-impl Validator for ShellHelper<'_> {
-    fn validate(&self, ctx: &mut ValidationContext<'_>) -> rustyline::Result<ValidationResult> {
-        Ok(if is_complete(ctx.input()) { ValidationResult::Valid(None) } else { ValidationResult::Incomplete })
-    }
-}
-
 fn word_start(before: &str) -> usize {
     let part_of_word = |c: char| c.is_alphanumeric() || matches!(c, '_' | '.' | '@' | '"' | '\\');
     before.char_indices().rev().take_while(|(_, c)| part_of_word(*c)).last().map_or(before.len(), |(at, _)| at)
@@ -78,23 +73,34 @@ fn candidates(word: &str, names: &[String]) -> Vec<String> {
     found
 }
 
-/// An empty input, a backslash command, or SQL whose last statement is closed by `;`.
-pub fn is_complete(text: &str) -> bool {
-    let trimmed = text.trim();
-    if trimmed.is_empty() || trimmed.starts_with('\\') {
-        return true;
-    }
+/// How a text that is being typed stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Typed {
+    /// Nothing, or SQL whose last statement is closed by `;`.
+    Whole,
+    /// A statement has begun.
+    Statement,
+    /// In a quoted text; `$` stands for `$$`.
+    Quoted(char),
+    Comment,
+}
+
+/// Where `text` ends.
+pub fn typed(text: &str) -> Typed {
     let mut closed = true;
     let mut rest = text;
     while let Some(c) = rest.chars().next() {
         let skipped = match c {
-            '\'' | '"' => after_quote(rest, c),
-            '-' if rest.starts_with("--") => Some(rest.find('\n').unwrap_or(rest.len())),
-            '/' if rest.starts_with("/*") => after_comment(rest),
-            '$' => after_dollar_quote(rest),
-            _ => Some(c.len_utf8()),
+            '\'' | '"' => after_quote(rest, c).ok_or(Typed::Quoted(c)),
+            '-' if rest.starts_with("--") => Ok(rest.find('\n').unwrap_or(rest.len())),
+            '/' if rest.starts_with("/*") => after_comment(rest).ok_or(Typed::Comment),
+            '$' => after_dollar_quote(rest).ok_or(Typed::Quoted(c)),
+            _ => Ok(c.len_utf8()),
         };
-        let Some(skipped) = skipped else { return false };
+        let skipped = match skipped {
+            Ok(bytes) => bytes,
+            Err(open) => return open,
+        };
         let comment = rest.starts_with("--") || rest.starts_with("/*");
         if c == ';' {
             closed = true;
@@ -103,7 +109,7 @@ pub fn is_complete(text: &str) -> bool {
         }
         rest = &rest[skipped..];
     }
-    closed
+    if closed { Typed::Whole } else { Typed::Statement }
 }
 
 /// Length of the quoted text at the start of `text`; a doubled quote is two quoted texts in a row, which ends at the same place.
@@ -149,7 +155,6 @@ mod tests {
         for whole in [
             "",
             "  ",
-            "\\d x",
             "SELECT 1;",
             "SELECT ';';",
             "SELECT 'it''s; ok';  -- done",
@@ -161,7 +166,7 @@ mod tests {
             "-- only a comment",
             "SELECT 'é';",
         ] {
-            assert!(is_complete(whole), "{whole:?}");
+            assert_eq!(typed(whole), Typed::Whole, "{whole:?}");
         }
         for part in [
             "SELECT 1",
@@ -174,7 +179,20 @@ mod tests {
             "SELECT $$;",
             "SELECT 'it''s;",
         ] {
-            assert!(!is_complete(part), "{part:?}");
+            assert_ne!(typed(part), Typed::Whole, "{part:?}");
+        }
+    }
+
+    #[test]
+    fn the_prompt_can_say_what_is_open() {
+        for (text, want) in [
+            ("SELECT 1", Typed::Statement),
+            ("SELECT 'a", Typed::Quoted('\'')),
+            ("SELECT \"a", Typed::Quoted('"')),
+            ("SELECT $x$ a", Typed::Quoted('$')),
+            ("SELECT /* ", Typed::Comment),
+        ] {
+            assert_eq!(typed(text), want, "{text:?}");
         }
     }
 

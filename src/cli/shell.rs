@@ -1,21 +1,22 @@
 //! The interactive shell.
 
+mod meta;
+
 use std::cell::RefCell;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use clap::ValueEnum;
-use remige::error::{Error, Result};
+use remige::error::Error;
 use rustyline::error::ReadlineError;
 use rustyline::history::FileHistory;
 use rustyline::{CompletionType, Config, Editor};
 use tokio::runtime::Runtime;
 
-use super::complete::{META, ShellHelper};
-use super::output::Format;
+use super::complete::{ShellHelper, Typed, typed};
 use super::sql::Runner;
 use super::target::Target;
 use super::{Exit, note};
+use meta::Next;
 
 /// Queries show at most this many rows here.
 const ROW_LIMIT: u64 = 1_000;
@@ -23,19 +24,7 @@ const ROW_LIMIT: u64 = 1_000;
 const NAMES_TIMEOUT: Duration = Duration::from_secs(2);
 const HISTORY_LINES: usize = 10_000;
 
-const HELP: &str = "\
-Statements end with ; and may span lines. Tab completes keywords and names, Ctrl-C cancels, Ctrl-D leaves.
-  \\d             tables, views and feature views
-  \\d NAME        columns of one of them
-  \\format [F]    how results are written: table, csv, json
-  \\timing        show how long statements take, on or off
-  \\q             leave
-  \\?             this help";
-
-enum Next {
-    Go,
-    Leave,
-}
+type LineEditor<'a> = Editor<ShellHelper<'a>, FileHistory>;
 
 /// Reads and runs statements until the user leaves. A failed statement is no failure of the shell.
 pub fn run(runner: &mut Runner, runtime: &Runtime) -> std::result::Result<(), Exit> {
@@ -49,95 +38,100 @@ pub fn run(runner: &mut Runner, runtime: &Runtime) -> std::result::Result<(), Ex
         // There is none before the first session.
         let _ = editor.load_history(file);
     }
+    // Lines of a statement that has no end yet.
+    let mut open = String::new();
     loop {
         // Before the line is read: from the moment it is entered, Ctrl-C is meant for its statement.
         runner.borrow().interrupt.reset();
-        let line = match editor.readline("remige> ") {
+        let line = match editor.readline(prompt(&open)) {
             Ok(line) => line,
-            Err(ReadlineError::Interrupted) => continue,
+            Err(ReadlineError::Interrupted) => {
+                open.clear();
+                continue;
+            }
             Err(ReadlineError::Eof) => break,
             Err(e) => return Err(Exit::Failed(Error::internal(format!("the terminal: {e}")))),
         };
-        if line.trim().is_empty() {
-            continue;
-        }
-        // A statement with a secret can be kept out of the history by a space in front.
-        let _ = editor.add_history_entry(line.trim_end());
         let mut runner = runner.borrow_mut();
-        match line.trim().strip_prefix('\\') {
+        runner.measure_terminal();
+        let next = match command(&line, &open) {
             Some(command) => {
-                if let Next::Leave = meta(&mut runner, runtime, command) {
-                    break;
-                }
+                remember(&mut editor, history.as_deref(), &line);
+                meta::run(&mut runner, runtime, command, &mut open)
             }
-            // The user has been told, and may go on.
-            None => drop(runtime.block_on(runner.script(&line, None))),
+            None => {
+                if !open.is_empty() {
+                    open.push('\n');
+                }
+                open.push_str(&line);
+                Next::Go
+            }
+        };
+        match next {
+            Next::Leave => break,
+            Next::Go if !open.trim().is_empty() && typed(&open) == Typed::Whole => {
+                let text = std::mem::take(&mut open);
+                remember(&mut editor, history.as_deref(), &text);
+                // The user has been told, and may go on.
+                drop(runtime.block_on(runner.script(&text, None)));
+            }
+            Next::Go if open.trim().is_empty() => open.clear(),
+            Next::Go => {}
         }
         drop(runner);
         if let Some(helper) = editor.helper() {
             helper.forget_names();
         }
     }
-    if let Some(file) = &history
-        && let Err(e) = editor.save_history(file)
-    {
-        note(format!("warning: the history was not saved to {}: {e}", file.display()));
-    }
     Ok(())
 }
 
-fn editor(helper: ShellHelper<'_>) -> rustyline::Result<Editor<ShellHelper<'_>, FileHistory>> {
+/// The prompt says what is open.
+fn prompt(open: &str) -> &'static str {
+    match typed(open) {
+        Typed::Whole => "remige> ",
+        Typed::Statement => "remige-> ",
+        Typed::Quoted('\'') => "remige'> ",
+        Typed::Quoted('"') => "remige\"> ",
+        Typed::Quoted(_) => "remige$> ",
+        Typed::Comment => "remige*> ",
+    }
+}
+
+/// The command of a line, without its backslash: of those that begin with one, and of `exit`, `quit` and `help` where no
+/// statement has begun. In an open text or comment a line is a part of it.
+fn command<'a>(line: &'a str, open: &str) -> Option<&'a str> {
+    let trimmed = line.trim();
+    match typed(open) {
+        Typed::Whole | Typed::Statement if trimmed.starts_with('\\') => trimmed.strip_prefix('\\'),
+        Typed::Whole => match trimmed.trim_end_matches(';').trim_end().to_lowercase().as_str() {
+            "exit" | "quit" => Some("q"),
+            "help" => Some("?"),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+/// Keeps what was entered, at once: a terminal that is lost later loses no history. A statement with a secret can be kept
+/// out by a space in front.
+fn remember(editor: &mut LineEditor<'_>, file: Option<&Path>, text: &str) {
+    if !editor.add_history_entry(text.trim_end()).unwrap_or_default() {
+        return;
+    }
+    if let Some(file) = file
+        && let Err(e) = editor.append_history(file)
+    {
+        note(format!("warning: the history was not saved to {}: {e}", file.display()));
+    }
+}
+
+fn editor(helper: ShellHelper<'_>) -> rustyline::Result<LineEditor<'_>> {
     let config =
         Config::builder().max_history_size(HISTORY_LINES)?.history_ignore_space(true).completion_type(CompletionType::List).build();
     let mut editor = Editor::with_config(config)?;
     editor.set_helper(Some(helper));
     Ok(editor)
-}
-
-/// A backslash command, without its backslash.
-fn meta(runner: &mut Runner, runtime: &Runtime, command: &str) -> Next {
-    let command = command.trim().trim_end_matches(';');
-    let (word, argument) = command.split_once(char::is_whitespace).unwrap_or((command, ""));
-    let argument = argument.trim();
-    match word {
-        "q" => return Next::Leave,
-        "?" => note(HELP),
-        "timing" => {
-            runner.timing = !runner.timing;
-            note(format!("Timing is {}.", if runner.timing { "on" } else { "off" }));
-        }
-        "format" => set_format(runner, argument),
-        "d" if argument.is_empty() => {
-            if let Err(e) = list(runner, runtime) {
-                note(e.render("", None));
-            }
-        }
-        "d" => drop(runtime.block_on(runner.script(&format!("DESCRIBE {argument}"), None))),
-        other => note(format!("error: there is no \\{other}; the commands are {}", META.join(", "))),
-    }
-    Next::Go
-}
-
-fn set_format(runner: &mut Runner, argument: &str) {
-    match Format::from_str(argument, true) {
-        Ok(Format::Arrow) => note("error: arrow is binary, and this is a terminal"),
-        Ok(format) => runner.format = format,
-        Err(_) if argument.is_empty() => note(format!("Format is {:?}.", runner.format).to_lowercase()),
-        Err(_) => note("error: the formats are table, csv and json"),
-    }
-}
-
-fn list(runner: &mut Runner, runtime: &Runtime) -> Result<()> {
-    let tables = runtime.block_on(runner.target.tables())?;
-    let mut shown = comfy_table::Table::new();
-    shown.load_preset(comfy_table::presets::UTF8_FULL_CONDENSED);
-    shown.set_header(["schema", "name", "kind", "comment"]);
-    for t in &tables {
-        shown.add_row([&t.schema, &t.name, &t.kind, &t.comment]);
-    }
-    let plural = if tables.len() == 1 { "object" } else { "objects" };
-    runner.say(&format!("{shown}\n({} {plural})", tables.len()))?;
-    Ok(())
 }
 
 /// What Tab may write: names, alone and with their schema, and columns.
@@ -163,4 +157,26 @@ fn history_file() -> Option<PathBuf> {
     let dir = data.join("remige");
     std::fs::create_dir_all(&dir).ok()?;
     Some(dir.join("history"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commands_are_told_from_statements() {
+        for (line, open, want) in [
+            ("\\d t", "", Some("d t")),
+            ("\\q", "SELECT 1", Some("q")),
+            ("exit", "", Some("q")),
+            ("QUIT ;", "", Some("q")),
+            ("help", "", Some("?")),
+            ("exit", "SELECT 1 AS", None),
+            ("\\q", "SELECT '", None),
+            ("helpful", "", None),
+            ("SELECT 1;", "", None),
+        ] {
+            assert_eq!(command(line, open), want, "{line:?} after {open:?}");
+        }
+    }
 }

@@ -11,7 +11,7 @@ use remige::session::{Engine, Notice, Outcome, Session};
 use super::args::{Input, SqlArgs};
 use super::connect::Remote;
 use super::interrupt::Interrupt;
-use super::output::{Format, Stop, print};
+use super::output::{Format, Layout, Stop, print, runs};
 use super::target::{Started, Target, in_script};
 use super::{Exit, note, progress, shell, tag};
 
@@ -23,7 +23,8 @@ pub struct Runner {
     pub row_limit: Option<u64>,
     pub timing: bool,
     pub interrupt: Interrupt,
-    out: io::BufWriter<io::Stdout>,
+    pub layout: Layout,
+    out: Box<dyn Write>,
 }
 
 /// The user has been told why; nothing more is to be run.
@@ -52,7 +53,8 @@ pub fn run(args: SqlArgs, inputs: Vec<Input>, config: Option<Config>) -> Result<
         }
     })?;
     let mut runner =
-        Runner { target, format: args.format, row_limit: None, timing: false, interrupt, out: io::BufWriter::new(io::stdout()) };
+        Runner { target, format: args.format, row_limit: None, timing: false, interrupt, layout: Layout::default(), out: standard_output() };
+    runner.layout.width = on_terminal.then(terminal_width).flatten();
     let result = if interactive {
         shell::run(&mut runner, &runtime)
     } else {
@@ -71,6 +73,14 @@ pub fn run(args: SqlArgs, inputs: Vec<Input>, config: Option<Config>) -> Result<
     result
 }
 
+fn standard_output() -> Box<dyn Write> {
+    Box::new(io::BufWriter::new(io::stdout()))
+}
+
+fn terminal_width() -> Option<usize> {
+    terminal_size::terminal_size().map(|(width, _)| width.0.into())
+}
+
 async fn open(args: &SqlArgs, config: Option<Config>) -> Result<Target> {
     if let Some(address) = &args.connect {
         let mut remote = Remote::connect(address, args.tls_ca.clone()).await?;
@@ -79,9 +89,19 @@ async fn open(args: &SqlArgs, config: Option<Config>) -> Result<Target> {
         }
         return Ok(Target::Remote(Box::new(remote)));
     }
+    if let Some(config) = &config
+        && is_new(&config.warehouse)
+    {
+        note(format!("notice: there is no warehouse at {}; a new one is made", config.warehouse));
+    }
     let bars = progress::on_terminal(io::stderr().is_terminal());
     let engine = Engine::open_with(config.unwrap_or_default(), clock::Clock::system(), bars).await?;
     Ok(Target::Local(engine.session()))
+}
+
+/// Whether a local path holds no warehouse yet. A misspelt one should not go unseen.
+fn is_new(warehouse: &str) -> bool {
+    !warehouse.contains("://") && !Path::new(warehouse).join("_remige").exists()
 }
 
 /// All scripts are read before the first is run, so that a misspelt file name changes nothing.
@@ -154,9 +174,12 @@ impl Runner {
     async fn statement(&mut self, sql: &str) -> Result<(), Stop> {
         let Started { outcome, may_be_cut } = self.target.start(sql).await?;
         match outcome {
+            Outcome::Rows(rows) if self.format == Format::Table && runs::are_runs(&rows, &tag::tag(sql, 0)) => {
+                runs::print(rows, &mut self.out).await?;
+            }
             Outcome::Rows(rows) => {
                 let limit = self.row_limit.filter(|_| may_be_cut);
-                let printed = print(rows, self.format, limit, &mut self.out).await?;
+                let printed = print(rows, self.format, self.layout, limit, &mut self.out).await?;
                 if printed.cut {
                     note(format!(
                         "notice: only the first {} rows are shown; COPY (…) TO 'file' or `remige sql -c` gives all",
@@ -171,10 +194,24 @@ impl Runner {
         Ok(())
     }
 
-    /// Writes `text` as a result.
-    pub fn say(&mut self, text: &str) -> io::Result<()> {
-        writeln!(self.out, "{text}")?;
-        self.out.flush()
+    /// The terminal may have another width by now.
+    pub fn measure_terminal(&mut self) {
+        if self.layout.width.is_some() {
+            self.layout.width = terminal_width();
+        }
+    }
+
+    /// Sends results to a file from now on; `None`: to standard output again.
+    pub fn send_to(&mut self, file: Option<std::fs::File>) {
+        // what a full disk did not take is lost, and the user is told
+        if let Err(e) = self.out.flush() {
+            note(format!("error: results were not written: {e}"));
+        }
+        self.layout.width = if file.is_some() { None } else { terminal_width() };
+        self.out = match file {
+            Some(file) => Box::new(io::BufWriter::new(file)),
+            None => standard_output(),
+        };
     }
 }
 

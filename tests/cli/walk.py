@@ -137,8 +137,8 @@ class Shell:
         self.type(text + "\r", mark)
         self.prompt()
 
-    def leave(self):
-        os.write(self.fd, b"\\q\r")
+    def leave(self, how=b"\\q"):
+        os.write(self.fd, how + b"\r")
         _, status = os.waitpid(self.pid, 0)
         expect(os.waitstatus_to_exitcode(status) == 0, status)
 
@@ -150,6 +150,26 @@ def walk_shell(cwd, *args):
     shell.type("FROM zeb\t", "zebra")
     shell.run(";", r"\(1 row\)")
     shell.run("\\d", "zebra[^\n]*TABLE")
+    shell.run("CREATE ENTITY keeper KEY (id BIGINT);", "CREATE ENTITY\r\n")
+    shell.run("CREATE FEATURE VIEW fed (meals BIGINT) ENTITY keeper EVENT TIMESTAMP ts;", "CREATE FEATURE VIEW\r\n")
+    shell.run("\\d", "fed[^\n]*FEATURE VIEW(.|\n)*keeper[^\n]*ENTITY")
+    shell.run("\\de", "keeper")
+    shell.run("\\df date_trun", "date_trunc")
+    shell.run("\\x on", "records")
+    shell.run("SELECT 1 AS one, 2 AS two;", "two[^\n]*2")
+    shell.run("\\x off", "tables")
+    # what is open shows in the prompt; \\q and Ctrl-C work there too
+    shell.type("SELECT 'it\r", "remige'> ")
+    shell.type("is' AS open\r", "remige-> ")
+    shell.run(";", "open")
+    with open(os.path.join(cwd, "more.sql"), "w") as f:
+        f.write("SELECT 40 + 2 AS answer;\n")
+    shell.run("\\i more.sql", "42")
+    shell.run("\\o out.txt", "")
+    shell.run("SELECT 'into the file' AS place;", "")
+    shell.run("\\o", "")
+    with open(os.path.join(cwd, "out.txt")) as f:
+        expect("into the file" in f.read(), "\\o writes results to a file")
     shell.run("\\timing", "Timing is on")
     shell.run("SELECT * FROM range(5000);", r"only the first 1000 rows(.|\n)*Time: ")
     os.write(shell.fd, b"SELECT count(*) FROM range(1000000000) a, range(1000000) b;\r")
@@ -161,6 +181,31 @@ def walk_shell(cwd, *args):
     shell.run("\\format json", r"json\r?\n")
     shell.run("SELECT 7 AS seven;", r'\{"seven":7\}')
     shell.leave()
+
+
+def check_leaving(cwd):
+    for how in (b"exit", b"quit;", b"\\q"):
+        Shell(cwd).leave(how)
+    shell = Shell(cwd)
+    shell.type("SELECT 1\r", "remige-> ")
+    shell.leave()
+
+
+def check_new_warehouse(cwd):
+    code, _, err = remige("sql", "-w", "wherehouse", "-c", "SELECT 1", cwd=cwd)
+    expect(code == 0 and "no warehouse at wherehouse" in err, code, err)
+    code, _, err = remige("sql", "-w", "wherehouse", "-c", "SELECT 1", cwd=cwd)
+    expect(code == 0 and err == "", code, err)
+
+
+def check_runs_are_told_in_a_line(cwd):
+    setup = ("CREATE TABLE t AS SELECT 1 AS id, TIMESTAMP '2026-01-01' AS ts, 2 AS x; CREATE ENTITY e KEY (id BIGINT);"
+             "CREATE FEATURE VIEW v ENTITY e EVENT TIMESTAMP ts AS SELECT id, ts, x FROM t")
+    remige("sql", "-c", setup, cwd=cwd)
+    code, out, err = remige("sql", "-c", "REFRESH FEATURE VIEW v FULL", cwd=cwd)
+    expect(code == 0 and re.fullmatch(r"REFRESH public\.v@v1: 1 rows written, \d+\.\d s\n", out), out, err)
+    code, out, err = remige("sql", "--format", "json", "-c", "REFRESH FEATURE VIEW v FULL", cwd=cwd)
+    expect(code == 0 and json.loads(out)["rows_written"] == 1, out, err)
 
 
 def check_shell(cwd):

@@ -3,6 +3,7 @@
 mod arrow;
 mod csv;
 mod json;
+pub mod runs;
 mod table;
 
 use std::io::{self, Write};
@@ -27,6 +28,24 @@ pub enum Format {
     Json,
     /// Arrow IPC stream, one per result
     Arrow,
+}
+
+/// Whether tables are written as records, a line per column.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Expanded {
+    /// Where a table would be wider than the terminal.
+    #[default]
+    Auto,
+    On,
+    Off,
+}
+
+/// How tables are laid out.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Layout {
+    pub expanded: Expanded,
+    /// Columns of the terminal; `None`: there is none.
+    pub width: Option<usize>,
 }
 
 /// Why a result could not be written.
@@ -64,10 +83,16 @@ pub struct Printed {
 }
 
 /// Writes `rows` to `out` as they come, at most `limit` of them.
-pub async fn print(mut rows: SendableRecordBatchStream, format: Format, limit: Option<u64>, out: &mut dyn Write) -> Result<Printed, Stop> {
+pub async fn print(
+    mut rows: SendableRecordBatchStream,
+    format: Format,
+    layout: Layout,
+    limit: Option<u64>,
+    out: &mut dyn Write,
+) -> Result<Printed, Stop> {
     let schema = rows.schema();
     let mut printer: Box<dyn Printer> = match format {
-        Format::Table => Box::new(table::TablePrinter::new(&schema)),
+        Format::Table => Box::new(table::TablePrinter::new(&schema, layout)),
         Format::Csv => Box::new(csv::CsvPrinter::new(&schema)),
         Format::Json => Box::new(json::JsonPrinter::new(&schema)?),
         Format::Arrow => Box::new(arrow::ArrowPrinter::new(&schema)?),

@@ -1,4 +1,4 @@
-//! Ruled tables, one per page of rows.
+//! Ruled tables, one per page of rows; a page that is wider than the terminal is written as records.
 
 use std::io::Write;
 
@@ -9,7 +9,7 @@ use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::arrow::util::display::{ArrayFormatter, FormatOptions};
 use remige::error::Error;
 
-use super::{Printer, Stop, in_utc};
+use super::{Expanded, Layout, Printer, Stop, in_utc};
 
 /// A page ends at the first of these: widths are found within a page, so it must fit into memory.
 const PAGE_ROWS: usize = 1_000;
@@ -21,33 +21,69 @@ pub struct TablePrinter {
     page: Vec<Vec<String>>,
     page_bytes: usize,
     pages: usize,
+    layout: Layout,
+    /// Records written so far.
+    records: usize,
 }
 
 impl TablePrinter {
-    pub fn new(schema: &SchemaRef) -> Self {
+    pub fn new(schema: &SchemaRef, layout: Layout) -> Self {
         TablePrinter {
             header: schema.fields().iter().map(|f| printable(f.name())).collect(),
             right_aligned: schema.fields().iter().map(|f| f.data_type().is_numeric()).collect(),
             page: Vec::new(),
             page_bytes: 0,
             pages: 0,
+            layout,
+            records: 0,
         }
     }
 
     fn flush(&mut self, out: &mut dyn Write) -> Result<(), Stop> {
+        let page = std::mem::take(&mut self.page);
+        match self.as_table(&page) {
+            Some(table) => writeln!(out, "{table}")?,
+            None => self.as_records(&page, out)?,
+        }
+        self.page_bytes = 0;
+        self.pages += 1;
+        Ok(())
+    }
+
+    /// `None` where records are wanted, or a table would be wider than the terminal.
+    fn as_table(&self, page: &[Vec<String>]) -> Option<String> {
+        if self.layout.expanded == Expanded::On && !page.is_empty() {
+            return None;
+        }
         let mut table = Table::new();
         table.load_preset(UTF8_FULL_CONDENSED);
         table.set_header(&self.header);
-        for row in self.page.drain(..) {
+        for row in page {
             let cells = row
-                .into_iter()
+                .iter()
                 .zip(&self.right_aligned)
                 .map(|(text, right)| Cell::new(text).set_alignment(if *right { CellAlignment::Right } else { CellAlignment::Left }));
             table.add_row(cells);
         }
-        writeln!(out, "{table}")?;
-        self.page_bytes = 0;
-        self.pages += 1;
+        let table = table.to_string();
+        let fits = |width: usize| table.lines().next().is_none_or(|rule| rule.chars().count() <= width);
+        match self.layout {
+            Layout { expanded: Expanded::Auto, width: Some(width) } if !page.is_empty() && !fits(width) => None,
+            _ => Some(table),
+        }
+    }
+
+    /// A line per column.
+    fn as_records(&mut self, page: &[Vec<String>], out: &mut dyn Write) -> Result<(), Stop> {
+        let width = self.header.iter().map(|h| h.chars().count()).max().unwrap_or_default();
+        for row in page {
+            self.records += 1;
+            writeln!(out, "── {} {}", self.records, "─".repeat(width.max(12)))?;
+            for (name, value) in self.header.iter().zip(row) {
+                let indented = value.replace('\n', &format!("\n{}   ", " ".repeat(width)));
+                writeln!(out, "{name:<width$} │ {indented}")?;
+            }
+        }
         Ok(())
     }
 }

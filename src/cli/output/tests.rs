@@ -32,7 +32,7 @@ fn rows(batches: Vec<RecordBatch>) -> SendableRecordBatchStream {
 
 fn shown(batches: Vec<RecordBatch>, format: Format, limit: Option<u64>) -> (String, Printed) {
     let mut out = Vec::new();
-    let printed = futures::executor::block_on(print(rows(batches), format, limit, &mut out)).unwrap();
+    let printed = futures::executor::block_on(print(rows(batches), format, Layout::default(), limit, &mut out)).unwrap();
     (String::from_utf8(out).unwrap(), printed)
 }
 
@@ -130,7 +130,7 @@ fn a_limit_is_never_silent() {
 #[test]
 fn arrow_streams_read_back() {
     let mut out = Vec::new();
-    futures::executor::block_on(print(rows(vec![sample(), sample()]), Format::Arrow, None, &mut out)).unwrap();
+    futures::executor::block_on(print(rows(vec![sample(), sample()]), Format::Arrow, Layout::default(), None, &mut out)).unwrap();
     let back: Vec<RecordBatch> = StreamReader::try_new(Cursor::new(out), None).unwrap().map(Result::unwrap).collect();
     assert_eq!(back, vec![sample(), sample()]);
 }
@@ -147,7 +147,23 @@ fn a_closed_pipe_is_an_output_error() {
         }
     }
     for format in [Format::Table, Format::Csv, Format::Json, Format::Arrow] {
-        let stop = futures::executor::block_on(print(rows(vec![sample()]), format, None, &mut Closed)).unwrap_err();
+        let stop = futures::executor::block_on(print(rows(vec![sample()]), format, Layout::default(), None, &mut Closed)).unwrap_err();
         assert!(matches!(stop, Stop::Output(e) if e.kind() == io::ErrorKind::BrokenPipe), "{format:?}");
     }
+}
+
+#[test]
+fn what_is_wider_than_the_terminal_is_written_as_records() {
+    let written = |expanded, width| {
+        let mut out = Vec::new();
+        futures::executor::block_on(print(rows(vec![sample()]), Format::Table, Layout { expanded, width }, None, &mut out)).unwrap();
+        String::from_utf8(out).unwrap()
+    };
+    let records = written(Expanded::Auto, Some(80));
+    assert!(records.starts_with("── 1 ─") && records.contains("\n── 2 ─") && records.contains("\nid    │ NULL\n"), "{records}");
+    assert!(records.ends_with("(2 rows)\n"), "{records}");
+    for (expanded, width) in [(Expanded::Auto, Some(400)), (Expanded::Auto, None), (Expanded::Off, Some(80))] {
+        assert!(written(expanded, width).starts_with('┌'), "{expanded:?} {width:?}");
+    }
+    assert_eq!(written(Expanded::On, None), records);
 }
