@@ -89,7 +89,10 @@ impl Shared {
         if rows.num_columns() == 0 && rows.num_rows() == 0 {
             return Ok(None);
         }
-        let rows = decode::bind(&statement.prepared.parameters, &rows).map_err(|e| status::in_statement(&e, statement.sql()))?;
+        // what does not fit a column is told by the INSERT, which knows the column
+        let anything = vec![None; statement.prepared.parameters.len()];
+        let types = if statement.prepared.tag == "INSERT" { &anything } else { &statement.prepared.parameters };
+        let rows = decode::bind(types, &rows).map_err(|e| status::in_statement(&e, statement.sql()))?;
         Ok(Some(statement.with_parameters(Some(rows))))
     }
 }

@@ -3,10 +3,10 @@
 
 pub mod asof;
 pub mod cursor;
-pub mod instant;
 pub mod parse;
 pub mod rewrite;
 pub mod text;
 
+pub use crate::model::instant;
 pub use cursor::Cursor;
 pub use text::{Piece, split};
