@@ -54,6 +54,11 @@ pub async fn take_query(resolver: &Resolver, statement: &mut DfStatement, schema
         let span = row.content.first().and_then(|e| Span::from_sql(e.span()));
         return Err(taken.misfit(&format!("row {} of VALUES has {}", i + 1, row.content.len())).or_span(span));
     }
+    if let SetExpr::Values(rows) = query.body.as_mut() {
+        let schema = target.schema();
+        let of = |c: &String| schema.field_with_name(c).map_or(DataType::Null, |f| f.data_type().clone());
+        values::exact_numbers(rows, &taken.columns.iter().map(of).collect::<Vec<_>>());
+    }
     let nulls = format!("VALUES ({})", vec!["NULL"; taken.columns.len()].join(", "));
     let stub = crate::sql::parse::query(&nulls)?;
     taken.is_values = values::as_one_row(query, &stub);

@@ -10,11 +10,70 @@ use datafusion::common::{DFSchema, Result as DfResult};
 use datafusion::logical_expr::expr::Placeholder;
 use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, Values};
 use datafusion::scalar::ScalarValue;
-use datafusion::sql::sqlparser::ast::{Query, SetExpr, Values as Rows};
+use datafusion::sql::sqlparser::ast::{
+    CastKind, DataType as SqlType, ExactNumberInfo, Expr as SqlExpr, Query, SetExpr, UnaryOperator, Value as SqlValue, Values as Rows,
+};
+use datafusion::sql::sqlparser::tokenizer::Span as SqlSpan;
 
 use super::exactly::Exactly;
 use super::{Target, is_null};
 use crate::error::{Error, Result};
+
+/// Of a DECIMAL in a query.
+const MOST_DIGITS: usize = 76;
+
+/// Makes numbers with a point, or too great for an integer, what they say: the stock planner reads them as DOUBLE, and
+/// another number would go into a BIGINT or DECIMAL. Columns of `types`.
+pub fn exact_numbers(rows: &mut Rows, types: &[DataType]) {
+    for (j, _) in types.iter().enumerate().filter(|(_, t)| t.is_integer() || t.is_decimal()) {
+        let read = |cell: &SqlExpr| number(cell).map(|(digits, _)| digits);
+        let numbers: Vec<String> = rows.rows.iter().filter_map(|r| read(r.content.get(j)?)).collect();
+        if numbers.iter().all(|n| n.parse::<i64>().is_ok()) {
+            continue;
+        }
+        let parts = |n: &String| {
+            let (whole, fraction) = n.trim_start_matches('-').split_once('.').unwrap_or((n.trim_start_matches('-'), ""));
+            (whole.len(), fraction.len())
+        };
+        let whole = numbers.iter().map(|n| parts(n).0).max().unwrap_or_default();
+        let scale = numbers.iter().map(|n| parts(n).1).max().unwrap_or_default();
+        // one type for all of them; what none can hold stays a float
+        if whole + scale > MOST_DIGITS || whole + scale == 0 {
+            continue;
+        }
+        for row in &mut rows.rows {
+            if let Some((cell, (digits, span))) = row.content.get_mut(j).and_then(|c| number(c).map(|n| (c, n))) {
+                *cell = SqlExpr::Cast {
+                    kind: CastKind::Cast,
+                    expr: Box::new(SqlExpr::Value(SqlValue::SingleQuotedString(digits).with_span(span))),
+                    data_type: SqlType::Decimal(ExactNumberInfo::PrecisionAndScale((whole + scale) as u64, scale as i64)),
+                    array: false,
+                    format: None,
+                };
+            }
+        }
+    }
+}
+
+/// The digits of a number without an exponent, with its sign.
+fn number(e: &SqlExpr) -> Option<(String, SqlSpan)> {
+    match e {
+        SqlExpr::Value(v) => match &v.value {
+            SqlValue::Number(n, _) => {
+                let digits = n.replace('_', "");
+                digits.bytes().all(|b| b.is_ascii_digit() || b == b'.').then_some((digits, v.span))
+            }
+            _ => None,
+        },
+        SqlExpr::Nested(inner) => number(inner),
+        SqlExpr::UnaryOp { op: UnaryOperator::Plus, expr } => number(expr),
+        SqlExpr::UnaryOp { op: UnaryOperator::Minus, expr } => {
+            let (digits, span) = number(expr)?;
+            Some((digits.strip_prefix('-').map_or_else(|| format!("-{digits}"), str::to_string), span))
+        }
+        _ => None,
+    }
+}
 
 /// Puts all rows of VALUES into one, one behind the other; false: the query is something else, and stays.
 pub fn as_one_row(query: &mut Query, plain: &Query) -> bool {
