@@ -61,6 +61,8 @@ fn number(e: &SqlExpr) -> Option<(String, SqlSpan)> {
         SqlExpr::Value(v) => match &v.value {
             SqlValue::Number(n, _) => {
                 let digits = n.replace('_', "");
+                let digits = digits.strip_suffix('.').unwrap_or(&digits);
+                let digits = if digits.starts_with('.') { format!("0{digits}") } else { digits.to_string() };
                 digits.bytes().all(|b| b.is_ascii_digit() || b == b'.').then_some((digits, v.span))
             }
             _ => None,
