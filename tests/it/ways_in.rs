@@ -223,8 +223,8 @@ async fn holds(w: &World, id: u32, seed: u64) -> Result<(), TestCaseError> {
     let literals = matches!(way, Way::Literals | Way::LiteralsKey | Way::ExternalInsert);
     let Some(drawn) = d.rows(target, files, literals) else { return Ok(()) };
     let (rows, came, literals) = (drawn.array, drawn.values, drawn.literals);
-    let about = || format!("{way:?} of {} {literals:?} {came:?} into {target}", rows.data_type());
     let came: Vec<Value> = if way == Way::BoundRow { came[..1].to_vec() } else { came };
+    let about = || format!("{way:?} of {} {literals:?} {came:?} into {target}", rows.data_type());
     let done = bring(w, id, way, target, &rows, &literals).await?;
     let stored = w.must(&format!("SELECT x FROM t{id} ORDER BY n")).await;
     let stored = match (stored, way) {
