@@ -118,7 +118,8 @@ async fn create(resolver: &Arc<Resolver>, name: &Name, rows: SendableRecordBatch
         about: About::default(),
         created_at: services.clock.now(),
     };
-    let (stored, _) = create_filled(services, &table.location, schema, rows, new_id()).await.map_err(|e| e.context(format!("table {name}")))?;
+    let (stored, _) =
+        create_filled(services, &table.location, schema, rows, new_id()).await.map_err(|e| e.context(format!("table {name}")))?;
     let mode = if old.is_some() { PutMode::Replace } else { PutMode::Create };
     let done = services.registry.commit(None, |c| c.schema(&name.schema).map(|_| vec![CatalogChange::PutTable(table.clone(), mode)])).await;
     if let Err(e) = done {

@@ -20,8 +20,8 @@ use super::Services;
 use super::rows::{misfit, row_text};
 use crate::clock::new_id;
 use crate::error::{Error, Result};
-use crate::model::{Name, Table};
 use crate::model::exact::{Misfit, exact};
+use crate::model::{Name, Table};
 use crate::store::offline::{Commit, NewFile, Operation, Snapshot, TableOptions, WriteSpec};
 
 /// Columns that show which row an error means.

@@ -13,8 +13,8 @@ use datafusion::arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Timestamp
 use datafusion::arrow::compute::{CastOptions, can_cast_types, cast_with_options, kernels::cmp};
 use datafusion::arrow::datatypes::{DataType, Date32Type, TimeUnit};
 
-pub use self::misfit::{Misfit, shown};
 use self::misfit::Why;
+pub use self::misfit::{Misfit, shown};
 use super::types::timestamp_type;
 use crate::clock::DAY;
 use crate::error::{Error, Result};

@@ -31,7 +31,12 @@ pub fn written(text: &str) -> Option<Written> {
     let finer = t.split_once('.').is_some_and(|(_, f)| f.bytes().take_while(u8::is_ascii_digit).skip(6).any(|b| b != b'0'));
     let whole = |micros, zoned| Some(Written { micros, day_only: false, zoned, finer });
     if let Ok(d) = NaiveDate::parse_from_str(t, "%Y-%m-%d") {
-        return Some(Written { micros: d.and_time(NaiveTime::MIN).and_utc().timestamp_micros(), day_only: true, zoned: false, finer: false });
+        return Some(Written {
+            micros: d.and_time(NaiveTime::MIN).and_utc().timestamp_micros(),
+            day_only: true,
+            zoned: false,
+            finer: false,
+        });
     }
     if let Ok(z) = DateTime::parse_from_rfc3339(&t.replacen(' ', "T", 1)) {
         return whole(z.timestamp_micros(), true);

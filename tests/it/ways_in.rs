@@ -134,7 +134,14 @@ fn instants(n: usize) -> ArrayRef {
 }
 
 /// One try: `Ok(Err(…))`: refused. The second value: what was stored, in order.
-async fn bring(w: &World, id: u32, way: Way, target: &str, rows: &ArrayRef, literals: &[String]) -> Result<Result<(), Error>, TestCaseError> {
+async fn bring(
+    w: &World,
+    id: u32,
+    way: Way,
+    target: &str,
+    rows: &ArrayRef,
+    literals: &[String],
+) -> Result<Result<(), Error>, TestCaseError> {
     use Way::*;
     let n = rows.len();
     let table = format!("CREATE TABLE t{id} (n BIGINT, x {target})");
@@ -233,8 +240,7 @@ async fn holds(w: &World, id: u32, seed: u64) -> Result<(), TestCaseError> {
         (Err(_), Way::ExternalInsert) => vec![],
         (Err(e), _) => return Err(e),
     };
-    let stored: Vec<Value> =
-        stored.iter().flat_map(|b| (0..b.num_rows()).map(|r| Value::of(b.column(0), r)).collect::<Vec<_>>()).collect();
+    let stored: Vec<Value> = stored.iter().flat_map(|b| (0..b.num_rows()).map(|r| Value::of(b.column(0), r)).collect::<Vec<_>>()).collect();
     match done {
         Err(e) => {
             if e.kind() != Kind::Invalid {
@@ -306,6 +312,8 @@ fn the_comparison_tells_values_apart() {
     let midnight = Value::of(&(Arc::new(datafusion::arrow::array::Date32Array::from(vec![0])) as ArrayRef), 0);
     assert!(!same(&noon, &midnight, "DATE") && same(&Value::Text("1970-01-01 12:00".into()), &noon, "TIMESTAMP"));
     assert!(!same(&Value::Bool(true), &number("1"), "BIGINT") && !same(&number("1"), &Value::Null, "BIGINT"));
-    assert!(must_be_taken(&number("-128"), "TINYINT") && !must_be_taken(&number("128"), "TINYINT") && !must_be_taken(&number("1.5"), "INT"));
+    assert!(
+        must_be_taken(&number("-128"), "TINYINT") && !must_be_taken(&number("128"), "TINYINT") && !must_be_taken(&number("1.5"), "INT")
+    );
     assert_eq!(DataType::Int64, *numbers(1).data_type());
 }
