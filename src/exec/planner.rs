@@ -28,7 +28,9 @@ use crate::operator::online_lookup::OnlineLookupPlanner;
 use crate::operator::pit_join::PitJoinPlanner;
 use crate::plan::names::Names;
 use crate::plan::{asof, join_syntax, wildcard};
+use crate::plan::subqueries;
 use crate::sql::cursor::NameRef;
+use crate::sql::titles;
 use crate::statement::Planning;
 
 /// The physical planner of all statements.
@@ -46,6 +48,7 @@ impl QueryPlanner for Physical {
         if let Some(resolver) = &self.resolver {
             planners.push(Arc::new(CommandPlanner { resolver: Arc::clone(resolver) }));
         }
+        subqueries::check(plan)?;
         DefaultPhysicalPlanner::with_extension_planners(planners).create_physical_plan(plan, session).await
     }
 }
@@ -104,7 +107,11 @@ async fn plan_statement(resolver: &Arc<Resolver>, mut statement: DfStatement, sc
             None => Err(Error::internal("planning had to wait for a table")),
         }
     };
-    with_queries(&mut statement, &mut |q| wildcard::expand(q, &plan_query))?;
+    with_queries(&mut statement, &mut |q| {
+        wildcard::expand(q, &plan_query)?;
+        titles::tell_apart(q);
+        Ok(())
+    })?;
     let copy = statement.clone();
     let mut taken = match missing.is_empty() {
         true => insert::take_query(resolver, &mut statement, schema).await?,
@@ -252,6 +259,10 @@ impl Planning for StatementPlanner {
             Expr::Placeholder(p) => Err(Error::invalid(format!("parameter {} has no value yet", p.id))),
             other => Err(Error::invalid(format!("{other} is not a constant"))),
         }
+    }
+
+    fn check(&self, plan: &LogicalPlan) -> Result<()> {
+        subqueries::check(&state(&self.resolver, &self.resolver.schema)?.optimize(plan)?)
     }
 
     fn warnings(&self) -> Vec<(String, String)> {

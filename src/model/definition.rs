@@ -242,6 +242,9 @@ pub struct Table {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct View {
     pub name: Name,
+    /// Names of its columns, where they are not those of the query.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub columns: Vec<String>,
     pub query: String,
     /// Schema in which the query's bare names are looked up.
     pub query_schema: String,

@@ -92,6 +92,8 @@ fn feature_names(plan: &LogicalPlan) -> Option<Vec<String>> {
             Some(t.view.features.iter().map(|f| f.name.clone()).collect())
         }
         LogicalPlan::SubqueryAlias(a) => feature_names(&a.input),
+        // candidates that a predicate of ON has chosen
+        LogicalPlan::Filter(f) => feature_names(&f.input),
         _ => None,
     }
 }

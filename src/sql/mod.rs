@@ -7,6 +7,7 @@ pub mod instant;
 pub mod parse;
 pub mod rewrite;
 pub mod text;
+pub mod titles;
 
 pub use cursor::Cursor;
 pub use text::{Piece, split};

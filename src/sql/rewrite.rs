@@ -32,9 +32,20 @@ pub fn at(tokens: &[TokenWithSpan], i: usize) -> Option<&TokenWithSpan> {
     tokens.get(i)
 }
 
+/// True where the word at `i` is the FROM of `IS [NOT] DISTINCT FROM`, which begins no clause.
+pub fn is_distinct_from(tokens: &[TokenWithSpan], i: usize) -> bool {
+    let before = |n: usize| i.checked_sub(n).and_then(|p| tokens.get(p));
+    is_word(tokens.get(i), "from") && is_word(before(1), "distinct") && (is_word(before(2), "is") || is_word(before(2), "not"))
+}
+
 /// A name as the catalog knows it: folded unless quoted.
 pub fn fold(w: &Word) -> String {
     if w.quote_style.is_some() { w.value.clone() } else { w.value.to_lowercase() }
+}
+
+/// A name of the stock parser as the catalog knows it.
+pub fn fold_ident(i: &datafusion::sql::sqlparser::ast::Ident) -> String {
+    if i.quote_style.is_some() { i.value.clone() } else { i.value.to_lowercase() }
 }
 
 fn quoted(value: String, like: &TokenWithSpan) -> TokenWithSpan {

@@ -4,3 +4,4 @@ mod cache;
 mod online_join;
 mod slt;
 mod tidy;
+mod wrong_statements;
