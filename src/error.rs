@@ -130,6 +130,12 @@ impl Error {
         self
     }
 
+    /// Puts something behind the message.
+    pub fn suffixed(mut self, what: &str) -> Self {
+        self.0.message.push_str(what);
+        self
+    }
+
     pub fn kind(&self) -> Kind {
         self.0.kind
     }

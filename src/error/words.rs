@@ -185,7 +185,7 @@ fn no_function(call: &str, text: &str) -> Option<Words> {
     let call = names(call);
     let known: Vec<String> = text
         .split_once("Candidate functions:")
-        .map(|(_, list)| list.lines().map(|l| names(l.trim())).filter(|l| !l.is_empty()).collect())
+        .map(|(_, list)| list.lines().map(|l| names(l.trim()).replace("String", "VARCHAR")).filter(|l| !l.is_empty() && !l.contains("UserDefined")).collect())
         .unwrap_or_default();
     let (name, types) = call.split_once('(').unwrap_or((&call, ")"));
     let hint = match known.is_empty() {
@@ -381,7 +381,7 @@ mod tests {
             format!("{} | {}", w.message, w.hint.unwrap_or_default())
         };
         let s = shown("Internal error: Function 'substr' failed to match any signature, errors: Error during planning: x.\nThis issue was likely caused by a bug in DataFusion's code. Please help us to resolve this by filing a bug report in our issue tracker: https://github.com/apache/datafusion/issues. No function matches the given name and argument types 'substr(Int64)'. You might need to add explicit type casts.\n\tCandidate functions:\n\tsubstr(str: String, start_pos: Int64)");
-        assert_eq!(s, "function substr does not take (BIGINT) | it is called as substr(str: String, start_pos: BIGINT)");
+        assert_eq!(s, "function substr does not take (BIGINT) | it is called as substr(str: VARCHAR, start_pos: BIGINT)");
         assert!(shown("Cannot cast string 'it's' to value of Int64 type").starts_with("'it's' is no BIGINT | TRY_CAST"));
         assert!(shown("SQL error: ParserError(\"Expected: \\\"x\\\", found: y\")").starts_with("Expected: \"x\", found: y"));
         assert!(shown("Unsupported ast node CreateFunction { a: Ident { b } }").starts_with("CREATE FUNCTION is not supported"));

@@ -28,6 +28,7 @@ use crate::operator::online_lookup::OnlineLookupPlanner;
 use crate::operator::pit_join::PitJoinPlanner;
 use crate::plan::names::Names;
 use crate::plan::{asof, join_syntax, wildcard};
+use crate::plan::blame::blame;
 use crate::plan::subqueries;
 use crate::sql::cursor::NameRef;
 use crate::sql::titles;
@@ -66,6 +67,12 @@ pub fn state(resolver: &Arc<Resolver>, schema: &str) -> Result<SessionState> {
         .build();
     set_instant(&mut state, resolver.instant);
     Ok(state)
+}
+
+/// An error of a statement that runs, with what it is about.
+pub fn explained(e: impl Into<Error>, plan: &LogicalPlan, state: &SessionState) -> Error {
+    let coerced = || state.analyzer().execute_and_check(plan.clone(), state.config_options(), |_, _| {}).ok();
+    blame(e.into(), plan, coerced)
 }
 
 /// Makes `now()` mean an instant.
@@ -262,7 +269,8 @@ impl Planning for StatementPlanner {
     }
 
     fn check(&self, plan: &LogicalPlan) -> Result<()> {
-        subqueries::check(&state(&self.resolver, &self.resolver.schema)?.optimize(plan)?)
+        let optimized = state(&self.resolver, &self.resolver.schema)?.optimize(plan).map_err(Error::from);
+        optimized.and_then(|o| subqueries::check(&o)).map_err(|e| blame(e, plan, || None))
     }
 
     fn warnings(&self) -> Vec<(String, String)> {

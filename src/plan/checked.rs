@@ -201,6 +201,11 @@ impl Checked {
     }
 }
 
+/// True for a function that stands for an operator.
+pub fn is_checked(f: &ScalarUDF) -> bool {
+    f.name().starts_with("checked_")
+}
+
 /// The error of a result that is greater than its type.
 pub fn does_not_fit(what: &str, t: &DataType) -> Error {
     let wider = match t {

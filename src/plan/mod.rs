@@ -2,6 +2,7 @@
 
 pub mod asof;
 pub mod asof_keys;
+pub mod blame;
 pub mod bound_rows;
 pub mod checked;
 pub mod command;

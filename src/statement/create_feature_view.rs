@@ -235,7 +235,7 @@ impl CreateFeatureView {
             name: name.clone(),
             version: 1,
             table_id: id.clone(),
-            location: format!("features/{}/{}/{}", name.schema, name.name, &id[..8]),
+            location: name.folder("features", &id),
             online_id: 0,
             entities,
             keys,

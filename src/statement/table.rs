@@ -266,7 +266,7 @@ impl CreateTableAs {
         let mut table = Table {
             name: name.clone(),
             format: "DELTA".into(),
-            location: format!("tables/{}/{}/{}", name.schema, name.name, &new_id()[..8]),
+            location: name.folder("tables", &new_id()),
             managed: true,
             columns: vec![],
             options: BTreeMap::new(),

@@ -145,13 +145,14 @@ impl AggregateUDFImpl for CheckedSum {
         let [one] = types else {
             return Err(Error::invalid(format!("sum takes one value, not {}", types.len())).into());
         };
-        match addend(one) {
-            Some(t) => Ok(vec![t]),
-            None => Err(super::refused("sum", one, "numbers").into()),
-        }
+        // what is no number is refused with the type of the result: an error here would lose its words
+        Ok(vec![addend(one).unwrap_or_else(|| one.clone())])
     }
 
     fn return_type(&self, types: &[DataType]) -> DfResult<DataType> {
+        if let Some(t) = types.iter().find(|t| addend(t).is_none()) {
+            return Err(super::refused("sum", t, "numbers").into());
+        }
         self.stock.inner().return_type(types)
     }
 
