@@ -349,6 +349,11 @@ fn classify(e: &DataFusionError) -> Kind {
     }
 }
 
+/// Names of the engine's types and literals, as in `Int64(1)`, as SQL has them.
+pub fn in_sql(text: &str) -> String {
+    words::names(text)
+}
+
 /// An error with the engine's message in our words.
 fn said(kind: Kind, message: &str) -> Error {
     let words::Words { message, hint, of_statement } = words::plain(message);

@@ -36,6 +36,7 @@ use crate::model::Name;
 use crate::operator::bound_rows::BoundRows;
 use crate::operator::pit_join::{PitJoinOptions, PitStrategy};
 pub use crate::plan::StatementKind;
+use crate::plan::blame::place_of_outer;
 use crate::plan::bound_rows::{insert_over_bound_rows, parameter_schema};
 use crate::plan::command::{Command, CommandNode};
 use crate::progress::Progress;
@@ -306,7 +307,7 @@ impl Session {
         if !values.is_empty() {
             planned.plan = planned.plan.with_param_values(ParamValues::from(values))?;
         }
-        self.execute_planned(planned, &resolver, None).await
+        self.execute_planned(planned, &resolver, None).await.map_err(|e| place_of_outer(e, &prepared.sql))
     }
 
     async fn execute_planned(&self, planned: Planned, resolver: &Arc<Resolver>, bound: Option<BoundRows>) -> Result<Outcome> {

@@ -46,7 +46,7 @@ const FOREIGN: &[&str] = &[
     "SchemaError",
     "Arrow error",
     "External error",
-    "AST",
+    " AST",
     "Ident {",
     "Field {",
     "Column {",
@@ -128,12 +128,24 @@ fn known(text: &str) -> Option<Words> {
     if text.starts_with("Divide by zero") || text.starts_with("DivideByZero") {
         return words("division by zero", "write a / nullif(b, 0), which is NULL there");
     }
+    if let Some((_, call)) = text.split_once("Array overflow on ") {
+        return words(format!("{call} does not fit its type"), "CAST to a wider type first: DECIMAL(38, 0) or DOUBLE");
+    }
+    if let Some(what) = text.strip_prefix("regex parse error:") {
+        let why = what.rsplit_once("error: ").map_or(what, |(_, why)| why);
+        return words(format!("this is no regular expression: {}", why.trim()), "a character with a meaning of its own wants a \\ before it");
+    }
     if let Some(what) = text.strip_prefix("Overflow happened on: ") {
         return words(format!("{what} does not fit its type"), "CAST to a wider type first: DECIMAL(38, 0) or DOUBLE");
     }
-    if text.starts_with("Projections require unique expression names") {
+    if text.contains(" require unique expression names") {
         let name = names(between(text, "expression \"", "\" at position").unwrap_or_default());
-        return words(format!("two columns are called {name:?}"), "give one of them another name with AS");
+        let name = name.rsplit_once(" AS ").map_or(name.as_str(), |(_, alias)| alias);
+        let hint = match text.starts_with("Projections") {
+            true => "give one of them another name with AS",
+            false => "they differ by a CAST only: compute it in a subquery, SELECT f(x) FROM (SELECT CAST(… AS …) AS x FROM …)",
+        };
+        return words(format!("two columns are called {name:?}"), hint);
     }
     if let Some(name) = text.strip_prefix("Schema contains duplicate qualified field name ") {
         return words(format!("column {name} is there twice"), "two tables of a FROM have one name: give one of them an alias");
@@ -208,7 +220,7 @@ fn spaced(node: &str) -> String {
 }
 
 /// Names of types and literals as SQL has them.
-fn names(text: &str) -> String {
+pub fn names(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut chars = text.char_indices().peekable();
     while let Some((at, c)) = chars.next() {
@@ -347,6 +359,7 @@ fn of_type(word: &str) -> Option<&'static str> {
         "Boolean" => "BOOLEAN",
         "Date32" | "Date64" => "DATE",
         "LargeBinary" | "BinaryView" => "BYTEA",
+        "Decimal32" | "Decimal64" | "Decimal128" | "Decimal256" => "DECIMAL",
         _ => return None,
     })
 }

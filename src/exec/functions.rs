@@ -16,6 +16,7 @@ use datafusion::execution::FunctionRegistry;
 use datafusion::execution::session_state::SessionState;
 use datafusion::logical_expr::{AggregateUDF, ColumnarValue, Documentation, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, WindowUDF};
 
+pub use self::extreme::FloatExtremes;
 use self::shift::WholePartitions;
 use self::sliding::{Mend, Mended};
 use self::sum::CheckedSum;
@@ -51,6 +52,11 @@ fn aggregates(state: &mut SessionState) -> DfResult<()> {
             // no functions of rows: the planner looks for them
             "count" | "grouping" => continue,
             "avg" => Mend::Averages,
+            // in frames the engine reads some from behind: what is put together would come the other way around
+            "array_agg" | "string_agg" => Mend::Order,
+            // taking back loses digits, and answers 0 or NaN for what is none
+            "bit_xor" | "corr" => Mend::Again,
+            n if ["var", "stddev", "covar", "regr_"].iter().any(|p| n.starts_with(p)) => Mend::Again,
             "min" => Mend::Least,
             "max" => Mend::Greatest,
             _ => Mend::Frames,

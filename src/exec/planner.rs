@@ -28,7 +28,7 @@ use crate::operator::online_lookup::OnlineLookupPlanner;
 use crate::operator::pit_join::PitJoinPlanner;
 use crate::plan::names::Names;
 use crate::plan::{asof, join_syntax, wildcard};
-use crate::plan::blame::blame;
+use crate::plan::blame::{blame, place_of_outer};
 use crate::plan::subqueries;
 use crate::sql::cursor::NameRef;
 use crate::sql::titles;
@@ -117,7 +117,7 @@ async fn plan_statement(resolver: &Arc<Resolver>, mut statement: DfStatement, sc
     with_queries(&mut statement, &mut |q| {
         wildcard::expand(q, &plan_query)?;
         titles::tell_apart(q);
-        Ok(())
+        idle_clauses(q, &state)
     })?;
     let copy = statement.clone();
     let mut taken = match missing.is_empty() {
@@ -143,6 +143,41 @@ async fn plan_statement(resolver: &Arc<Resolver>, mut statement: DfStatement, sc
     match (taken, query) {
         (Some(taken), Some(query)) => taken.put_back(planned, query),
         _ => Ok(planned),
+    }
+}
+
+/// Refuses clauses that only aggregates and window functions have, where the function is neither: the planner would
+/// drop them.
+fn idle_clauses(query: &mut Query, state: &SessionState) -> Result<()> {
+    use datafusion::sql::sqlparser::ast::{Expr as SqlExpr, FunctionArguments, Spanned, Visit, Visitor};
+    struct Idle<'a>(&'a SessionState);
+    impl Visitor for Idle<'_> {
+        type Break = Error;
+        fn pre_visit_expr(&mut self, e: &SqlExpr) -> std::ops::ControlFlow<Error> {
+            let SqlExpr::Function(f) = e else { return std::ops::ControlFlow::Continue(()) };
+            let name = f.name.to_string().to_lowercase();
+            let of_rows = self.0.aggregate_functions().contains_key(&name) || self.0.window_functions().contains_key(&name);
+            if of_rows || !self.0.scalar_functions().contains_key(&name) {
+                return std::ops::ControlFlow::Continue(());
+            }
+            let (distinct, clauses) = match &f.args {
+                FunctionArguments::List(l) => (l.duplicate_treatment.is_some(), !l.clauses.is_empty()),
+                _ => (false, false),
+            };
+            let idle = [(f.over.is_some(), "OVER"), (f.filter.is_some(), "FILTER"), (distinct, "DISTINCT"), (clauses, "ORDER BY")];
+            match idle.iter().find(|(there, _)| *there) {
+                Some((_, word)) => std::ops::ControlFlow::Break(
+                    Error::invalid(format!("{word} has no meaning for {name}(): it is a function of one row"))
+                        .with_hint("only aggregates and window functions have it")
+                        .or_span(Span::from_sql(f.name.span())),
+                ),
+                None => std::ops::ControlFlow::Continue(()),
+            }
+        }
+    }
+    match query.visit(&mut Idle(state)) {
+        std::ops::ControlFlow::Break(e) => Err(e),
+        std::ops::ControlFlow::Continue(()) => Ok(()),
     }
 }
 
@@ -268,9 +303,9 @@ impl Planning for StatementPlanner {
         }
     }
 
-    fn check(&self, plan: &LogicalPlan) -> Result<()> {
+    fn check(&self, plan: &LogicalPlan, text: &str) -> Result<()> {
         let optimized = state(&self.resolver, &self.resolver.schema)?.optimize(plan).map_err(Error::from);
-        optimized.and_then(|o| subqueries::check(&o)).map_err(|e| blame(e, plan, || None))
+        optimized.and_then(|o| subqueries::check(&o)).map_err(|e| place_of_outer(blame(e, plan, || None), text))
     }
 
     fn warnings(&self) -> Vec<(String, String)> {

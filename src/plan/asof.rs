@@ -20,7 +20,7 @@ use super::names::{Names, reference};
 use super::pit_join::{MatchOp, PitItem, PitJoinNode};
 use super::target::{Target, TargetItem};
 use super::{lookup, online_join, service};
-use crate::error::{Error, Result, Span};
+use crate::error::{Error, Result, Span, in_sql};
 use crate::model::live::narrow;
 
 /// Takes the joins and table functions of the dialect out of the SQL planner's hands.
@@ -234,7 +234,7 @@ enum Condition {
 fn condition(e: Expr, left: &DFSchema, right: &DFSchema) -> Result<Condition> {
     let side = |e: &Expr, s: &DFSchema| e.column_refs().iter().all(|c| s.has_column(c));
     let named = |e: &Expr, s: &DFSchema| !e.column_refs().is_empty() && side(e, s);
-    let shown = e.human_display().to_string();
+    let shown = in_sql(&e.schema_name().to_string());
     let place = place_of(&e);
     if named(&e, right) && !has_subquery(&e) {
         return Ok(Condition::Right(e));
@@ -286,7 +286,7 @@ fn within(names: &dyn Names, e: &Option<SqlExpr>, cx: &mut dyn RelationPlannerCo
         other => other,
     };
     if !expr.column_refs().is_empty() {
-        return Err(Error::invalid(format!("WITHIN wants a constant interval, and {} differs from row to row", expr.human_display()))
+        return Err(Error::invalid(format!("WITHIN wants a constant interval, and {} differs from row to row", in_sql(&expr.schema_name().to_string())))
             .with_hint("write for example WITHIN INTERVAL '7 days', and a bound that differs from row to row into WHERE")
             .or_span(Span::from_sql(e.span())));
     }

@@ -8,18 +8,15 @@ use datafusion::logical_expr::{BinaryExpr, Expr, ExprSchemable, LogicalPlan, Ope
 
 use super::asof::place_of;
 use super::checked::is_checked;
-use crate::error::{Error, Span};
+use crate::error::{Error, Span, in_sql};
 use crate::model::types::ColumnType;
+use crate::sql::text::inside;
 
 /// The error with the name and place of what it is about, where they can be told. `plan` as it was written;
 /// `coerced` is the same with the casts that comparing and computing put in.
 pub fn blame(e: Error, plan: &LogicalPlan, coerced: impl FnOnce() -> Option<LogicalPlan>) -> Error {
     if e.span().is_some() {
         return e;
-    }
-    if let Some(outer) = e.message().split_once(" reads ").and_then(|(_, rest)| rest.split_once(" of the query around it")) {
-        let name = outer.0.to_string();
-        return e.or_span(outer_reference(plan, &name));
     }
     let found = match e.message() {
         "division by zero" => every(coerced().as_ref().unwrap_or(plan), &divides),
@@ -67,7 +64,7 @@ fn every(plan: &LogicalPlan, find: &dyn Fn(&Expr, &LogicalPlan) -> Option<Found>
 }
 
 fn shown(e: &Expr) -> Found {
-    (e.human_display().to_string(), place_of(e))
+    (in_sql(&e.schema_name().to_string()), place_of(e))
 }
 
 fn divides(e: &Expr, plan: &LogicalPlan) -> Option<Found> {
@@ -99,10 +96,12 @@ fn computed(e: &Expr, whole: &str) -> Option<Found> {
     (inner && (whole == found.0 || whole.ends_with(&format!("({})", found.0)) || found.0.starts_with(whole))).then_some(found)
 }
 
-fn outer_reference(plan: &LogicalPlan, name: &str) -> Option<Span> {
-    let find = |e: &Expr, _: &LogicalPlan| match e {
-        Expr::OuterReferenceColumn(_, c) if c.flat_name() == name => Some((String::new(), place_of(&Expr::Column(c.clone())))),
-        _ => None,
-    };
-    every(plan, &find).into_iter().find_map(|f| f.1)
+/// The error of a subquery with the place of the column that it reads of the row around it, in the text of the
+/// statement.
+pub fn place_of_outer(e: Error, text: &str) -> Error {
+    let outer = e.message().split_once(" reads ").and_then(|(_, rest)| rest.split_once(" of the query around it"));
+    match outer.and_then(|(name, _)| inside(text, name)) {
+        Some(place) => e.or_span(Some(place)),
+        None => e,
+    }
 }

@@ -9,7 +9,7 @@ use datafusion::arrow::compute::{concat, kernels::numeric};
 use datafusion::arrow::datatypes::{DataType, Decimal128Type, Decimal256Type, DecimalType, Field, FieldRef};
 use datafusion::arrow::error::ArrowError;
 use datafusion::common::config::ConfigOptions;
-use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{DFSchema, Result as DfResult, ScalarValue};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::type_coercion::binary::BinaryTypeCoercer;
@@ -20,7 +20,7 @@ use datafusion::logical_expr::{
 };
 use datafusion::optimizer::AnalyzerRule;
 
-use crate::error::Error;
+use crate::error::{Error, in_sql};
 use crate::model::types::ColumnType;
 
 /// Puts checked arithmetic in the place of the operators that may wrap. Runs behind the rule that gives both
@@ -38,7 +38,24 @@ impl AnalyzerRule for CheckArithmetic {
     }
 }
 
+/// True where a node holds an operator that may be checked: most hold none.
+fn computes(plan: &LogicalPlan) -> DfResult<bool> {
+    let operator = |e: &Expr| match e {
+        Expr::BinaryExpr(b) => Arithmetic::of(b.op).is_some(),
+        other => matches!(other, Expr::Negative(_)),
+    };
+    let mut found = false;
+    plan.apply_expressions(|e| {
+        found = found || e.exists(|e| Ok(operator(e)))?;
+        Ok(if found { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
+    })?;
+    Ok(found)
+}
+
 fn check_plan(plan: LogicalPlan) -> DfResult<Transformed<LogicalPlan>> {
+    if !computes(&plan)? {
+        return Ok(Transformed::no(plan));
+    }
     let mut schema = merge_schema(&plan.inputs());
     if let LogicalPlan::TableScan(scan) = &plan {
         schema.merge(&DFSchema::try_from_qualified_schema(scan.table_name.clone(), &scan.source.schema())?);
@@ -62,7 +79,7 @@ fn check(e: Expr, schema: &DFSchema) -> Transformed<Expr> {
 /// The checked form of an operator that may wrap; `None` for all other expressions. A total one answers NULL
 /// where the result does not fit.
 pub fn arithmetic(e: &Expr, schema: &DFSchema, total: bool) -> Option<Expr> {
-    let shown = || e.human_display().to_string();
+    let shown = || in_sql(&e.schema_name().to_string());
     let call = |op: Arithmetic, args: Vec<Expr>| Some(ScalarUDF::new_from_impl(Checked::new(op, shown(), total)).call(args));
     match e {
         Expr::BinaryExpr(BinaryExpr { left, op, right }) => {

@@ -7,8 +7,8 @@ use std::ops::ControlFlow;
 use datafusion::common::TableReference;
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder};
 use datafusion::sql::sqlparser::ast::{
-    Expr as SqlExpr, Ident, JoinOperator, Query, Select, SelectItem, SelectItemQualifiedWildcardKind, SetExpr, TableFactor, TableWithJoins,
-    VisitMut, VisitorMut, With,
+    ExcludeSelectItem, Expr as SqlExpr, Ident, JoinOperator, Query, Select, SelectItem, SelectItemQualifiedWildcardKind, SetExpr, TableFactor, TableWithJoins,
+    VisitMut, VisitorMut, WildcardAdditionalOptions, With,
 };
 
 use super::asof_keys::hidden_columns;
@@ -98,11 +98,18 @@ impl Expander<'_> {
         let mut out = vec![];
         for item in std::mem::take(&mut s.projection) {
             match item {
-                SelectItem::Wildcard(o)
-                    if o.opt_exclude.is_none() && o.opt_except.is_none() && o.opt_replace.is_none() && o.opt_rename.is_none() =>
-                {
-                    clash(&all)?;
-                    out.extend(all.iter().map(column));
+                SelectItem::Wildcard(o) if o.opt_replace.is_none() && o.opt_rename.is_none() => {
+                    let left_out = left_out(&o);
+                    if let Some(i) = left_out.iter().find(|i| !all.iter().any(|(_, n)| *n == fold_ident(i))) {
+                        let names: Vec<&str> = all.iter().map(|(_, n)| n.as_str()).collect();
+                        return Err(Error::not_found(format!("column {:?} does not exist", fold_ident(i)))
+                            .or_span(crate::error::Span::from_sql(i.span))
+                            .suggest(&i.value, names.iter().copied())
+                            .or_hint(&format!("the columns are {}", names.join(", "))));
+                    }
+                    let shown: Vec<_> = all.iter().filter(|(_, n)| !left_out.iter().any(|i| fold_ident(i) == *n)).cloned().collect();
+                    clash(&shown)?;
+                    out.extend(shown.iter().map(column));
                 }
                 SelectItem::QualifiedWildcard(SelectItemQualifiedWildcardKind::ObjectName(n), o) => {
                     let name =
@@ -150,6 +157,23 @@ impl Expander<'_> {
         hidden_columns(inner, &mut hidden);
         Ok(plan.schema().iter().map(|(q, f)| (q.cloned(), f.name().clone())).filter(|c| !hidden.contains(c)).collect())
     }
+}
+
+/// The names behind `* EXCEPT` or `* EXCLUDE`.
+fn left_out(o: &WildcardAdditionalOptions) -> Vec<Ident> {
+    let mut out: Vec<Ident> = vec![];
+    match &o.opt_exclude {
+        Some(ExcludeSelectItem::Single(n)) => out.extend(n.0.last().and_then(|p| p.as_ident()).cloned()),
+        Some(ExcludeSelectItem::Multiple(all)) => {
+            out.extend(all.iter().filter_map(|n| n.0.last().and_then(|p| p.as_ident()).cloned()));
+        }
+        None => {}
+    }
+    if let Some(e) = &o.opt_except {
+        out.push(e.first_element.clone());
+        out.extend(e.additional_elements.iter().cloned());
+    }
+    out
 }
 
 /// A column that USING of an ASOF join merges with the left side's, and the right side's name.

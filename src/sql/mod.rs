@@ -3,6 +3,7 @@
 
 pub mod asof;
 pub mod cursor;
+mod distinct;
 pub mod instant;
 pub mod parse;
 pub mod rewrite;

@@ -4,6 +4,7 @@
 //! - `"X"@v1` becomes one name; `x @v1` is refused (it would read as an alias);
 //! - `t VERSION AS OF n`, `t TIMESTAMP AS OF 'ts'` become a name that carries the version;
 //! - `ONLINE LOOKUP (…)` becomes `ONLINE_LOOKUP(…)`;
+//! - `a IS DISTINCT FROM b` gets parentheses (see `distinct`);
 //! - `?` becomes `$n`;
 //! - all forms of `ASOF JOIN` and `ONLINE JOIN` become `ASOF JOIN … MATCH_CONDITION (marker)` (see `asof`).
 
@@ -20,7 +21,7 @@ pub const TIME_TRAVEL: &str = "@@";
 pub fn rewrite(tokens: Vec<TokenWithSpan>) -> Result<Vec<TokenWithSpan>> {
     let tokens = names(tokens)?;
     let tokens = placeholders(tokens)?;
-    let tokens = time_travel(tokens)?;
+    let tokens = super::distinct::enclose(time_travel(tokens)?);
     asof::rewrite(&tokens)
 }
 

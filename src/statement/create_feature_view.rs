@@ -333,7 +333,7 @@ impl CreateFeatureView {
             return Err(Error::syntax("AS wants a query (SELECT …)").with_span(place));
         }
         let plan = p.sql(statement, p.names().schema()).await.map_err(moved)?;
-        p.check(&plan).map_err(|e| moved(e).or_span(Some(place)))?;
+        p.check(&plan, query).map_err(|e| moved(e).or_span(Some(place)))?;
         check_functions(&plan, name)?;
         if let Some(words) = asks_online(&plan)? {
             return Err(Error::invalid(format!("feature view {name} cannot use {words}: a second run would give other values"))

@@ -73,7 +73,7 @@ impl CreateView {
             return Err(Error::syntax("AS wants a query (SELECT …)").with_span(place));
         }
         let plan = p.sql(statement, p.names().schema()).await.map_err(|e| moved(e, place))?;
-        p.check(&plan).map_err(|e| moved(e, place).or_span(Some(place)))?;
+        p.check(&plan, &query).map_err(|e| moved(e, place).or_span(Some(place)))?;
         let columns: Vec<String> = self.columns.iter().map(|(n, _)| n.clone()).collect();
         for (i, (column, span)) in self.columns.iter().enumerate() {
             if columns[..i].contains(column) {

@@ -27,7 +27,7 @@ const FOREIGN: &[&str] = &[
     "datafusion",
     "Physical plan",
     "LogicalPlan",
-    "AST",
+    " AST",
     "External error",
     "Execution error",
     "Error during planning",

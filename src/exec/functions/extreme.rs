@@ -1,6 +1,7 @@
 //! `min` and `max` of floats with one order: NaN is greater than all others, -0.0 less than 0.0, whatever the
 //! order of the rows. The stock ones over groups take a NaN or leave it, as it comes.
 
+use std::any::Any;
 use std::cmp::Ordering;
 use std::collections::VecDeque;
 use std::mem::size_of;
@@ -8,8 +9,47 @@ use std::sync::Arc;
 
 use datafusion::arrow::array::{Array, ArrayRef, ArrowNativeTypeOp, ArrowPrimitiveType, AsArray, BooleanArray, PrimitiveArray};
 use datafusion::arrow::datatypes::{DataType, Float16Type, Float32Type, Float64Type};
-use datafusion::common::{Result as DfResult, ScalarValue};
-use datafusion::logical_expr::{Accumulator, EmitTo, GroupsAccumulator};
+use datafusion::common::config::ConfigOptions;
+use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::{DFSchema, Result as DfResult, ScalarValue};
+use datafusion::logical_expr::{Accumulator, AggregateUDF, EmitTo, Expr, ExprSchemable, GroupsAccumulator, LogicalPlan};
+use datafusion::optimizer::AnalyzerRule;
+
+use super::sliding::Mended;
+
+/// Tells `min` and `max` of floats from others in plans.
+#[derive(Debug, Default)]
+pub struct FloatExtremes;
+
+impl AnalyzerRule for FloatExtremes {
+    fn name(&self) -> &str {
+        "float_extremes"
+    }
+
+    fn analyze(&self, plan: LogicalPlan, _: &ConfigOptions) -> DfResult<LogicalPlan> {
+        let told = plan.transform_up_with_subqueries(|node| match &node {
+            LogicalPlan::Aggregate(a) => {
+                let schema = Arc::clone(a.input.schema());
+                node.map_expressions(|e| e.transform_up(|e| Ok(tell(e, &schema))))
+            }
+            _ => Ok(Transformed::no(node)),
+        });
+        told.map(|t| t.data)
+    }
+}
+
+fn tell(e: Expr, schema: &DFSchema) -> Transformed<Expr> {
+    let Expr::AggregateFunction(mut f) = e else { return Transformed::no(e) };
+    let floats = f.params.args.first().and_then(|a| a.get_type(schema).ok()).is_some_and(|t| t.is_floating());
+    let inner: &dyn Any = f.func.inner().as_ref();
+    match inner.downcast_ref::<Mended>().filter(|_| floats).and_then(Mended::of_floats) {
+        Some(told) => {
+            f.func = Arc::new(AggregateUDF::new_from_impl(told));
+            Transformed::yes(Expr::AggregateFunction(f))
+        }
+        None => Transformed::no(Expr::AggregateFunction(f)),
+    }
+}
 
 /// The greatest or the least of floats of one type.
 #[derive(Debug, Clone, Copy)]

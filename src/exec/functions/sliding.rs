@@ -27,6 +27,10 @@ use super::float_sum::RollingAverage;
 pub enum Mend {
     /// A frame is read again where the function cannot take rows back.
     Frames,
+    /// A frame is read again whatever the function can.
+    Again,
+    /// And its rows come in their order.
+    Order,
     /// And averages of floats forget what leaves the frame.
     Averages,
     /// `min` of floats: NaN is greater than all others.
@@ -40,11 +44,19 @@ pub enum Mend {
 pub struct Mended {
     inner: Arc<dyn AggregateUDFImpl>,
     mend: Mend,
+    /// Known to be of floats: the planner may keep only the best groups with an order of its own for others.
+    of_floats: bool,
 }
 
 impl Mended {
     pub fn new(stock: &AggregateUDF, mend: Mend) -> Self {
-        Mended { inner: Arc::clone(stock.inner()), mend }
+        Mended { inner: Arc::clone(stock.inner()), mend, of_floats: false }
+    }
+
+    /// The same for floats, where it tells them from others.
+    pub fn of_floats(&self) -> Option<Self> {
+        let other = matches!(self.mend, Mend::Least | Mend::Greatest) && !self.of_floats;
+        other.then(|| Mended { of_floats: true, ..self.clone() })
     }
 
     /// The greatest or least of floats, where this is it.
@@ -59,7 +71,7 @@ impl Mended {
 
 impl PartialEq for Mended {
     fn eq(&self, other: &Self) -> bool {
-        self.mend == other.mend && self.inner.as_ref().dyn_eq(other.inner.as_ref())
+        self.mend == other.mend && self.of_floats == other.of_floats && self.inner.as_ref().dyn_eq(other.inner.as_ref())
     }
 }
 
@@ -67,7 +79,7 @@ impl Eq for Mended {}
 
 impl Hash for Mended {
     fn hash<H: Hasher>(&self, mut state: &mut H) {
-        self.mend.hash(state);
+        (self.mend, self.of_floats).hash(state);
         self.inner.dyn_hash(&mut state);
     }
 }
@@ -138,15 +150,15 @@ impl AggregateUDFImpl for Mended {
             return Ok(Box::new(RollingAverage::default()));
         }
         match self.inner.create_sliding_accumulator(args.clone()) {
-            Ok(rolling) if rolling.supports_retract_batch() => Ok(rolling),
+            Ok(rolling) if rolling.supports_retract_batch() && self.mend != Mend::Again => Ok(rolling),
             _ => Ok(again(Arc::clone(&self.inner), &args)),
         }
     }
 
     fn with_beneficial_ordering(self: Arc<Self>, beneficial: bool) -> DfResult<Option<Arc<dyn AggregateUDFImpl>>> {
-        let mend = self.mend;
+        let (mend, of_floats) = (self.mend, self.of_floats);
         let inner = Arc::clone(&self.inner).with_beneficial_ordering(beneficial)?;
-        Ok(inner.map(|inner| Arc::new(Mended { inner, mend }) as Arc<dyn AggregateUDFImpl>))
+        Ok(inner.map(|inner| Arc::new(Mended { inner, mend, of_floats }) as Arc<dyn AggregateUDFImpl>))
     }
 
     fn order_sensitivity(&self) -> AggregateOrderSensitivity {
@@ -168,6 +180,7 @@ impl AggregateUDFImpl for Mended {
 
     fn reverse_expr(&self) -> ReversedUDAF {
         match self.inner.reverse_expr() {
+            _ if self.mend == Mend::Order => ReversedUDAF::NotSupported,
             ReversedUDAF::Reversed(other) => {
                 ReversedUDAF::Reversed(Arc::new(AggregateUDF::new_from_impl(Mended::new(&other, self.mend))))
             }
@@ -179,7 +192,7 @@ impl AggregateUDFImpl for Mended {
         self.inner.coerce_types(types)
     }
     fn is_descending(&self) -> Option<bool> {
-        self.inner.is_descending()
+        if self.of_floats { None } else { self.inner.is_descending() }
     }
 
     fn value_from_stats(&self, args: &StatisticsArgs) -> Option<ScalarValue> {

@@ -25,7 +25,7 @@ use datafusion::logical_expr::{
 use datafusion::physical_expr::NullState;
 
 use super::float_sum::RollingSum;
-use crate::error::Error;
+use crate::error::{Error, in_sql};
 use crate::plan::checked::does_not_fit;
 
 /// The aggregate function.
@@ -234,7 +234,7 @@ struct About {
 impl About {
     fn of(args: &AccumulatorArgs) -> Self {
         let input = args.expr_fields.first().map_or(args.return_type(), |f| f.data_type()).clone();
-        About { name: super::call(args.name).to_string(), input, result: args.return_type().clone() }
+        About { name: in_sql(super::call(args.name)), input, result: args.return_type().clone() }
     }
 
     fn overflow(&self) -> Error {
