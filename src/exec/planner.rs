@@ -30,6 +30,7 @@ use crate::plan::names::Names;
 use crate::plan::{asof, join_syntax, wildcard};
 use crate::plan::blame::{blame, place_of_outer};
 use crate::plan::subqueries;
+use crate::sql::clauses;
 use crate::sql::cursor::NameRef;
 use crate::sql::titles;
 use crate::statement::Planning;
@@ -90,6 +91,7 @@ pub fn plan_sql<'a>(resolver: &'a Arc<Resolver>, statement: DfStatement, schema:
 
 async fn plan_statement(resolver: &Arc<Resolver>, mut statement: DfStatement, schema: &str) -> Result<LogicalPlan> {
     let state = state(resolver, schema)?;
+    check_functions(&statement, &state)?;
     with_queries(&mut statement, &mut |q| {
         join_syntax::fold(q);
         Ok(())
@@ -117,7 +119,7 @@ async fn plan_statement(resolver: &Arc<Resolver>, mut statement: DfStatement, sc
     with_queries(&mut statement, &mut |q| {
         wildcard::expand(q, &plan_query)?;
         titles::tell_apart(q);
-        idle_clauses(q, &state)
+        Ok(())
     })?;
     let copy = statement.clone();
     let mut taken = match missing.is_empty() {
@@ -146,38 +148,29 @@ async fn plan_statement(resolver: &Arc<Resolver>, mut statement: DfStatement, sc
     }
 }
 
-/// Refuses clauses that only aggregates and window functions have, where the function is neither: the planner would
-/// drop them.
-fn idle_clauses(query: &mut Query, state: &SessionState) -> Result<()> {
-    use datafusion::sql::sqlparser::ast::{Expr as SqlExpr, FunctionArguments, Spanned, Visit, Visitor};
-    struct Idle<'a>(&'a SessionState);
-    impl Visitor for Idle<'_> {
-        type Break = Error;
-        fn pre_visit_expr(&mut self, e: &SqlExpr) -> std::ops::ControlFlow<Error> {
-            let SqlExpr::Function(f) = e else { return std::ops::ControlFlow::Continue(()) };
-            let name = f.name.to_string().to_lowercase();
-            let of_rows = self.0.aggregate_functions().contains_key(&name) || self.0.window_functions().contains_key(&name);
-            if of_rows || !self.0.scalar_functions().contains_key(&name) {
-                return std::ops::ControlFlow::Continue(());
-            }
-            let (distinct, clauses) = match &f.args {
-                FunctionArguments::List(l) => (l.duplicate_treatment.is_some(), !l.clauses.is_empty()),
-                _ => (false, false),
-            };
-            let idle = [(f.over.is_some(), "OVER"), (f.filter.is_some(), "FILTER"), (distinct, "DISTINCT"), (clauses, "ORDER BY")];
-            match idle.iter().find(|(there, _)| *there) {
-                Some((_, word)) => std::ops::ControlFlow::Break(
-                    Error::invalid(format!("{word} has no meaning for {name}(): it is a function of one row"))
-                        .with_hint("only aggregates and window functions have it")
-                        .or_span(Span::from_sql(f.name.span())),
-                ),
-                None => std::ops::ControlFlow::Continue(()),
-            }
-        }
+/// Refuses FILTER, DISTINCT and their like behind functions that do not obey them.
+fn check_functions(statement: &DfStatement, state: &SessionState) -> Result<()> {
+    match statement {
+        DfStatement::Statement(s) => clauses::check_functions(s.as_ref(), &|name| kind_of(state, name)),
+        DfStatement::CopyTo(c) => match &c.source {
+            CopyToSource::Query(q) => clauses::check_functions(q.as_ref(), &|name| kind_of(state, name)),
+            CopyToSource::Relation(_) => Ok(()),
+        },
+        DfStatement::Explain(e) => check_functions(&e.statement, state),
+        DfStatement::CreateExternalTable(_) | DfStatement::Reset(_) => Ok(()),
     }
-    match query.visit(&mut Idle(state)) {
-        std::ops::ControlFlow::Break(e) => Err(e),
-        std::ops::ControlFlow::Continue(()) => Ok(()),
+}
+
+/// What the planner takes a function's name for.
+pub fn kind_of(state: &SessionState, name: &str) -> clauses::Kind {
+    let scalar = state.scalar_functions().contains_key(name)
+        || state.higher_order_functions().contains_key(name)
+        || ["unnest", "unnest_outer", "make_map"].contains(&name);
+    match (scalar, state.window_functions().contains_key(name), state.aggregate_functions().contains_key(name)) {
+        (true, _, _) => clauses::Kind::Scalar,
+        (_, _, true) => clauses::Kind::Aggregate,
+        (_, true, _) => clauses::Kind::Window,
+        _ => clauses::Kind::Unknown,
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod asof_conditions;
 mod cache;
+mod clauses;
 mod online_join;
 mod round_trip;
 mod slt;
