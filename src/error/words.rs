@@ -133,7 +133,10 @@ fn known(text: &str) -> Option<Words> {
     }
     if let Some(what) = text.strip_prefix("regex parse error:") {
         let why = what.rsplit_once("error: ").map_or(what, |(_, why)| why);
-        return words(format!("this is no regular expression: {}", why.trim()), "a character with a meaning of its own wants a \\ before it");
+        return words(
+            format!("this is no regular expression: {}", why.trim()),
+            "a character with a meaning of its own wants a \\ before it",
+        );
     }
     if let Some(what) = text.strip_prefix("Overflow happened on: ") {
         return words(format!("{what} does not fit its type"), "CAST to a wider type first: DECIMAL(38, 0) or DOUBLE");
@@ -170,7 +173,9 @@ fn known(text: &str) -> Option<Words> {
         let node: String = rest.trim_start_matches("in sqltorel: ").chars().take_while(|c| c.is_alphanumeric()).collect();
         return words(format!("{} is not supported here", spaced(&node)), "see the pages on SQL for what is");
     }
-    if let Some(url) = between(text, "No suitable object store found for ", ". See").or_else(|| text.strip_prefix("No suitable object store found for ")) {
+    if let Some(url) =
+        between(text, "No suitable object store found for ", ". See").or_else(|| text.strip_prefix("No suitable object store found for "))
+    {
         let scheme = url.split("://").next().unwrap_or(url);
         return words(
             format!("this build cannot read {scheme}:// ({url})"),
@@ -197,7 +202,12 @@ fn no_function(call: &str, text: &str) -> Option<Words> {
     let call = names(call);
     let known: Vec<String> = text
         .split_once("Candidate functions:")
-        .map(|(_, list)| list.lines().map(|l| names(l.trim()).replace("String", "VARCHAR")).filter(|l| !l.is_empty() && !l.contains("UserDefined")).collect())
+        .map(|(_, list)| {
+            list.lines()
+                .map(|l| names(l.trim()).replace("String", "VARCHAR"))
+                .filter(|l| !l.is_empty() && !l.contains("UserDefined"))
+                .collect()
+        })
         .unwrap_or_default();
     let (name, types) = call.split_once('(').unwrap_or((&call, ")"));
     let hint = match known.is_empty() {
@@ -393,7 +403,9 @@ mod tests {
             let w = plain(m);
             format!("{} | {}", w.message, w.hint.unwrap_or_default())
         };
-        let s = shown("Internal error: Function 'substr' failed to match any signature, errors: Error during planning: x.\nThis issue was likely caused by a bug in DataFusion's code. Please help us to resolve this by filing a bug report in our issue tracker: https://github.com/apache/datafusion/issues. No function matches the given name and argument types 'substr(Int64)'. You might need to add explicit type casts.\n\tCandidate functions:\n\tsubstr(str: String, start_pos: Int64)");
+        let s = shown(
+            "Internal error: Function 'substr' failed to match any signature, errors: Error during planning: x.\nThis issue was likely caused by a bug in DataFusion's code. Please help us to resolve this by filing a bug report in our issue tracker: https://github.com/apache/datafusion/issues. No function matches the given name and argument types 'substr(Int64)'. You might need to add explicit type casts.\n\tCandidate functions:\n\tsubstr(str: String, start_pos: Int64)",
+        );
         assert_eq!(s, "function substr does not take (BIGINT) | it is called as substr(str: VARCHAR, start_pos: BIGINT)");
         assert!(shown("Cannot cast string 'it's' to value of Int64 type").starts_with("'it's' is no BIGINT | TRY_CAST"));
         assert!(shown("SQL error: ParserError(\"Expected: \\\"x\\\", found: y\")").starts_with("Expected: \"x\", found: y"));

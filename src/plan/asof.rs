@@ -5,10 +5,10 @@
 
 use std::sync::Arc;
 
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{Column, DFSchema, DataFusionError, Result as DfResult, Span as DfSpan, TableReference};
 use datafusion::datasource::provider_as_source;
 use datafusion::logical_expr::planner::{PlannedRelation, RelationPlanner, RelationPlannerContext, RelationPlanning};
-use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::logical_expr::utils::{conjunction, split_conjunction_owned};
 use datafusion::logical_expr::{BinaryExpr, Expr, Extension, LogicalPlan, LogicalPlanBuilder, Operator, TableScan, when};
 use datafusion::sql::sqlparser::ast::{Expr as SqlExpr, Join, Spanned, TableFactor};
@@ -257,8 +257,12 @@ fn condition(e: Expr, left: &DFSchema, right: &DFSchema) -> Result<Condition> {
         (*b, *a, true)
     } else {
         let hint = match op {
-            Operator::Or => "ON of an ASOF join holds conditions joined by AND; put OR over both sides into WHERE, which looks at the matched rows",
-            _ => "each side of the comparison must speak of one table: l.ts >= r.ts; for the greatest distance write WITHIN INTERVAL '7 days'",
+            Operator::Or => {
+                "ON of an ASOF join holds conditions joined by AND; put OR over both sides into WHERE, which looks at the matched rows"
+            }
+            _ => {
+                "each side of the comparison must speak of one table: l.ts >= r.ts; for the greatest distance write WITHIN INTERVAL '7 days'"
+            }
         };
         return Err(refused(format!("{shown} does not compare a left column with a right column")).with_hint(hint));
     };
@@ -286,9 +290,12 @@ fn within(names: &dyn Names, e: &Option<SqlExpr>, cx: &mut dyn RelationPlannerCo
         other => other,
     };
     if !expr.column_refs().is_empty() {
-        return Err(Error::invalid(format!("WITHIN wants a constant interval, and {} differs from row to row", in_sql(&expr.schema_name().to_string())))
-            .with_hint("write for example WITHIN INTERVAL '7 days', and a bound that differs from row to row into WHERE")
-            .or_span(Span::from_sql(e.span())));
+        return Err(Error::invalid(format!(
+            "WITHIN wants a constant interval, and {} differs from row to row",
+            in_sql(&expr.schema_name().to_string())
+        ))
+        .with_hint("write for example WITHIN INTERVAL '7 days', and a bound that differs from row to row into WHERE")
+        .or_span(Span::from_sql(e.span())));
     }
     interval_micros(&expr).map(Some).map_err(|err| err.or_span(Span::from_sql(e.span())))
 }

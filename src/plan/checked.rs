@@ -226,7 +226,9 @@ pub fn is_checked(f: &ScalarUDF) -> bool {
 /// The error of a result that is greater than its type.
 pub fn does_not_fit(what: &str, t: &DataType) -> Error {
     let wider = match t {
-        DataType::Decimal128(..) | DataType::Decimal256(..) => "CAST to DOUBLE, which has no last digits but any size, or to fewer decimals",
+        DataType::Decimal128(..) | DataType::Decimal256(..) => {
+            "CAST to DOUBLE, which has no last digits but any size, or to fewer decimals"
+        }
         _ => "CAST to DECIMAL(38, 0) or DOUBLE, which hold greater numbers",
     };
     let shown = ColumnType::stored(t).map_or_else(|_| t.to_string(), |c| c.to_string());

@@ -197,9 +197,8 @@ fn line(a: Typed, b: Option<Typed>, floor: Option<TimeUnit>, micros: bool) -> Re
     let (ta, tb) = (&null_as(ta, tb), &null_as(tb, ta));
     for (name, t) in [(a.0, ta), (b.0, tb)] {
         if is_string(t) {
-            return Err(
-                Error::invalid(format!("{name} is of type {}, not a timestamp", shown(t))).with_hint(format!("write CAST({name} AS TIMESTAMP)"))
-            );
+            return Err(Error::invalid(format!("{name} is of type {}, not a timestamp", shown(t)))
+                .with_hint(format!("write CAST({name} AS TIMESTAMP)")));
         }
     }
     if let (Some(ua), Some(ub)) = (time_unit(ta), time_unit(tb)) {

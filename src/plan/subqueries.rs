@@ -23,9 +23,7 @@ pub fn check(plan: &LogicalPlan) -> Result<()> {
                     Expr::Exists(x) => Some(refused("EXISTS here", &x.subquery)),
                     Expr::InSubquery(x) => Some(refused("IN (SELECT …) here", &x.subquery)),
                     Expr::SetComparison(x) => Some(refused("this comparison with a subquery", &x.subquery)),
-                    Expr::OuterReferenceColumn(_, c) => {
-                        Some(cannot("LATERAL", &c.flat_name(), place_of(&Expr::Column(c.clone()))))
-                    }
+                    Expr::OuterReferenceColumn(_, c) => Some(cannot("LATERAL", &c.flat_name(), place_of(&Expr::Column(c.clone())))),
                     _ => None,
                 };
                 if fault.is_none() {

@@ -401,9 +401,15 @@ mod tests {
 
     #[test]
     fn clause_words_may_be_names() {
-        assert!(pass("FROM l ASOF JOIN v AS at AT l.at").ends_with("v AS \"at\" MATCH_CONDITION ( __remige_asof ( 'default' , NULL , NULL , NULL , l . at , NULL , NULL ) )"));
+        assert!(
+            pass("FROM l ASOF JOIN v AS at AT l.at")
+                .ends_with("v AS \"at\" MATCH_CONDITION ( __remige_asof ( 'default' , NULL , NULL , NULL , l . at , NULL , NULL ) )")
+        );
         assert!(pass("FROM l ASOF JOIN v AS within WITHIN INTERVAL '1 day'").ends_with("NULL , INTERVAL '1 day' ) )"));
-        assert!(marker("FROM l ASOF JOIN v ON l.k IS NOT DISTINCT FROM v.k AT l.t").contains("( l . k IS NOT DISTINCT FROM v . k ) , NULL , l . t"));
+        assert!(
+            marker("FROM l ASOF JOIN v ON l.k IS NOT DISTINCT FROM v.k AT l.t")
+                .contains("( l . k IS NOT DISTINCT FROM v . k ) , NULL , l . t")
+        );
         assert!(marker("FROM l ASOF JOIN v ON l.k = ARRAY[1, 2][1] AT l.t").contains("ARRAY [ 1 , 2 ] [ 1 ] , NULL , l . t"));
         assert!(marker("FROM l ASOF JOIN v AT l.t WITHIN l.k * INTERVAL '1 day'").contains("l . k * INTERVAL '1 day'"));
         assert!(marker("FROM l ASOF JOIN v ON at = v.k AT at").contains("NULL , at = v . k , NULL , at ,"));

@@ -35,8 +35,36 @@ pub fn enclose(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
 
 /// Words that end an operand on its left: they bind less than IS, or begin a clause.
 const STOPS: &[&str] = &[
-    "and", "or", "xor", "not", "where", "on", "select", "distinct", "all", "when", "then", "else", "case", "by", "having", "qualify",
-    "using", "set", "returning", "values", "as", "from", "in", "limit", "offset", "filter", "known", "within", "for", "match_condition",
+    "and",
+    "or",
+    "xor",
+    "not",
+    "where",
+    "on",
+    "select",
+    "distinct",
+    "all",
+    "when",
+    "then",
+    "else",
+    "case",
+    "by",
+    "having",
+    "qualify",
+    "using",
+    "set",
+    "returning",
+    "values",
+    "as",
+    "from",
+    "in",
+    "limit",
+    "offset",
+    "filter",
+    "known",
+    "within",
+    "for",
+    "match_condition",
 ];
 
 /// Where the left operand begins whose last token stands before `is`.

@@ -4,9 +4,7 @@
 
 use std::ops::ControlFlow;
 
-use datafusion::sql::sqlparser::ast::{
-    Expr, Ident, Query, Select, SelectItem, SetExpr, VisitMut, VisitorMut,
-};
+use datafusion::sql::sqlparser::ast::{Expr, Ident, Query, Select, SelectItem, SetExpr, VisitMut, VisitorMut};
 
 use super::rewrite::fold_ident;
 
@@ -146,7 +144,10 @@ mod tests {
     #[test]
     fn expressions_are_called_as_they_are_written() {
         assert_eq!(entitled("SELECT a, 1, count(*), x AS y FROM t"), "SELECT a, 1 AS \"1\", count(*) AS \"count(*)\", x AS y FROM t");
-        assert_eq!(entitled("SELECT date_part('day', now() - ts) FROM t"), "SELECT date_part('day', now() - ts) AS \"date_part('day', now() - ts)\" FROM t");
+        assert_eq!(
+            entitled("SELECT date_part('day', now() - ts) FROM t"),
+            "SELECT date_part('day', now() - ts) AS \"date_part('day', now() - ts)\" FROM t"
+        );
         assert_eq!(entitled("SELECT *, 1, 1 FROM t"), "SELECT *, 1 AS \"1\", 1 AS \"1\" FROM t");
     }
 

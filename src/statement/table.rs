@@ -90,7 +90,14 @@ impl CreateView {
                     .with_hint("give one of them another name with AS"));
             }
         }
-        let view = View { name: name.clone(), columns, query, query_schema: p.names().schema().to_string(), about: self.about, created_at: p.now() };
+        let view = View {
+            name: name.clone(),
+            columns,
+            query,
+            query_schema: p.names().schema().to_string(),
+            about: self.about,
+            created_at: p.now(),
+        };
         let (or_replace, if_not_exists, span) = (self.or_replace, self.if_not_exists, self.name.span);
         let what = format!("CREATE VIEW {name}");
         let build = Arc::new(move |c: &CatalogSnapshot| {

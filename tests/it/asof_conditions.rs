@@ -1,9 +1,9 @@
 //! Random conditions in ON of an ASOF join, against nested loops: predicates on the right side choose the
 //! candidates before the match, those on the left side the rows that may match.
 
-use futures::TryStreamExt;
 use datafusion::arrow::array::AsArray;
 use datafusion::arrow::datatypes::Int64Type;
+use futures::TryStreamExt;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::test_runner::{Config as Runs, TestRunner};
@@ -62,7 +62,9 @@ impl Case {
             let one = |(i, (k, t, v)): (usize, &Row)| format!("({i}, {}, {t}, {})", number(k), number(v));
             rows.iter().enumerate().map(one).collect::<Vec<_>>().join(", ")
         };
-        let said = |side: &str, picks: &[usize]| picks.iter().map(|p| format!(" AND {}", PREDICATES[*p].0.replace("{s}", side))).collect::<String>();
+        let said = |side: &str, picks: &[usize]| {
+            picks.iter().map(|p| format!(" AND {}", PREDICATES[*p].0.replace("{s}", side))).collect::<String>()
+        };
         let others = said("l", &self.on_left) + &said("r", &self.on_right);
         let kind = if self.inner { "INNER" } else { "LEFT" };
         let on = match self.match_condition {
@@ -86,9 +88,11 @@ impl Case {
         };
         let looks_ahead = self.op.starts_with('<');
         let best = |l: &Row| {
-            let candidates = self.right.iter().enumerate().filter(|(_, r)| {
-                all(&self.on_left, l) && all(&self.on_right, r) && l.0.is_some() && l.0 == r.0 && stands(l.1, r.1)
-            });
+            let candidates = self
+                .right
+                .iter()
+                .enumerate()
+                .filter(|(_, r)| all(&self.on_left, l) && all(&self.on_right, r) && l.0.is_some() && l.0 == r.0 && stands(l.1, r.1));
             let found = match looks_ahead {
                 true => candidates.min_by_key(|(_, r)| r.1),
                 false => candidates.max_by_key(|(_, r)| r.1),

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use datafusion::arrow::array::AsArray;
+use datafusion::arrow::util::display::array_value_to_string;
 use futures::TryStreamExt;
 use remige::clock::Clock;
 use remige::config::Config;
@@ -20,7 +20,7 @@ async fn text(session: &Session, sql: &str) -> String {
     match session.execute(sql).await.unwrap_or_else(|e| panic!("{sql}: {e}")) {
         Outcome::Rows(rows) => {
             let batches: Vec<_> = rows.try_collect().await.unwrap();
-            batches.first().map(|b| b.column(0).as_string::<i32>().value(0).to_string()).unwrap_or_default()
+            batches.first().map(|b| array_value_to_string(b.column(0), 0).unwrap()).unwrap_or_default()
         }
         Outcome::Updated(_) => String::new(),
     }

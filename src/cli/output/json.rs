@@ -87,7 +87,8 @@ impl Printer for JsonPrinter {
         let columns = in_utc(batch, true)?;
         let rows = RecordBatch::try_new(self.schema.clone(), columns).map_err(Error::from)?;
         // Through a buffer: a failing pipe must stay an I/O error.
-        let mut writer = WriterBuilder::new().with_explicit_nulls(true).with_encoder_factory(Arc::new(Floats)).build::<_, LineDelimited>(Vec::new());
+        let mut writer =
+            WriterBuilder::new().with_explicit_nulls(true).with_encoder_factory(Arc::new(Floats)).build::<_, LineDelimited>(Vec::new());
         writer.write(&rows).and_then(|()| writer.finish()).map_err(Error::from)?;
         out.write_all(&writer.into_inner())?;
         Ok(())

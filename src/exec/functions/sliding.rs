@@ -181,9 +181,7 @@ impl AggregateUDFImpl for Mended {
     fn reverse_expr(&self) -> ReversedUDAF {
         match self.inner.reverse_expr() {
             _ if self.mend == Mend::Order => ReversedUDAF::NotSupported,
-            ReversedUDAF::Reversed(other) => {
-                ReversedUDAF::Reversed(Arc::new(AggregateUDF::new_from_impl(Mended::new(&other, self.mend))))
-            }
+            ReversedUDAF::Reversed(other) => ReversedUDAF::Reversed(Arc::new(AggregateUDF::new_from_impl(Mended::new(&other, self.mend)))),
             same => same,
         }
     }

@@ -20,7 +20,8 @@ use datafusion::common::{Result as DfResult, ScalarValue};
 use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
 use datafusion::logical_expr::utils::{AggregateOrderSensitivity, format_state_name};
 use datafusion::logical_expr::{
-    Accumulator, AggregateUDF, AggregateUDFImpl, Documentation, EmitTo, GroupsAccumulator, ReversedUDAF, Signature, StatisticsArgs, Volatility,
+    Accumulator, AggregateUDF, AggregateUDFImpl, Documentation, EmitTo, GroupsAccumulator, ReversedUDAF, Signature, StatisticsArgs,
+    Volatility,
 };
 use datafusion::physical_expr::NullState;
 
@@ -178,9 +179,7 @@ impl AggregateUDFImpl for CheckedSum {
         }
         let input = args.input_fields.first().map_or(args.return_type(), |f| f.data_type());
         Ok(vec![Arc::new(match args.is_distinct {
-            true => {
-                Field::new_list(format_state_name(args.name, "sum distinct"), Field::new_list_field(input.clone(), true), false)
-            }
+            true => Field::new_list(format_state_name(args.name, "sum distinct"), Field::new_list_field(input.clone(), true), false),
             false => Field::new(format_state_name(args.name, "sum"), running(input), true),
         })])
     }
@@ -429,10 +428,12 @@ impl<E: Exact> GroupsAccumulator for Groups<E> {
 
     fn convert_to_state(&self, values: &[ArrayRef], filter: Option<&BooleanArray>) -> DfResult<Vec<ArrayRef>> {
         let values = values[0].as_primitive::<E::In>();
-        let kept = filter.map(|f| NullBuffer::new(match f.nulls() {
-            Some(known) => f.values() & known.inner(),
-            None => f.values().clone(),
-        }));
+        let kept = filter.map(|f| {
+            NullBuffer::new(match f.nulls() {
+                Some(known) => f.values() & known.inner(),
+                None => f.values().clone(),
+            })
+        });
         let wide: Vec<Acc<E>> = values.values().iter().map(|v| E::widen(*v)).collect();
         let nulls = NullBuffer::union(values.nulls(), kept.as_ref());
         Ok(vec![Arc::new(PrimitiveArray::<E::Acc>::new(wide.into(), nulls).with_data_type(running(&self.about.input)))])
