@@ -302,6 +302,17 @@ fn what_is_stored_is_what_came() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_whose_other_floats_are_equal_keeps_its_nan() {
+    let w = world().await;
+    let floats: ArrayRef = Arc::new(datafusion::arrow::array::Float64Array::from(vec![-64.5, f64::NAN]));
+    let path = w.file("floats.parquet", &batch(vec![("n", numbers(2)), ("x", floats)]));
+    w.must(&format!("CREATE EXTERNAL TABLE f STORED AS PARQUET LOCATION '{path}'")).await.unwrap();
+    let rows = w.must("SELECT x FROM f ORDER BY n").await.unwrap();
+    assert_eq!(Value::of(rows[0].column(0), 0), Value::Float(-64.5));
+    assert!(matches!(Value::of(rows[0].column(0), 1), Value::Float(v) if v.is_nan()));
+}
+
 #[test]
 fn the_comparison_tells_values_apart() {
     let number = |t: &str| Value::number(t).unwrap();
