@@ -118,7 +118,9 @@ pub fn open<'a>(services: &'a Services, t: &'a Table) -> futures::future::BoxFut
         let schema = Arc::new(Schema::new(fields.map(|f| wide_keys(f)).collect::<Vec<_>>()));
         let config = ListingTableConfig::new(url).with_listing_options(options).with_schema(schema);
         let table = ListingTable::try_new(config)?;
-        Ok(if t.format == "PARQUET" && has_floats(&table.schema()) { Arc::new(WithoutBounds(table)) } else { Arc::new(table) })
+        let bounds = t.format != "PARQUET" || !has_floats(&table.schema());
+        let table: Arc<dyn TableProvider> = if bounds { Arc::new(table) } else { Arc::new(WithoutBounds(table)) };
+        Ok(table)
     })
 }
 
