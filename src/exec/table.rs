@@ -141,11 +141,18 @@ pub async fn write(
         ..WriteSpec::plain(Arc::clone(&schema))
     };
     let mut writer = services.store.writer(location, spec)?;
-    while let Some(batch) = data.next().await {
-        let batch = stored(&batch?, &schema)?;
-        if batch.num_rows() > 0 {
-            writer.write(&batch).await?;
+    let written = async {
+        while let Some(batch) = data.next().await {
+            let batch = stored(&batch?, &schema)?;
+            if batch.num_rows() > 0 {
+                writer.write(&batch).await?;
+            }
         }
+        Ok(())
+    };
+    if let Err(e) = written.await {
+        writer.abandon().await;
+        return Err(e);
     }
     let rows = writer.rows();
     Ok((rows, writer.finish().await?))

@@ -72,6 +72,17 @@ impl Statement {
         }
     }
 
+    /// With rows bound whose types decide what it answers.
+    pub async fn bind(&self, rows: RecordBatch) -> Result<Self> {
+        if self.prepared.parameters.iter().all(Option::is_some) {
+            return Ok(self.with_parameters(Some(rows)));
+        }
+        let types = rows.schema().fields().iter().map(|f| f.data_type().clone()).collect();
+        let prepared = self.session.bound_to(&self.prepared, types).await?;
+        let (caller, session) = (self.caller.clone(), self.session.clone());
+        Ok(Statement { parameters: Some(rows), ..Statement::new(caller, session, prepared) })
+    }
+
     pub fn with_result(&self, result: Vec<FlightData>) -> Self {
         Statement { result: Some(result), ..self.with_parameters(None) }
     }
@@ -230,6 +241,7 @@ mod tests {
             kind: StatementKind::Query,
             schema: Arc::new(Schema::empty()),
             parameters: vec![None],
+            announced: vec![None],
             changes_session: false,
             looks_up: false,
             tag: "SELECT",

@@ -224,6 +224,7 @@ impl OfflineStore {
         options: TableOptions,
     ) -> futures::future::BoxFuture<'a, Result<Snapshot>> {
         Box::pin(async move {
+            super::warehouse::check_names(location)?;
             let log = self.log_store(location)?;
             let kernel: StructType = schema
                 .as_ref()
