@@ -47,7 +47,7 @@ impl Messages {
 }
 
 /// tonic has INTERNAL for what it cannot read.
-fn readable(status: Status) -> Status {
+pub(super) fn readable(status: Status) -> Status {
     match status.code() {
         Code::Internal | Code::Unknown => Status::invalid_argument(format!("a message cannot be read: {}", status.message())),
         _ => status,
