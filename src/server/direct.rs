@@ -41,7 +41,7 @@ impl Shared {
         }
         if !query.parameters.is_empty() {
             let rows = rows(&query.parameters, self.settings().max_parameter_bytes)?;
-            let bound = decode::bind(&statement.prepared.parameters, &rows).map_err(|e| status::in_statement(&e, &query.sql))?;
+            let bound = decode::bind(statement.wanted(), &rows).map_err(|e| status::in_statement(&e, &query.sql))?;
             statement = caught(statement.bind(bound)).await.map_err(|e| status::in_statement(&e, &query.sql))?;
         }
         self.fetch(&Arc::new(statement)).await

@@ -89,7 +89,7 @@ impl Shared {
         if rows.num_columns() == 0 && rows.num_rows() == 0 {
             return Ok(None);
         }
-        let rows = decode::bind(&statement.prepared.parameters, &rows).map_err(|e| status::in_statement(&e, statement.sql()))?;
+        let rows = decode::bind(statement.wanted(), &rows).map_err(|e| status::in_statement(&e, statement.sql()))?;
         caught(statement.bind(rows)).await.map(Some).map_err(|e| status::in_statement(&e, statement.sql()))
     }
 }
