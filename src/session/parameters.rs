@@ -27,7 +27,7 @@ pub(super) fn parameters(plan: &LogicalPlan) -> Result<Vec<Option<DataType>>> {
         if out.len() < n {
             out.resize(n, None);
         }
-        out[n - 1] = t;
+        out[n - 1] = t.filter(|t| !t.is_null());
     }
     let mut counts = |e: Option<&Expr>| note(&mut out, e, &DataType::Int64);
     plan.apply_with_subqueries(|p| {
@@ -112,7 +112,7 @@ fn bare(e: &Expr) -> &Expr {
 /// The plan with the types of parameters that had none, and with the columns that follow from them.
 fn typed(plan: LogicalPlan, types: &[DataType]) -> DfResult<LogicalPlan> {
     let known = |e: Expr| match e {
-        Expr::Placeholder(Placeholder { id, field: None }) => {
+        Expr::Placeholder(Placeholder { id, field }) if field.as_ref().is_none_or(|f| f.data_type().is_null()) => {
             let t = number(&id).checked_sub(1).and_then(|i| types.get(i));
             let field = t.map(|t| Arc::new(Field::new(&id, t.clone(), true)));
             Ok(Transformed::yes(Expr::Placeholder(Placeholder::new_with_field(id, field))))
