@@ -8,7 +8,7 @@ use datafusion::common::Result as DfResult;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::logical_expr::expr::{Cast, Placeholder, TryCast};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
-use datafusion::logical_expr::{DmlStatement, Expr, LogicalPlan, LogicalPlanBuilder, WriteOp};
+use datafusion::logical_expr::{DmlStatement, Expr, LogicalPlan, LogicalPlanBuilder, Union, WriteOp};
 use futures::future::BoxFuture;
 
 use super::{Notices, Prepared, Session, StatementKind, result_schema};
@@ -127,6 +127,8 @@ fn typed(plan: LogicalPlan, types: &[DataType]) -> DfResult<LogicalPlan> {
         })?;
         plan.map_data(|plan| match plan {
             LogicalPlan::Values(v) => LogicalPlanBuilder::values(v.values)?.build(),
+            // it would keep the types that it had
+            LogicalPlan::Union(u) => Ok(LogicalPlan::Union(Union::try_new_with_loose_types(u.inputs)?)),
             other => other.recompute_schema(),
         })
     })?;

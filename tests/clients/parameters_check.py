@@ -24,7 +24,7 @@ ANSWERS = [
     ("VALUES ($1, $2), ($3, $4)", (1, "a", 2, "b"), [(1, "a"), (2, "b")]), ("SELECT max(?)", (9,), [(9,)]),
     ("SELECT max($1), min($2)", (D("9.5"), "z"), [(D("9.5"), "z")]), ("SELECT coalesce(?, 3)", (None,), [(3,)]),
     ("SELECT x + 1 FROM (SELECT ? AS x) t", (4,), [(5,)]), ("SELECT abs(?)", (-4,), [(4,)]), ("SELECT ? || 'b'", ("a",), [("ab",)]),
-    ("SELECT CASE WHEN ? THEN ? ELSE ? END", (True, 1, 2), [(1,)]), ("WITH c AS (SELECT ? AS x) SELECT sum(x) FROM c", (3,), [(3,)]),
+    ("SELECT CASE WHEN ? THEN ? ELSE ? END", (True, 1, 2), [(1,)]), ("WITH c AS (SELECT ? AS x) SELECT max(x) FROM c", (3,), [(3,)]),
     ("SELECT ? UNION ALL SELECT ?", (1, 2), [(1,), (2,)]), ("SELECT * FROM (VALUES (?, ?)) v(a, b)", (1, "q"), [(1, "q")]),
     ("SELECT value FROM generate_series(1, 5) LIMIT ?", (2,), [(1,), (2,)]),
     ("SELECT value FROM generate_series(1, 5) LIMIT ? OFFSET ?", (2, 1), [(2,), (3,)]),

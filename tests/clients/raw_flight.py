@@ -1,6 +1,7 @@
 """A Flight SQL client that can do what none should: stop in the middle, send what it likes, and read nothing.
 
 HTTP/2 frames are written by hand (RFC 9113; headers without compression, RFC 7541)."""
+import atexit
 import os
 import select
 import socket
@@ -123,18 +124,20 @@ class Connection:
     def send(self, stream, data, end=False):
         """Sends as the windows allow."""
         view = memoryview(data)
+        answer = self.answers[stream]
+        over = lambda: answer["end"] or answer["reset"] is not None  # noqa: E731
         while view:
-            while min(self.window, self.windows[stream]) <= 0:
+            while min(self.window, self.windows[stream]) <= 0 and not over():
                 self.read()
+            if over():
+                return
             n = min(len(view), 16384, self.window, self.windows[stream])
             last = n == len(view) and end
             self.send_frame(DATA, END_STREAM if last else 0, stream, bytes(view[:n]))
             self.window, self.windows[stream] = self.window - n, self.windows[stream] - n
             view = view[n:]
-            if select.select([self.socket], [], [], 0)[0]:
+            if self.buffer or select.select([self.socket], [], [], 0)[0]:
                 self.read()
-            if self.answers[stream]["end"] or self.answers[stream]["reset"] is not None:
-                return
         if end and not len(data):
             self.send_frame(DATA, END_STREAM, stream)
 
@@ -242,6 +245,7 @@ class Server:
         self.log = open(os.path.join(os.path.dirname(warehouse), "serve.err"), "ab")
         command = [remige, "serve", "-w", warehouse, "--listen", "127.0.0.1:0", *flags]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=self.log, text=True)
+        atexit.register(self.process.kill)
         line = self.process.stdout.readline()
         assert line.startswith("remige ready "), f"the server did not become ready: {line!r}"
         self.address = line.split()[-1]
