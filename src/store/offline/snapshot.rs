@@ -224,7 +224,6 @@ impl OfflineStore {
         options: TableOptions,
     ) -> futures::future::BoxFuture<'a, Result<Snapshot>> {
         Box::pin(async move {
-            super::warehouse::check_names(location)?;
             let log = self.log_store(location)?;
             let kernel: StructType = schema
                 .as_ref()

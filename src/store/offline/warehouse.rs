@@ -205,16 +205,6 @@ impl OfflineStore {
     }
 }
 
-/// The longest name of a schema, table or view: it is a name of a directory, too.
-const LONGEST_NAME: usize = 200;
-
-pub(super) fn check_names(location: &str) -> Result<()> {
-    let Some(long) = location.split('/').find(|name| name.len() > LONGEST_NAME) else { return Ok(()) };
-    let start: String = long.chars().take(40).collect();
-    Err(Error::invalid(format!("the name \"{start}…\" has {} bytes", long.len()))
-        .with_hint(format!("give it a name of at most {LONGEST_NAME} bytes")))
-}
-
 /// A table's location as an object path; refuses what could leave the warehouse.
 pub(crate) fn table_path(location: &str) -> Result<Path> {
     match Path::parse(location) {
