@@ -1,12 +1,12 @@
 //! Bulk ingest: a stream into a table or push view, one commit.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use datafusion::arrow::array::{RecordBatch, new_null_array};
 use datafusion::arrow::datatypes::{Field, FieldRef, Schema, SchemaRef};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
-use futures::StreamExt;
+use futures::{Stream, StreamExt, stream};
 
 use super::push::PushSink;
 use super::resolve::Resolver;
@@ -44,6 +44,7 @@ pub async fn run(
     if name.schema == SYSTEM_SCHEMA {
         return Err(Error::denied("schema system is read-only"));
     }
+    check_columns(&rows.schema(), name)?;
     match catalog.relation(name) {
         None if mode == IngestMode::Append => Err(catalog.no_relation(name)),
         None => create(resolver, name, rows, None).await,
@@ -60,7 +61,7 @@ pub async fn run(
             }
             let known: Vec<String> = view.visible_columns().into_iter().map(|c| c.name).collect();
             if let Some(extra) = rows.schema().fields().iter().find(|f| !known.contains(f.name())) {
-                return Err(Error::invalid(format!("feature view {name} has no column {:?}", extra.name()))
+                return Err(Error::already_exists(format!("feature view {name} has no column {:?}", extra.name()))
                     .suggest(extra.name(), known.iter().map(String::as_str))
                     .or_hint(&format!("its columns are {}", known.join(", "))));
             }
@@ -90,7 +91,7 @@ fn with_features(rows: SendableRecordBatchStream, view: &FeatureView) -> Sendabl
     let fields = have.fields().iter().map(|f| f.as_ref().clone()).chain(new.iter().cloned());
     let schema: SchemaRef = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
     let out = Arc::clone(&schema);
-    let s = rows.map(move |batch| {
+    let s = in_parts(rows, true).map(move |batch| {
         let batch = batch?;
         let nulls = new.iter().map(|f| new_null_array(f.data_type(), batch.num_rows()));
         let columns = batch.columns().iter().cloned().chain(nulls).collect();
@@ -134,12 +135,45 @@ async fn create(resolver: &Arc<Resolver>, name: &Name, rows: SendableRecordBatch
     Ok(stored)
 }
 
+/// Each column once: names that differ in case only are one in a Delta table.
+fn check_columns(schema: &SchemaRef, name: &Name) -> Result<()> {
+    let mut seen = HashSet::new();
+    match schema.fields().iter().find(|f| !seen.insert(f.name().to_lowercase())) {
+        None => Ok(()),
+        Some(twice) => Err(Error::invalid(format!("{name}: the rows have the column {:?} more than once", twice.name()))
+            .with_hint("give every column a name of its own, in other letters than case")),
+    }
+}
+
+/// Rows of a batch at once where columns are filled in.
+const FILLED_ROWS: usize = 16 << 10;
+
+/// Parts of a batch in which NULL columns may be filled in.
+fn parts(batch: RecordBatch, filled: bool) -> Vec<RecordBatch> {
+    if !filled || batch.num_rows() <= FILLED_ROWS {
+        return vec![batch];
+    }
+    let starts = (0..batch.num_rows()).step_by(FILLED_ROWS);
+    starts.map(|at| batch.slice(at, FILLED_ROWS.min(batch.num_rows() - at))).collect()
+}
+
+/// The batches of a stream, cut where columns are filled in.
+fn in_parts(rows: SendableRecordBatchStream, filled: bool) -> impl Stream<Item = Result<RecordBatch>> + Send + 'static {
+    rows.flat_map(move |batch| {
+        let pieces: Vec<Result<RecordBatch>> = match batch {
+            Ok(batch) => parts(batch, filled).into_iter().map(Ok).collect(),
+            Err(e) => vec![Err(Error::from(e))],
+        };
+        stream::iter(pieces)
+    })
+}
+
 /// Columns in the table's order; missing ones are NULL, unknown ones an error.
 fn by_name(rows: SendableRecordBatchStream, want: &SchemaRef, name: &Name) -> Result<SendableRecordBatchStream> {
     let have = rows.schema();
     if let Some(extra) = have.fields().iter().find(|f| want.index_of(f.name()).is_err()) {
         let known: Vec<&str> = want.fields().iter().map(|f| f.name().as_str()).collect();
-        return Err(Error::invalid(format!("table {name} has no column {:?}", extra.name()))
+        return Err(Error::already_exists(format!("table {name} has no column {:?}", extra.name()))
             .suggest(extra.name(), known.iter().copied())
             .or_hint(&format!("its columns are {}", known.join(", "))));
     }
@@ -148,7 +182,8 @@ fn by_name(rows: SendableRecordBatchStream, want: &SchemaRef, name: &Name) -> Re
     let typed = |(f, i): (&FieldRef, &Option<usize>)| i.map_or_else(|| f.as_ref().clone(), |i| have.field(i).clone()).with_nullable(true);
     let schema: SchemaRef = Arc::new(Schema::new(want.fields().iter().zip(&from).map(typed).collect::<Vec<_>>()));
     let out = Arc::clone(&schema);
-    let s = rows.map(move |batch| {
+    let pieces = in_parts(rows, from.contains(&None));
+    let s = pieces.map(move |batch| {
         let batch = batch?;
         let column = |(f, i): (&FieldRef, &Option<usize>)| match i {
             Some(i) => Arc::clone(batch.column(*i)),
