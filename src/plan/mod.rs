@@ -5,6 +5,7 @@ pub mod asof_keys;
 pub mod bound_rows;
 pub mod command;
 pub mod feature_table;
+pub mod horizon;
 pub mod join_syntax;
 pub mod lookup;
 pub mod names;

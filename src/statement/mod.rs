@@ -3,13 +3,14 @@
 
 mod about;
 mod alter;
+mod circle;
 mod create_entity;
 mod create_feature_view;
 pub use create_feature_view::{stats_columns, stored_schema};
 mod create_service;
 mod describe;
 mod drop;
-pub use drop::{tables_of, unread};
+pub use drop::{tables_in, tables_of, unread};
 mod maintain;
 mod refresh;
 mod schema;
@@ -21,6 +22,8 @@ mod sql;
 mod table;
 mod training_set;
 mod verify;
+mod waiting;
+pub use waiting::with_waiting;
 
 use std::sync::Arc;
 

@@ -18,6 +18,7 @@ mod stream;
 mod tests;
 
 pub use exec::{OnlineLookupExec, OnlineLookupPlanner};
+pub use stream::never_online;
 
 /// What a lookup needs from the process it runs in; found in the session's extensions as a
 /// [`LookupHandle`].
@@ -28,7 +29,7 @@ pub trait LookupContext: Send + Sync + Debug {
     fn settings(&self) -> OnlineSettings;
     fn online_view(&self, view: &FeatureView) -> OnlineView;
 
-    /// Whether the view's table has no rows: then nothing needed to be materialized.
+    /// Whether the view's table has no rows: of a push view nothing needed to be materialized then.
     async fn table_is_empty(&self, view: &FeatureView) -> Result<bool>;
 
     /// Every schema that stored rows of the view may have.

@@ -163,10 +163,9 @@ impl Lookup {
 
         let mut columns = batch.columns().to_vec();
         for ((item, requested), found) in self.items.iter().zip(&requested).zip(&found) {
-            if found.pointer.is_none() && !self.in_time(self.context.table_is_empty(&item.view)).await?? {
-                let name = &item.view.name;
-                return Err(Error::invalid(format!("feature view {name} was never materialized"))
-                    .with_hint(format!("MATERIALIZE FEATURE VIEW {name}")));
+            if found.pointer.is_none() {
+                let empty = self.in_time(self.context.table_is_empty(&item.view)).await??;
+                never_online(&item.view, empty)?;
             }
             let (arrays, hits) =
                 item.columns(requested, found, self.at).map_err(|e| e.context(format!("feature view {}", item.view.name)))?;
@@ -305,6 +304,17 @@ impl Item {
         arrays.push(Arc::new(StringArray::from(status)));
         Ok((arrays.into_iter().map(|a| requested.expand(a)).collect::<Result<_>>()?, hits))
     }
+}
+
+/// Refuses a view of which nothing was ever brought online. Only of a push view without rows is there nothing to bring.
+pub fn never_online(view: &FeatureView, empty: bool) -> Result<()> {
+    if view.is_push() && empty {
+        return Ok(());
+    }
+    let name = view.quoted_name();
+    let first = if view.is_push() || !empty { String::new() } else { format!("REFRESH FEATURE VIEW {name}; ") };
+    Err(Error::invalid(format!("feature view {} was never materialized", view.versioned_name()))
+        .with_hint(format!("{first}MATERIALIZE FEATURE VIEW {name}")))
 }
 
 fn count(slots: &[u32], status: &[&'static str]) {
