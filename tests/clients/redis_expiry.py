@@ -95,10 +95,15 @@ def kept_longer(redis, caller):
     ok("a shorter one lets them go with the next full load")
     caller.rows("ALTER FEATURE VIEW aging SET TTL INTERVAL '0 days'; MATERIALIZE FEATURE VIEW aging")
     assert set(lives(redis, caller, "aging").values()) == {-1}
-    caller.rows("ALTER FEATURE VIEW aging SET TTL INTERVAL '1 day'; MATERIALIZE FEATURE VIEW aging IN PLACE")
+    caller.rows("ALTER FEATURE VIEW aging SET TTL INTERVAL '1 day'; MATERIALIZE FEATURE VIEW aging FULL")
+    caller.rows("ALTER FEATURE VIEW aging SET TTL INTERVAL '50 days'; MATERIALIZE FEATURE VIEW aging IN PLACE")
     left = lives(redis, caller, "aging")
-    assert left[3] > 6 * DAY or 3 not in left, left
-    caller.rows("MATERIALIZE FEATURE VIEW aging FULL")
+    assert set(left) == {1, 2, 3, 4} and 4 * DAY < left[3] < 20 * DAY and all(left[k] > 50 * DAY for k in (1, 2, 4)), left
+    caller.rows("ALTER FEATURE VIEW aging SET TTL INTERVAL '1 day'; MATERIALIZE FEATURE VIEW aging FULL")
+    caller.rows("MATERIALIZE FEATURE VIEW aging IN PLACE")
+    left = lives(redis, caller, "aging")
+    assert set(left) == {1, 2, 4} and all(0 < v < 1.15 * DAY for v in left.values()), left
+    agrees(caller, "aging")
     ok("IN PLACE sets them, too")
 
 

@@ -89,6 +89,9 @@ impl LookupContext for Patient {
     async fn table_is_empty(&self, view: &FeatureView) -> Result<bool> {
         self.0.table_is_empty(view).await
     }
+    async fn is_current(&self, view: &FeatureView) -> Result<bool> {
+        self.0.is_current(view).await
+    }
     fn row_schemas(&self, view: &FeatureView) -> Vec<(u32, Vec<Column>)> {
         self.0.row_schemas(view)
     }
@@ -188,7 +191,7 @@ impl Both {
                 let offline = table.version();
                 let online = match (&pointer, online) {
                     (None, _) => {
-                        never_online(&view, table.files().is_empty())?;
+                        never_online(&view, table.files().is_empty(), self.handle.0.is_current(&view).await?)?;
                         offline
                     }
                     (Some(_), None) => return again("the online store has lost its watermark", ""),

@@ -32,6 +32,11 @@ pub trait LookupContext: Send + Sync + Debug {
     /// Whether the view's table has no rows: of a push view nothing needed to be materialized then.
     async fn table_is_empty(&self, view: &FeatureView) -> Result<bool>;
 
+    /// Whether the bare name means this version of its view.
+    async fn is_current(&self, _view: &FeatureView) -> Result<bool> {
+        Ok(true)
+    }
+
     /// Every schema that stored rows of the view may have.
     fn row_schemas(&self, view: &FeatureView) -> Vec<(u32, Vec<Column>)> {
         vec![row_schema(view)]
