@@ -76,6 +76,8 @@ impl Walk {
                 let bound = self.bounds.of([&f.predicate], f.input.schema(), inside, outer);
                 self.down(&f.input, &hidden | &bound, outer, None);
             }
+            // its columns have names by the alias
+            LogicalPlan::Projection(p) if matches!(p.input.as_ref(), LogicalPlan::Values(_)) => self.values(plan, &hidden, alias),
             LogicalPlan::Projection(p) => {
                 let below = self.through(&p.expr, &hidden, p.input.schema());
                 self.down(&p.input, below, outer, None);
