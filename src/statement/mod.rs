@@ -4,6 +4,7 @@
 mod about;
 mod alter;
 mod circle;
+mod copy;
 mod create_entity;
 mod create_feature_view;
 pub use create_feature_view::{stats_columns, stored_schema};
