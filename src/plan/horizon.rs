@@ -175,7 +175,9 @@ impl Walk {
             }
             _ => split(hidden, width),
         };
-        let on = known::on_bounds(j, &left, &right, &self.bounds, outer);
+        let below = |side: &LogicalPlan, hidden: &Places| &known(side, &self.bounds, outer) | hidden;
+        let (inside_left, inside_right) = (below(&j.left, &left), below(&j.right, &right));
+        let on = known::on_bounds(j, &inside_left, &inside_right, &self.bounds, outer);
         let (on_left, on_right) = split(&on, width);
         use JoinType::*;
         if matches!(j.join_type, Inner | Right | LeftSemi | RightSemi | RightAnti | RightMark) {
@@ -185,7 +187,7 @@ impl Walk {
             right.extend(on_right);
         }
         let mut around = outer.clone();
-        around.extend(columns(j.left.schema(), &(&known(&j.left, &self.bounds, outer) | &left)));
+        around.extend(columns(j.left.schema(), &inside_left));
         self.down(&j.left, left, outer, None);
         self.down(&j.right, right, &around, None);
     }

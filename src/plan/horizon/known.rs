@@ -58,7 +58,7 @@ fn joined(j: &Join, bounds: &Bounds, outer: &HashSet<Column>) -> Places {
     let width = j.left.schema().fields().len();
     let (left, right) = (known(&j.left, bounds, outer), known(&j.right, bounds, outer));
     let right_at = |p: &Places| p.iter().map(|i| i + width).collect::<Places>();
-    let on = on_bounds(j, &Places::new(), &Places::new(), bounds, outer);
+    let on = on_bounds(j, &left, &right, bounds, outer);
     let (on_left, on_right) = split(&on, width);
     use JoinType::*;
     match j.join_type {
@@ -74,12 +74,11 @@ fn joined(j: &Join, bounds: &Bounds, outer: &HashSet<Column>) -> Places {
 }
 
 /// Columns of both sides, counted over left and right, that ON keeps from going beyond the instant in the pairs that
-/// it joins. `left`, `right`: columns of which no later value matters.
+/// it joins. `left`, `right`: columns that hold no later value, or of which none matters.
 pub fn on_bounds(j: &Join, left: &Places, right: &Places, bounds: &Bounds, outer: &HashSet<Column>) -> Places {
     let Ok(schema) = j.left.schema().join(j.right.schema()) else { return Places::new() };
     let width = j.left.schema().fields().len();
-    let mut inside = &known(&j.left, bounds, outer) | left;
-    inside.extend((&known(&j.right, bounds, outer) | right).into_iter().map(|i| i + width));
+    let inside = left.iter().copied().chain(right.iter().map(|i| i + width)).collect();
     let equal = |(l, r): &(Expr, Expr)| {
         Expr::BinaryExpr(BinaryExpr { left: Box::new(l.clone()), op: Operator::Eq, right: Box::new(r.clone()) })
     };
