@@ -63,14 +63,13 @@ fn run_one<'a>(
         recorded(services, "materialize", view, |mut run| async move {
             let done = async {
                 let mut job = Job::new(services, view, cx).await?;
-                if let Some(version) = job.never_refreshed(&resolver.catalog).await? {
+                if job.never_refreshed(&resolver.catalog).await? {
                     resolver.notice(format!(
                         "feature view {}: it was never refreshed, so there is nothing to bring online: \
                          REFRESH FEATURE VIEW {1}, then MATERIALIZE FEATURE VIEW {1}",
                         view.versioned_name(),
                         view.quoted_name()
                     ));
-                    return Ok((version, job));
                 }
                 let version = job.bring_up(extent, &|m| resolver.notice(m)).await?;
                 if mark(services, view).await? {
@@ -200,16 +199,14 @@ impl<'a> Job<'a> {
         })
     }
 
-    /// The version of the table, where no REFRESH has filled it and nothing is online. `catalog`: of the statement.
-    fn never_refreshed<'s>(&'s self, catalog: &'s CatalogSnapshot) -> BoxFuture<'s, Result<Option<u64>>> {
+    /// Whether no REFRESH has filled the view. `catalog`: of the statement.
+    fn never_refreshed<'s>(&'s self, catalog: &'s CatalogSnapshot) -> BoxFuture<'s, Result<bool>> {
         Box::pin(async move {
             let filled = catalog.feature_view_series(&self.view.name).is_ok_and(|s| s.filled.contains(&self.view.version));
             if self.view.is_push() || filled {
-                return Ok(None);
+                return Ok(false);
             }
-            let table = self.services.store.snapshot(&self.view.location, None).await?;
-            let nothing = table.files().is_empty() && self.online.pointer(&self.id).await?.is_none();
-            Ok(nothing.then(|| table.version()))
+            Ok(self.services.store.snapshot(&self.view.location, None).await?.files().is_empty())
         })
     }
 

@@ -269,12 +269,7 @@ impl<'w> View<'w> {
                     let load = if w.loaded_with(&view).await?.is_some() { load } else { "" };
                     w.rows(&format!("MATERIALIZE FEATURE VIEW {}@v{v} {load}", self.name)).await?;
                     let view = w.view(&self.name, v as u32).await?;
-                    let loaded = match w.loaded_with(&view).await? {
-                        Some(loaded) => loaded,
-                        // it was never refreshed: there was nothing to bring online
-                        None if self.case.query && self.versions[v - 1].stored.is_empty() => continue,
-                        None => return Err(failed("nothing is online after MATERIALIZE")),
-                    };
+                    let loaded = w.loaded_with(&view).await?.ok_or_else(|| failed("nothing is online after MATERIALIZE"))?;
                     if narrow(view.ttl, loaded) != view.ttl {
                         return Err(failed(format!("TTL {:?} is not served after MATERIALIZE, but {loaded:?}", view.ttl)));
                     }
