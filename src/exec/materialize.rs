@@ -47,9 +47,7 @@ pub fn run<'a>(
     extent: Extent,
     cx: &'a Arc<TaskContext>,
 ) -> BoxFuture<'a, Result<Vec<Run>>> {
-    Box::pin(async move {
-        each_version(views, |view| boxed(run_one(resolver, view, extent, cx))).await
-    })
+    Box::pin(async move { each_version(views, |view| boxed(run_one(resolver, view, extent, cx))).await })
 }
 
 fn run_one<'a>(

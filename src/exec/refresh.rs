@@ -39,9 +39,7 @@ pub fn run<'a>(
     at: Option<Micros>,
     cx: &'a Arc<TaskContext>,
 ) -> futures::future::BoxFuture<'a, Result<Vec<Run>>> {
-    Box::pin(async move {
-        each_version(views, |view| boxed(run_one(resolver, view, range, at, cx))).await
-    })
+    Box::pin(async move { each_version(views, |view| boxed(run_one(resolver, view, range, at, cx))).await })
 }
 
 /// Runs a step for each view in turn and stops at the first failure; but a version that fails does not hold up the

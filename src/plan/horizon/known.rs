@@ -79,9 +79,8 @@ pub fn on_bounds(j: &Join, left: &Places, right: &Places, bounds: &Bounds, outer
     let Ok(schema) = j.left.schema().join(j.right.schema()) else { return Places::new() };
     let width = j.left.schema().fields().len();
     let inside = left.iter().copied().chain(right.iter().map(|i| i + width)).collect();
-    let equal = |(l, r): &(Expr, Expr)| {
-        Expr::BinaryExpr(BinaryExpr { left: Box::new(l.clone()), op: Operator::Eq, right: Box::new(r.clone()) })
-    };
+    let equal =
+        |(l, r): &(Expr, Expr)| Expr::BinaryExpr(BinaryExpr { left: Box::new(l.clone()), op: Operator::Eq, right: Box::new(r.clone()) });
     // where NULLs are equal, a pair says nothing of rows that an outer join below fills up with NULLs
     let pairs = j.on.iter().filter(|_| j.null_equality == NullEquality::NullEqualsNothing);
     let on: Vec<Expr> = pairs.map(equal).chain(j.filter.clone()).collect();
