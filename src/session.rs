@@ -6,18 +6,20 @@
 //! ```
 
 mod lookup;
+mod parameters;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use datafusion::arrow::array::AsArray;
+use datafusion::arrow::array::{ArrayRef, AsArray};
 use datafusion::arrow::datatypes::{DataType, Schema, SchemaRef, UInt64Type};
 use datafusion::arrow::record_batch::RecordBatch;
-use datafusion::common::ParamValues;
 use datafusion::common::config::ConfigNonZeroUsize;
+use datafusion::common::{DataFusionError, ParamValues};
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::execution::TaskContext;
 use datafusion::logical_expr::LogicalPlan;
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::scalar::ScalarValue;
 use futures::future::BoxFuture;
 use futures::{StreamExt, TryStreamExt};
@@ -27,13 +29,15 @@ use crate::catalog::{CatalogSnapshot, Relation, SYSTEM_SCHEMA};
 use crate::clock::{Clock, Micros};
 use crate::config::Config;
 use crate::error::{Error, Result};
-use crate::exec::planner::{StatementPlanner, state};
+use crate::exec::planner::{StatementPlanner, explained, state};
 use crate::exec::resolve::{Resolver, Scope};
 use crate::exec::{Services, ingest, stall, system};
 use crate::model::Name;
+use crate::model::exact::exactly;
 use crate::operator::bound_rows::BoundRows;
 use crate::operator::pit_join::{PitJoinOptions, PitStrategy};
 pub use crate::plan::StatementKind;
+use crate::plan::blame::place_of_outer;
 use crate::plan::bound_rows::{insert_over_bound_rows, parameter_schema};
 use crate::plan::command::{Command, CommandNode};
 use crate::progress::Progress;
@@ -62,6 +66,8 @@ pub struct Prepared {
     pub schema: SchemaRef,
     /// One per placeholder, in the order $1, $2, …; `None`: any type (bind as text).
     pub parameters: Vec<Option<DataType>>,
+    /// The same for clients, with a guess where any type will do.
+    pub announced: Vec<Option<DataType>>,
     /// USE, SET and what else lasts for the session: refused where a client has none.
     pub changes_session: bool,
     /// It asks the online store.
@@ -196,18 +202,20 @@ impl Session {
         let notices = Notices::default();
         let resolver = self.resolver(vec![], Arc::clone(&notices)).await?;
         let planned = self.plan(sql, &resolver).await?;
-        if planned.tag != "SHOW" {
+        if !planned.tag.starts_with("SHOW") {
             *self.own.notices.lock() = notices;
         }
         let schema = match planned.kind {
             StatementKind::Update => Arc::new(Schema::empty()),
             _ => result_schema(&planned.plan),
         };
+        let parameters = parameters::parameters(&planned.plan)?;
         Ok(Prepared {
             sql: sql.to_string(),
             kind: planned.kind,
             schema,
-            parameters: parameters(&planned.plan)?,
+            announced: parameters::announced(&planned.plan, &parameters)?,
+            parameters,
             changes_session: planned.changes_session,
             looks_up: uses_lookup(&planned.plan)?,
             tag: planned.tag,
@@ -230,6 +238,13 @@ impl Session {
         {
             return Ok(outcome);
         }
+        if let (true, Some(rows)) = (prepared.tag == "INSERT", &parameters)
+            && rows.num_columns() > 0
+            && rows.num_rows() > 0
+            && let Some(outcome) = crate::exec::boxed(self.insert_rows(prepared, rows)).await?
+        {
+            return Ok(outcome);
+        }
         let rows = match parameters {
             Some(b) if b.num_columns() > 0 && b.num_rows() != 1 => b,
             one => {
@@ -242,9 +257,6 @@ impl Session {
         };
         match prepared.kind {
             StatementKind::Update => {
-                if let Some(outcome) = crate::exec::boxed(self.insert_rows(prepared, &rows)).await? {
-                    return Ok(outcome);
-                }
                 let mut total = 0;
                 for row in 0..rows.num_rows() {
                     if let Outcome::Updated(n) = self.run_once(prepared, row_values(&rows, row, prepared)?).await? {
@@ -264,9 +276,10 @@ impl Session {
         let resolver = self.resolver(vec![], Arc::clone(&notices)).await?;
         let mut planned = self.plan(&prepared.sql, &resolver).await?;
         let Some(plan) = insert_over_bound_rows(&planned.plan, &types)? else { return Ok(None) };
+        let rows = crate::exec::insert::bound(&planned.plan, rows, &types)?;
         planned.plan = plan;
         *self.own.notices.lock() = notices;
-        let rows = RecordBatch::try_new(Arc::new(parameter_schema(&types)), lookup::bound(rows, &types)?)?;
+        let rows = RecordBatch::try_new(Arc::new(parameter_schema(&types)), rows)?;
         self.execute_planned(planned, &resolver, Some(BoundRows(rows))).await.map(Some)
     }
 
@@ -298,13 +311,13 @@ impl Session {
         let notices = Notices::default();
         let resolver = self.resolver(values.clone(), Arc::clone(&notices)).await?;
         let mut planned = self.plan(&prepared.sql, &resolver).await?;
-        if planned.tag != "SHOW" {
+        if !planned.tag.starts_with("SHOW") {
             *self.own.notices.lock() = notices;
         }
         if !values.is_empty() {
             planned.plan = planned.plan.with_param_values(ParamValues::from(values))?;
         }
-        self.execute_planned(planned, &resolver, None).await
+        self.execute_planned(planned, &resolver, None).await.map_err(|e| place_of_outer(e, &prepared.sql))
     }
 
     async fn execute_planned(&self, planned: Planned, resolver: &Arc<Resolver>, bound: Option<BoundRows>) -> Result<Outcome> {
@@ -325,7 +338,7 @@ impl Session {
             state.config_mut().set_extension(handle);
         }
         let copies = matches!(plan, LogicalPlan::Copy(_));
-        let physical = state.create_physical_plan(&plan).await?;
+        let physical = state.create_physical_plan(&plan).await.map_err(|e| explained(e, &plan, &state))?;
         let cx = Arc::new(TaskContext::from(&state));
         metrics::counter!(crate::telemetry::STATEMENTS, "tag" => planned.tag).increment(1);
         let stream = if planned.kind == StatementKind::Query || copies {
@@ -333,6 +346,9 @@ impl Session {
         } else {
             stall::execute_effect(physical, cx)?
         };
+        let schema = stream.schema();
+        let rows = stream.map_err(move |e| DataFusionError::from(explained(e, &plan, &state)));
+        let stream: SendableRecordBatchStream = Box::pin(RecordBatchStreamAdapter::new(schema, rows));
         if planned.kind == StatementKind::Query {
             return Ok(Outcome::Rows(stream));
         }
@@ -492,42 +508,20 @@ fn result_schema(plan: &LogicalPlan) -> SchemaRef {
     Arc::new(plan.schema().as_arrow().clone())
 }
 
-/// Types of $1, $2, …; a gap in the numbers is a parameter of any type.
-fn parameters(plan: &LogicalPlan) -> Result<Vec<Option<DataType>>> {
-    let found = plan.get_parameter_types()?;
-    let mut out: Vec<Option<DataType>> = vec![];
-    for (id, t) in found {
-        let n: usize = id.strip_prefix('$').and_then(|n| n.parse().ok()).unwrap_or(1);
-        if n > 1_000 {
-            return Err(Error::invalid(format!("parameter {id}: a statement has at most 1,000 parameters")));
-        }
-        if out.len() < n {
-            out.resize(n, None);
-        }
-        out[n - 1] = t;
-    }
-    Ok(out)
-}
-
-/// One row of bound values, cast to the types that the statement wants.
+/// One row of bound values, in the types that the statement wants; a value that would be another one there is refused.
 fn row_values(batch: &RecordBatch, row: usize, prepared: &Prepared) -> Result<Vec<ScalarValue>> {
     if row >= batch.num_rows() {
         return Ok(vec![]);
     }
-    batch
-        .columns()
-        .iter()
-        .enumerate()
-        .map(|(i, c)| {
-            let v = ScalarValue::try_from_array(c, row)?;
-            match prepared.parameters.get(i) {
-                Some(Some(want)) if *want != v.data_type() => {
-                    v.cast_to(want).map_err(|e| Error::from(e).context(format!("parameter ${}", i + 1)))
-                }
-                _ => Ok(v),
-            }
-        })
-        .collect()
+    let value = |(i, c): (usize, &ArrayRef)| {
+        let one = c.slice(row, 1);
+        let one = match prepared.parameters.get(i) {
+            Some(Some(want)) => exactly(&one, want).map_err(|e| e.context(format!("parameter ${}", i + 1)))?,
+            _ => one,
+        };
+        Ok(ScalarValue::try_from_array(&one, 0)?)
+    };
+    batch.columns().iter().enumerate().map(value).collect()
 }
 
 fn affected(batches: &[RecordBatch]) -> u64 {

@@ -175,6 +175,10 @@ impl LookupContext for Lookups {
     async fn table_is_empty(&self, view: &FeatureView) -> Result<bool> {
         Ok(self.services.store.snapshot(&view.location, None).await?.files().is_empty())
     }
+    async fn is_current(&self, view: &FeatureView) -> Result<bool> {
+        let catalog = self.services.registry.snapshot().await?;
+        Ok(catalog.feature_view_series(&view.name).is_ok_and(|s| s.current == view.version))
+    }
 }
 
 /// The extension that makes lookups possible in a statement.
@@ -201,6 +205,8 @@ fn base_state(config: &Config, runtime: Arc<RuntimeEnv>) -> Result<SessionState>
         .with_runtime_env(runtime)
         .with_default_features()
         .with_query_planner(Arc::new(super::planner::Physical::default()))
+        .with_analyzer_rule(Arc::new(crate::plan::checked::CheckArithmetic))
+        .with_analyzer_rule(Arc::new(super::functions::FloatExtremes))
         .with_optimizer_rule(Arc::new(crate::plan::pit_rules::PushLabelFilters))
         .with_physical_optimizer_rule(Arc::new(crate::operator::pit_join::KeepInputOrder))
         .with_physical_optimizer_rule(Arc::new(crate::operator::repartition::OneRepartitionInput))

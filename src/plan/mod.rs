@@ -2,9 +2,12 @@
 
 pub mod asof;
 pub mod asof_keys;
+pub mod blame;
 pub mod bound_rows;
+pub mod checked;
 pub mod command;
 pub mod feature_table;
+pub mod horizon;
 pub mod join_syntax;
 pub mod lookup;
 pub mod names;
@@ -14,6 +17,7 @@ pub mod pit_join;
 pub mod pit_rules;
 pub mod pit_types;
 pub mod service;
+pub mod subqueries;
 pub mod target;
 pub mod wildcard;
 

@@ -9,7 +9,8 @@ use datafusion::arrow::datatypes::{DataType, SchemaRef};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use futures::future::BoxFuture;
 
-use super::{Notices, Outcome, Prepared, Session, parameters, state};
+use super::parameters::parameters;
+use super::{Notices, Outcome, Prepared, Session, state};
 use crate::catalog::CatalogSnapshot;
 use crate::clock::Micros;
 use crate::error::{Error, Kind, Result};
@@ -212,7 +213,7 @@ fn text(name: &str, wanted: usize, status: bool) -> String {
 }
 
 /// The bound values in the types that the statement wants, a column per parameter.
-pub(super) fn bound(rows: &RecordBatch, types: &[DataType]) -> Result<Vec<ArrayRef>> {
+fn bound(rows: &RecordBatch, types: &[DataType]) -> Result<Vec<ArrayRef>> {
     let typed = |(i, (values, want)): (usize, (&ArrayRef, &DataType))| {
         exactly(values, want).map_err(|e| e.context(format!("parameter ${}", i + 1)))
     };

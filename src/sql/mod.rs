@@ -4,10 +4,12 @@
 pub mod asof;
 pub mod clauses;
 pub mod cursor;
-pub mod instant;
+mod distinct;
 pub mod parse;
 pub mod rewrite;
 pub mod text;
+pub mod titles;
 
+pub use crate::model::instant;
 pub use cursor::Cursor;
 pub use text::{Piece, split};

@@ -1,8 +1,12 @@
 //! Tests of the whole engine: one binary, because linking takes longer than running.
 
+mod asof_conditions;
 mod cache;
 mod clauses;
 mod online_join;
+mod round_trip;
 mod slt;
 mod spill;
 mod tidy;
+mod ways_in;
+mod wrong_statements;
