@@ -94,6 +94,18 @@ impl Resolver {
         self.loaded.lock().tables.insert((schema.to_string(), name.to_string()), Some(table));
     }
 
+    /// How many tables the statement has by now.
+    pub fn loaded_tables(&self) -> usize {
+        self.loaded.lock().tables.len()
+    }
+
+    /// The same for files that the statement names; they are remembered for the manifest.
+    pub fn provide_files(&self, schema: &str, files: Arc<Table>, table: Arc<dyn TableProvider>) {
+        let mut l = self.loaded.lock();
+        l.tables.insert((schema.to_string(), files.name.name.clone()), Some(table));
+        l.external.insert(files.location.clone(), files);
+    }
+
     pub fn notice_list(&self) -> Arc<Mutex<Vec<String>>> {
         Arc::clone(&self.notices)
     }

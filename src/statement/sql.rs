@@ -44,7 +44,10 @@ fn check(s: &DfStatement) -> Result<()> {
 
 impl Sql {
     pub async fn plan(self, p: &dyn Planning) -> Result<Planned> {
-        let plan = p.sql(self.statement, p.names().schema()).await?;
+        let plan = match p.sql(self.statement, p.names().schema()).await? {
+            LogicalPlan::Copy(c) => LogicalPlan::Copy(super::copy::in_plain_types(c)?),
+            other => other,
+        };
         Ok(match &plan {
             LogicalPlan::Dml(d) => {
                 if d.op == WriteOp::Delete && as_feature_table(&d.target).is_none() {
