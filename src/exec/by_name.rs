@@ -50,7 +50,7 @@ pub async fn open(resolver: &Resolver, statement: &mut DfStatement, schema: &str
             if external::finds_hive(&resolver.services, &table).await? {
                 table.options.insert(external::HIVE.into(), "true".into());
             }
-            external::infer(&resolver.services, &table).await?;
+            external::look_through(&resolver.services, &table).await?;
             external::open(&resolver.services, &table).await
         };
         let provider = opened.await.map_err(|e| e.or_span(place))?;

@@ -343,9 +343,7 @@ fn wide_keys(field: &Field) -> Field {
 /// Columns of a new external table. Refuses what could be made, but not be read.
 pub fn infer<'a>(services: &'a Services, t: &'a Table) -> BoxFuture<'a, Result<SchemaRef>> {
     Box::pin(async move {
-        if t.format != "DELTA" {
-            looked_through(services, t).await?;
-        }
+        looked_through(services, t).await?;
         let columns = open(services, t).await?.schema();
         if t.format == "DELTA" {
             return Ok(columns);
@@ -361,7 +359,14 @@ pub fn infer<'a>(services: &'a Services, t: &'a Table) -> BoxFuture<'a, Result<S
 }
 
 /// Reads the beginning of text files, and looks for what no query could read.
+pub fn look_through<'a>(services: &'a Services, t: &'a Table) -> BoxFuture<'a, Result<()>> {
+    Box::pin(looked_through(services, t))
+}
+
 async fn looked_through(services: &Services, t: &Table) -> Result<()> {
+    if t.format == "DELTA" {
+        return Ok(());
+    }
     let format = format(t)?;
     let found = list(services, t).await?;
     let places = places(t)?;

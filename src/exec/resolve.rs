@@ -121,6 +121,10 @@ impl Resolver {
         let tables: Vec<Arc<Table>> = self.loaded.lock().external.values().cloned().collect();
         let mut out = vec![];
         for t in tables {
+            if t.name.schema.is_empty() {
+                return Err(Error::invalid("files that a query names by itself are not remembered, so nobody could make this again")
+                    .with_hint("CREATE EXTERNAL TABLE … LOCATION '…' gives them a name, or CREATE TABLE … AS SELECT keeps their rows"));
+            }
             out.extend(external::files(&self.services, &t).await?);
         }
         Ok(out)
