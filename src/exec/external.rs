@@ -3,6 +3,7 @@
 use std::str::FromStr;
 use std::sync::Arc;
 
+use datafusion::arrow::array::StringArray;
 use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
 use datafusion::catalog::TableProvider;
 use datafusion::common::GetExt;
@@ -171,6 +172,13 @@ fn format(t: &Table) -> Result<Format> {
 
 fn csv_options(o: &Options<'_>) -> Result<CsvOptions> {
     let default = CsvOptions::default();
+    if let Some(regex) = o.get("null_regex") {
+        let probe = StringArray::from(vec![""]);
+        if datafusion::arrow::compute::regexp_is_match_scalar(&probe, regex, None).is_err() {
+            return Err(Error::invalid(format!("option \"null_regex\": {regex:?} is not a regular expression"))
+                .with_hint("'^NA$' means fields that are NA; a special character is written with \\ in front"));
+        }
+    }
     Ok(CsvOptions {
         has_header: Some(o.flag("has_header")?.unwrap_or(true)),
         delimiter: o.byte("delimiter")?.unwrap_or(default.delimiter),
