@@ -54,6 +54,7 @@ check scripts/demo.sh "$remige" "$tmp/demo"
 check "$python" tests/clients/demo_check.py "$remige" "$tmp/demo"
 check "$python" tests/clients/asof_duckdb.py "$remige"
 check "$python" tests/clients/redis_check.py "$remige" "$tmp/demo"
+check "$python" tests/clients/redis_expiry.py "$remige"
 check "$python" tests/clients/readers_check.py "$remige" "$tmp/demo"
 check "$python" tests/docs_check.py "$remige"
 check "$python" tests/clients/serving_check.py "$remige"
@@ -63,6 +64,9 @@ check "$python" tests/clients/schedule_check.py "$remige"
 check "$python" tests/clients/writers_check.py "$remige"
 check "$python" tests/clients/dashboard_check.py
 check "$python" tests/clients/online_faults.py "$remige"
+check "$python" tests/clients/cut_check.py "$remige" 150
+check "$python" tests/clients/wire_attack_check.py "$remige"
+check "$python" tests/clients/parameters_check.py "$remige"
 
 start_server "$tmp/demo"
 check "$python" examples/client.py "$address"
