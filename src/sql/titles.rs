@@ -14,6 +14,7 @@ pub const MARK: char = '\u{1}';
 /// Names the columns of a query's result.
 pub fn entitle(query: &mut Query) {
     let order = query.order_by.as_ref().map(|o| o.to_string().to_lowercase()).unwrap_or_default();
+    let order: Vec<&str> = order.split(|c: char| !(c.is_alphanumeric() || c == '_')).collect();
     if let Some(select) = first_select(&mut query.body) {
         name_all(select, &order);
     }
@@ -29,7 +30,7 @@ fn first_select(body: &mut SetExpr) -> Option<&mut Select> {
     }
 }
 
-fn name_all(select: &mut Select, order: &str) {
+fn name_all(select: &mut Select, order: &[&str]) {
     if select.into.is_some() {
         return;
     }
@@ -42,7 +43,7 @@ fn name_all(select: &mut Select, order: &str) {
             SelectItem::UnnamedExpr(e) if shared && !starred => *item = alias(e.clone(), format!("{title}{MARK}{i}")),
             SelectItem::UnnamedExpr(e) if !is_column(e) => *item = alias(e.clone(), title.clone()),
             // ORDER BY may mean the alias
-            SelectItem::ExprWithAlias { alias, .. } if shared && !starred && !order.contains(&title.to_lowercase()) => {
+            SelectItem::ExprWithAlias { alias, .. } if shared && !starred && !order.contains(&title.to_lowercase().as_str()) => {
                 *alias = Ident::with_quote('"', format!("{title}{MARK}{i}"));
             }
             _ => {}
