@@ -1,5 +1,7 @@
 //! Source data outside of the warehouse: Parquet, CSV and JSON files, and foreign Delta tables.
 
+pub mod bounds;
+
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -17,6 +19,7 @@ use datafusion::datasource::file_format::parquet::ParquetFormat;
 use datafusion::datasource::listing::{ListingOptions, ListingTable, ListingTableConfig, PartitionedFile};
 use futures::future::BoxFuture;
 
+use self::bounds::{WithoutBounds, has_floats};
 use super::files::{self, FileTable, Found, Place, Reading, TextFormat};
 use super::resolve::Travel;
 use super::services::Services;
@@ -288,7 +291,10 @@ async fn open_files(services: &Services, t: &Table) -> Result<FileTable> {
         false => None,
     };
     let reading = match &folder {
-        Some(table) if simple => Reading::Listing(Arc::clone(table)),
+        Some(table) if simple && t.format == "PARQUET" && has_floats(&schema) => {
+            Reading::Listing(Arc::new(WithoutBounds(Arc::clone(table))))
+        }
+        Some(table) if simple => Reading::Listing(Arc::clone(table) as Arc<dyn TableProvider>),
         _ => {
             let files = found
                 .iter()

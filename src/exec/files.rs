@@ -28,6 +28,7 @@ use object_store::{ObjectMeta, ObjectStoreExt};
 
 pub use self::hive::{infer as infer_hive, keys as hive_keys, value as hive_value};
 pub use self::text::{Text, TextFormat};
+use super::external::bounds::has_floats;
 use super::services::Services;
 use crate::error::{Error, Result};
 
@@ -139,7 +140,7 @@ pub async fn list(services: &Services, place: &Place, extension: &str) -> Result
 #[derive(Debug)]
 pub enum Reading {
     /// One folder or file, by the engine alone.
-    Listing(Arc<ListingTable>),
+    Listing(Arc<dyn TableProvider>),
     /// The files at hand, by the engine.
     Engine(Vec<PartitionedFile>),
     /// The files at hand, by our own reader of texts.
@@ -209,7 +210,10 @@ impl FileTable {
         let store = state.runtime_env().object_store(&self.store)?;
         let (mut known, mut statistics) = (vec![], vec![]);
         for file in files {
-            let own = self.format.infer_stats(state, &store, Arc::clone(&self.file_schema), &file.object_meta).await?;
+            let own = match has_floats(&self.file_schema) {
+                true => Statistics::new_unknown(&self.file_schema),
+                false => self.format.infer_stats(state, &store, Arc::clone(&self.file_schema), &file.object_meta).await?,
+            };
             statistics.push(own.clone());
             known.push(file.with_statistics(Arc::new(own)));
         }
