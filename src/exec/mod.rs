@@ -1,10 +1,12 @@
 //! Execution: the resolve step, the planners of our nodes, and the jobs behind commands.
 
 mod append;
+pub mod by_name;
 pub mod command;
 pub mod compiled;
 pub mod crowds;
 pub mod external;
+pub mod files;
 pub mod freshness;
 mod functions;
 pub mod ingest;

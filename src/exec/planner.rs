@@ -20,7 +20,7 @@ use futures::future::BoxFuture;
 
 use super::command::CommandPlanner;
 use super::resolve::{Resolver, Tables};
-use super::{external, insert};
+use super::{by_name, external, insert};
 use crate::clock::Micros;
 use crate::error::{Error, Result, Span};
 use crate::operator::bound_rows::BoundRowsPlanner;
@@ -95,6 +95,7 @@ pub fn plan_sql<'a>(resolver: &'a Arc<Resolver>, statement: DfStatement, schema:
 async fn plan_statement(resolver: &Arc<Resolver>, mut statement: DfStatement, schema: &str) -> Result<LogicalPlan> {
     let state = state(resolver, schema)?;
     check_functions(&statement, &state)?;
+    by_name::open(resolver, &mut statement, schema).await?;
     with_queries(&mut statement, &mut |q| {
         join_syntax::fold(q);
         Ok(())
@@ -310,6 +311,10 @@ impl Planning for StatementPlanner {
 
     async fn infer(&self, table: &crate::model::Table) -> Result<SchemaRef> {
         external::infer(&self.resolver.services, table).await
+    }
+
+    async fn finds_hive(&self, table: &crate::model::Table) -> Result<bool> {
+        external::finds_hive(&self.resolver.services, table).await
     }
 
     fn clock_tolerance(&self) -> Micros {

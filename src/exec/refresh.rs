@@ -7,13 +7,15 @@ use std::sync::Arc;
 
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::{DataType, TimeUnit};
+use datafusion::common::DataFusionError;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, lit};
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::scalar::ScalarValue;
-use futures::StreamExt;
+use futures::{StreamExt, TryStreamExt};
 
 use self::recording::Recording;
-use super::planner::{plan_sql, state};
+use super::planner::{explained, plan_sql, state};
 use super::resolve::{Resolver, Scope};
 use super::rows::{Accept, Conform, Counts};
 use super::write::{Sequence, order, sorted, spec, stream_of, with_seq};
@@ -331,7 +333,11 @@ fn query<'a>(
         let plan = if ordered { plan } else { narrowed(plan, view, range, rejected_after)? };
         let state = state(&inner, &view.query_schema)?;
         let physical = state.create_physical_plan(&plan).await?;
-        Ok((super::stall::execute(&resolver.services, physical, Arc::clone(cx))?, ordered))
+        let rows = super::stall::execute(&resolver.services, physical, Arc::clone(cx))?;
+        let schema = rows.schema();
+        // places are those of the view's text, not of this statement's
+        let named = rows.map_err(move |e| DataFusionError::from(explained(e, &plan, &state).without_span()));
+        Ok((Box::pin(RecordBatchStreamAdapter::new(schema, named)) as SendableRecordBatchStream, ordered))
     })
 }
 

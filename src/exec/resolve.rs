@@ -95,6 +95,18 @@ impl Resolver {
         self.loaded.lock().tables.insert((schema.to_string(), name.to_string()), Some(table));
     }
 
+    /// How many tables the statement has by now.
+    pub fn loaded_tables(&self) -> usize {
+        self.loaded.lock().tables.len()
+    }
+
+    /// The same for files that the statement names; they are remembered for the manifest.
+    pub fn provide_files(&self, schema: &str, files: Arc<Table>, table: Arc<dyn TableProvider>) {
+        let mut l = self.loaded.lock();
+        l.tables.insert((schema.to_string(), files.name.name.clone()), Some(table));
+        l.external.insert(files.location.clone(), files);
+    }
+
     pub fn notice_list(&self) -> Arc<Mutex<Vec<String>>> {
         Arc::clone(&self.notices)
     }
@@ -109,6 +121,10 @@ impl Resolver {
         let tables: Vec<Arc<Table>> = self.loaded.lock().external.values().cloned().collect();
         let mut out = vec![];
         for t in tables {
+            if t.name.schema.is_empty() {
+                return Err(Error::invalid("files that a query names by itself are not remembered, so nobody could make this again")
+                    .with_hint("CREATE EXTERNAL TABLE … LOCATION '…' gives them a name, or CREATE TABLE … AS SELECT keeps their rows"));
+            }
             out.extend(external::files(&self.services, &t).await?);
         }
         Ok(out)

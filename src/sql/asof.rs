@@ -430,7 +430,7 @@ mod tests {
     fn online_joins_name_their_target_only() {
         assert_eq!(
             pass("FROM r ONLINE JOIN s.rec f FOR (k = r.b) WHERE 1"),
-            "FROM r ASOF JOIN __remige_online ( s . rec ) f MATCH_CONDITION ( __remige_asof ( 'online default' , NULL , NULL , NULL , NULL , NULL , NULL , k = r . b ) ) WHERE 1"
+            "FROM r ASOF JOIN __remige_online ( s . rec ) \"f\" MATCH_CONDITION ( __remige_asof ( 'online default' , NULL , NULL , NULL , NULL , NULL , NULL , k = r . b ) ) WHERE 1"
         );
         assert!(marker("FROM (VALUES (1)) r (k) online inner join rec@v2").contains("'online inner'"));
         assert!(pass("FROM r ONLINE LEFT OUTER JOIN rec@v2").contains("__remige_online ( \"rec@v2\" ) MATCH_CONDITION"));

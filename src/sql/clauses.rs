@@ -64,6 +64,10 @@ pub fn reduce_part(part: &mut impl VisitMut) {
     struct Reduce;
     impl VisitorMut for Reduce {
         type Break = ();
+        fn pre_visit_select(&mut self, s: &mut Select) -> ControlFlow<()> {
+            select::from_alone(s);
+            ControlFlow::Continue(())
+        }
         fn post_visit_query(&mut self, q: &mut Query) -> ControlFlow<()> {
             query::fetch_is_limit(q);
             ControlFlow::Continue(())

@@ -13,9 +13,10 @@ pub const MARK: char = '\u{1}';
 
 /// Names the columns of a query's result.
 pub fn entitle(query: &mut Query) {
-    let ordered = query.order_by.is_some();
+    let order = query.order_by.as_ref().map(|o| o.to_string().to_lowercase()).unwrap_or_default();
+    let order: Vec<&str> = order.split(|c: char| !(c.is_alphanumeric() || c == '_')).collect();
     if let Some(select) = first_select(&mut query.body) {
-        name_all(select, ordered);
+        name_all(select, &order);
     }
 }
 
@@ -29,7 +30,7 @@ fn first_select(body: &mut SetExpr) -> Option<&mut Select> {
     }
 }
 
-fn name_all(select: &mut Select, ordered: bool) {
+fn name_all(select: &mut Select, order: &[&str]) {
     if select.into.is_some() {
         return;
     }
@@ -42,7 +43,7 @@ fn name_all(select: &mut Select, ordered: bool) {
             SelectItem::UnnamedExpr(e) if shared && !starred => *item = alias(e.clone(), format!("{title}{MARK}{i}")),
             SelectItem::UnnamedExpr(e) if !is_column(e) => *item = alias(e.clone(), title.clone()),
             // ORDER BY may mean the alias
-            SelectItem::ExprWithAlias { alias, .. } if shared && !starred && !ordered => {
+            SelectItem::ExprWithAlias { alias, .. } if shared && !starred && !order.contains(&title.to_lowercase().as_str()) => {
                 *alias = Ident::with_quote('"', format!("{title}{MARK}{i}"));
             }
             _ => {}
@@ -155,6 +156,7 @@ mod tests {
     fn twins_are_marked() {
         assert_eq!(entitled("SELECT 1 AS a, 2 AS a"), "SELECT 1 AS \"a#0\", 2 AS \"a#1\"");
         assert_eq!(entitled("SELECT a, t.a FROM t ORDER BY a"), "SELECT a AS \"a#0\", t.a AS \"a#1\" FROM t ORDER BY a");
+        assert_eq!(entitled("SELECT b AS x, c AS x FROM t ORDER BY b"), "SELECT b AS \"x#0\", c AS \"x#1\" FROM t ORDER BY b");
         assert_eq!(entitled("SELECT 1 AS a, 2 AS a ORDER BY a"), "SELECT 1 AS a, 2 AS a ORDER BY a");
     }
 

@@ -1,8 +1,15 @@
-//! Formats and options of `COPY … TO`: what the writer obeys, and nothing else.
+//! `COPY … TO`: formats and options that the writer obeys, types that every reader can use; `COPY … FROM`, which is an INSERT.
 
+use datafusion::arrow::datatypes::{DataType, Field};
+use datafusion::logical_expr::dml::CopyTo;
+use datafusion::logical_expr::{Expr, LogicalPlanBuilder, cast};
 use datafusion::sql::parser::CopyToStatement;
+use datafusion::sql::sqlparser::tokenizer::Token;
+use std::sync::Arc;
 
 use crate::error::{Error, Result};
+use crate::model::types::quote;
+use crate::sql::Cursor;
 
 /// Formats, and the options that their writers obey.
 const FORMATS: [(&str, &[&str]); 4] = [
@@ -89,4 +96,117 @@ pub fn check(c: &CopyToStatement) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// The type that every reader of a file can use: no views, no dictionaries.
+fn plain(t: &DataType) -> DataType {
+    let field = |f: &Arc<Field>| Arc::new(f.as_ref().clone().with_data_type(plain(f.data_type())));
+    match t {
+        DataType::Utf8View => DataType::Utf8,
+        DataType::BinaryView => DataType::Binary,
+        DataType::Dictionary(_, values) => plain(values),
+        DataType::RunEndEncoded(_, values) => plain(values.data_type()),
+        DataType::List(f) | DataType::ListView(f) => DataType::List(field(f)),
+        DataType::LargeList(f) | DataType::LargeListView(f) => DataType::LargeList(field(f)),
+        DataType::FixedSizeList(f, n) => DataType::FixedSizeList(field(f), *n),
+        DataType::Map(f, sorted) => DataType::Map(field(f), *sorted),
+        DataType::Struct(fields) => DataType::Struct(fields.iter().map(field).collect()),
+        other => other.clone(),
+    }
+}
+
+/// Writes the columns in types that every reader can use.
+pub fn in_plain_types(copy: CopyTo) -> Result<CopyTo> {
+    let schema = Arc::clone(copy.input.schema());
+    if schema.fields().iter().all(|f| plain(f.data_type()) == *f.data_type()) {
+        return Ok(copy);
+    }
+    let columns = schema.iter().map(|(q, f)| {
+        let column = Expr::Column((q, f).into());
+        match plain(f.data_type()) {
+            same if same == *f.data_type() => column,
+            other => cast(column, other).alias_qualified(q.cloned(), f.name()),
+        }
+    });
+    let input = LogicalPlanBuilder::from(copy.input).project(columns)?.build()?;
+    Ok(CopyTo::new(Arc::new(input), copy.output_url, copy.partition_by, copy.file_type, copy.options))
+}
+
+/// The INSERT that a `COPY table [(columns)] FROM 'file' [(FORMAT x, option value, …)]` stands for.
+pub fn from(text: &str) -> Result<Option<String>> {
+    let mut c = Cursor::new(text)?;
+    if !c.eat("COPY") || c.is_token(&Token::LParen) {
+        return Ok(None);
+    }
+    let Ok(name) = c.name("a table's name") else { return Ok(None) };
+    let columns = match c.is_token(&Token::LParen) {
+        true => c.list(|c| c.identifier("a column's name"))?.into_iter().map(|(n, _)| quote(&n)).collect(),
+        false => vec![],
+    };
+    if !c.eat("FROM") {
+        return Ok(None);
+    }
+    let path = c.string("the path of a file in quotes")?;
+    let mut format = None;
+    let mut options = vec![];
+    loop {
+        if c.eat("STORED AS") {
+            format = Some(c.identifier("a format")?.0);
+        } else if c.eat("WITH") || c.eat("OPTIONS") || c.is_token(&Token::LParen) {
+            for (key, value) in c.list(option)? {
+                match key.eq_ignore_ascii_case("format") {
+                    true => format = Some(value),
+                    false => options.push((key, value)),
+                }
+            }
+        } else {
+            break;
+        }
+    }
+    c.end(&["STORED AS", "(FORMAT …)"])?;
+    let literal = |s: &str| format!("'{}'", s.replace('\'', "''"));
+    let source = match (format.map(|f| f.to_lowercase()), options.is_empty()) {
+        (None, true) => literal(&path),
+        (format, _) => {
+            let format = format.or_else(|| by_name(&path)).ok_or_else(|| {
+                Error::invalid(format!("the format of {path:?} is not known"))
+                    .with_hint("write (FORMAT csv) behind the path, or parquet, json, delta")
+            })?;
+            if !["csv", "parquet", "json", "delta"].contains(&format.as_str()) {
+                return Err(
+                    Error::invalid(format!("files are not read as {format}")).with_hint("write (FORMAT csv), or parquet, json, delta")
+                );
+            }
+            let options: Vec<String> = options.iter().map(|(k, v)| format!(", {} => {}", quote(k), literal(v))).collect();
+            format!("read_{format}({}{})", literal(&path), options.concat())
+        }
+    };
+    let schema = name.schema.as_ref().map(|s| format!("{}.", quote(s))).unwrap_or_default();
+    let columns = if columns.is_empty() { String::new() } else { format!(" ({})", columns.join(", ")) };
+    Ok(Some(format!("INSERT INTO {schema}{}{columns} SELECT * FROM {source}", quote(&name.name))))
+}
+
+fn by_name(path: &str) -> Option<String> {
+    let lower = path.to_lowercase();
+    ["csv", "parquet", "json"].into_iter().find(|f| lower.contains(&format!(".{f}"))).map(str::to_string)
+}
+
+/// `key value`, `key = value`, `'key' 'value'`; a key alone is true.
+fn option(c: &mut Cursor<'_>) -> Result<(String, String)> {
+    let key = match c.identifier("an option") {
+        Ok((key, _)) => key,
+        Err(e) => c.string("an option").map_err(|_| e)?,
+    };
+    let _ = c.eat_token(&Token::Eq);
+    if c.is_token(&Token::Comma) || c.is_token(&Token::RParen) {
+        return Ok((key, "true".into()));
+    }
+    let value = match c.string("a value") {
+        Ok(v) => v,
+        Err(_) => match c.identifier("a value") {
+            Ok((v, _)) => v,
+            Err(e) => c.number("a value").map(|n| n.to_string()).map_err(|_| e)?,
+        },
+    };
+    Ok((key, value))
 }

@@ -21,6 +21,7 @@ mod show;
 mod show_create;
 mod sql;
 mod table;
+pub use table::absolute;
 mod training_set;
 mod verify;
 mod waiting;
@@ -61,6 +62,8 @@ pub trait Planning: Send + Sync {
     fn warnings(&self) -> Vec<(String, String)>;
     /// Columns of files that a CREATE EXTERNAL TABLE names, after checking that they can be read.
     async fn infer(&self, table: &crate::model::Table) -> Result<SchemaRef>;
+    /// Whether the files of a new external table lie in folders `key=value` that nobody named.
+    async fn finds_hive(&self, table: &crate::model::Table) -> Result<bool>;
     /// Greatest clock difference that a timestamp may be ahead.
     fn clock_tolerance(&self) -> Micros;
 }
@@ -202,6 +205,11 @@ pub fn parse(text: &str) -> Result<Statement> {
     }
     if c.is("USE") || c.is("SET") || c.is("RESET") {
         return settings::parse(c);
+    }
+    if c.is("COPY")
+        && let Some(insert) = copy::from(text)?
+    {
+        return sql::parse(&insert);
     }
     let first = c.peek(0).map(|t| t.token.to_string()).unwrap_or_default();
     if !FIRST.contains(&first.to_uppercase().as_str())

@@ -65,7 +65,10 @@ impl Sql {
         {
             titles::entitle(q);
         }
-        let plan = shared_names(p.sql(statement, p.names().schema()).await?)?;
+        let plan = match p.sql(statement, p.names().schema()).await? {
+            LogicalPlan::Copy(c) => LogicalPlan::Copy(super::copy::in_plain_types(c)?),
+            other => shared_names(other)?,
+        };
         Ok(match &plan {
             LogicalPlan::Dml(d) => {
                 if d.op == WriteOp::Delete && as_feature_table(&d.target).is_none() {

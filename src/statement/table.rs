@@ -246,7 +246,7 @@ impl CreateExternal {
         let location = absolute(location)?;
         let columns = s.columns.iter().map(|c| declared(p, c)).collect::<Result<Vec<_>>>()?;
         distinct(&columns, &name).map_err(|e| e.or_span(span))?;
-        let table = Table {
+        let mut table = Table {
             name: name.clone(),
             format,
             location,
@@ -257,6 +257,9 @@ impl CreateExternal {
             about: About::default(),
             created_at: p.now(),
         };
+        if p.finds_hive(&table).await.map_err(|e| e.context(format!("external table {name}")).or_span(span))? {
+            table.options.insert("hive_partitioning".into(), "true".into());
+        }
         // a table that cannot be read is better refused now than at its first use
         let found = p.infer(&table).await.map_err(|e| e.context(format!("external table {name}")).or_span(span))?;
         if found.fields().is_empty() {
@@ -281,7 +284,7 @@ fn unquoted(name: &str) -> String {
 }
 
 /// Relative paths mean the directory in which the statement runs; the registry keeps absolute ones.
-fn absolute(location: &str) -> Result<String> {
+pub fn absolute(location: &str) -> Result<String> {
     if location.contains("://") {
         return Ok(location.to_string());
     }

@@ -26,7 +26,7 @@ pub fn has_floats(schema: &Schema) -> bool {
 
 /// A table of files whose bounds are not looked at.
 #[derive(Debug)]
-pub struct WithoutBounds(pub ListingTable);
+pub struct WithoutBounds(pub Arc<ListingTable>);
 
 #[async_trait]
 impl TableProvider for WithoutBounds {

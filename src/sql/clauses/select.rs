@@ -2,7 +2,8 @@
 
 use datafusion::sql::sqlparser::ast::{
     ConnectByKind, Distinct, FunctionArg, GroupByExpr, GroupByWithModifier, Join, JoinConstraint, JoinOperator, NamedWindowDefinition,
-    NamedWindowExpr, Select, SelectItem, TableFactor, TableFunctionArgs, TableSampleKind, TableWithJoins, WildcardAdditionalOptions,
+    NamedWindowExpr, Select, SelectFlavor, SelectItem, TableFactor, TableFunctionArgs, TableSampleKind, TableWithJoins,
+    WildcardAdditionalOptions,
 };
 
 use super::query::table_alias;
@@ -75,6 +76,14 @@ pub(super) fn select(s: &Select) -> Verdict {
         joins.iter().try_for_each(join)?;
     }
     Ok(())
+}
+
+/// `FROM t` is `SELECT * FROM t`.
+pub(super) fn from_alone(s: &mut Select) {
+    if s.flavor == SelectFlavor::FromFirstNoSelect && s.projection.is_empty() {
+        s.flavor = SelectFlavor::Standard;
+        s.projection = vec![SelectItem::Wildcard(WildcardAdditionalOptions::default())];
+    }
 }
 
 fn grouping(g: &GroupByExpr) -> Verdict {
