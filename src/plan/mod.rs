@@ -4,6 +4,7 @@ pub mod asof;
 pub mod asof_keys;
 pub mod bound_rows;
 pub mod command;
+pub mod deletion;
 pub mod feature_table;
 pub mod join_syntax;
 pub mod lookup;

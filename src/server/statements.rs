@@ -229,6 +229,7 @@ mod tests {
             sql: "SELECT $1".into(),
             kind: StatementKind::Query,
             schema: Arc::new(Schema::empty()),
+            fills: Arc::new(Schema::empty()),
             parameters: vec![None],
             changes_session: false,
             looks_up: false,
