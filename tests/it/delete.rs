@@ -65,7 +65,7 @@ const DEFINITIONS: &str = "
     CREATE TABLE o AS SELECT value % 6 AS id, CASE WHEN value % 3 = 0 THEN NULL ELSE value % 5 END AS x, 'a' || value AS s,
         TIMESTAMP '2026-01-02 00:00:00' AS at FROM generate_series(1, 12);
     CREATE FEATURE VIEW w (z BIGINT) ENTITY user EVENT TIMESTAMP ts ONLINE;
-    INSERT INTO w SELECT value, TIMESTAMP '2026-01-01 12:00:00', value FROM generate_series(1, 4)";
+    INSERT INTO w SELECT value, TIMESTAMP '2026-01-01 12:00:00', value + 0 FROM generate_series(1, 4)";
 
 const VIEW: &str = "CREATE FEATURE VIEW v (uid BIGINT, x BIGINT, d DOUBLE, s VARCHAR, b BOOLEAN, t TIMESTAMP, n DECIMAL(9, 2))
     ENTITY user EVENT TIMESTAMP ts ONLINE";
