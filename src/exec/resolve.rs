@@ -24,6 +24,7 @@ use crate::error::{Error, Result};
 use crate::model::{FeatureView, Name, PinnedFile, PinnedTable, Table};
 use crate::plan::feature_table::FeatureTable;
 use crate::plan::names::Names;
+use crate::sql::clauses;
 use crate::sql::cursor::{CATALOG, NameRef, VersionRef};
 use crate::sql::instant::parse_instant;
 use crate::sql::rewrite::TIME_TRAVEL;
@@ -334,10 +335,9 @@ impl Names for Resolver {
     }
 
     fn sql_expression(&self, parsed: datafusion::sql::sqlparser::ast::Expr, schema: &DFSchema) -> Result<Expr> {
-        Ok(self
-            .services
-            .base()?
-            .create_logical_expr_from_sql_expr(datafusion::sql::sqlparser::ast::ExprWithAlias { expr: parsed, alias: None }, schema)?)
+        let base = self.services.base()?;
+        clauses::check_functions(&parsed, &|name| super::planner::kind_of(base, name))?;
+        Ok(base.create_logical_expr_from_sql_expr(datafusion::sql::sqlparser::ast::ExprWithAlias { expr: parsed, alias: None }, schema)?)
     }
 
     fn parameter(&self, placeholder: &str) -> Option<ScalarValue> {

@@ -38,7 +38,7 @@ pub fn parse(text: &str) -> Result<Statement> {
 
 fn check(s: &DfStatement) -> Result<()> {
     match s {
-        DfStatement::CopyTo(_) => Ok(()),
+        DfStatement::CopyTo(c) => super::copy::check(c),
         DfStatement::Explain(e) => {
             explain::check(e)?;
             check(&e.statement)

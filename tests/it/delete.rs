@@ -116,9 +116,16 @@ fn number() -> BoxedStrategy<Sql> {
     ];
     leaf.prop_recursive(2, 6, 2, |inner| {
         prop_oneof![
-            (inner.clone(), inner.clone(), prop::sample::select(&["({} + {})", "({} - {})", "({} * {})", "nullif({}, {})", "coalesce({}, {})"][..]))
+            (
+                inner.clone(),
+                inner.clone(),
+                prop::sample::select(&["({} + {})", "({} - {})", "({} * {})", "nullif({}, {})", "coalesce({}, {})"][..])
+            )
                 .prop_map(|(a, b, t)| fill(t, &[&a, &b])),
-            (inner.clone(), prop::sample::select(&["abs({})", "(- {})", "CAST({} AS BIGINT)", "CAST({} AS DOUBLE)", "({} % 3)", "({} / 2)"][..]))
+            (
+                inner.clone(),
+                prop::sample::select(&["abs({})", "(- {})", "CAST({} AS BIGINT)", "CAST({} AS DOUBLE)", "({} % 3)", "({} / 2)"][..])
+            )
                 .prop_map(|(a, t)| fill(t, &[&a])),
         ]
     })
@@ -268,7 +275,8 @@ impl Case {
 /// The rows that are missing come back, in several commits.
 async fn refill(session: &Session) {
     for part in 0..2 {
-        let text = format!("INSERT INTO v SELECT id, ts, uid, x, d, s, b, t, n FROM m WHERE uid % 2 = {part} AND uid NOT IN (SELECT uid FROM v)");
+        let text =
+            format!("INSERT INTO v SELECT id, ts, uid, x, d, s, b, t, n FROM m WHERE uid % 2 = {part} AND uid NOT IN (SELECT uid FROM v)");
         run(session, &text, None).await.unwrap();
     }
 }
