@@ -6,7 +6,6 @@ use datafusion::sql::sqlparser::ast::{
     With,
 };
 
-use super::sql::refuse_changes_inside;
 use super::training_set::volatile_function;
 use super::{Planned, Planning};
 use crate::catalog::Relation;
@@ -47,7 +46,6 @@ pub fn read(with: Option<With>, delete: SqlDelete) -> Result<Delete> {
     let is_chosen = delete.selection.is_some();
     select.selection = delete.selection;
     query.with = with;
-    refuse_changes_inside(&query)?;
     Ok(Delete { target, query, is_chosen })
 }
 

@@ -21,6 +21,7 @@ pub use settings::VARIABLES;
 mod show;
 mod show_create;
 mod sql;
+pub use sql::refuse_changes;
 mod table;
 mod training_set;
 mod verify;

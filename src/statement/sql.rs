@@ -32,7 +32,6 @@ pub fn parse(text: &str) -> Result<Statement> {
         },
         other => other,
     };
-    refuse_changes(&statement)?;
     Ok(Statement::Sql(Sql { statement }))
 }
 
@@ -65,7 +64,7 @@ fn check(s: &DfStatement) -> Result<()> {
 }
 
 /// A statement that changes rows may stand nowhere inside of another one.
-pub fn refuse_changes_inside(part: &impl Visit) -> Result<()> {
+fn refuse_changes_inside(part: &impl Visit) -> Result<()> {
     struct Find;
     impl Visitor for Find {
         type Break = (&'static str, Option<Span>);
@@ -87,7 +86,8 @@ pub fn refuse_changes_inside(part: &impl Visit) -> Result<()> {
     }
 }
 
-fn refuse_changes(statement: &DfStatement) -> Result<()> {
+/// The same in a whole statement.
+pub fn refuse_changes(statement: &DfStatement) -> Result<()> {
     match statement {
         DfStatement::Statement(s) => refuse_changes_inside(s.as_ref()),
         DfStatement::CopyTo(c) => match &c.source {
