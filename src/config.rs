@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use crate::clock::{DAY, HOUR, MILLISECOND, MINUTE, Micros, SECOND};
 
 pub use load::{FILE_NAME, Flag, Loaded, load, load_text, read_file};
-pub use settings::{SETTINGS, Setting, example_file};
+pub use settings::{SETTINGS, Setting, WAREHOUSE, example_file};
 
 /// The settings of one process. Order of precedence, highest first: flag, environment
 /// (`REMIGE_…`), `remige.toml`, default.

@@ -2,7 +2,9 @@
 
 pub mod asof;
 pub mod asof_keys;
+pub mod blame;
 pub mod bound_rows;
+pub mod checked;
 pub mod command;
 pub mod deletion;
 pub mod feature_table;
@@ -15,6 +17,7 @@ pub mod pit_join;
 pub mod pit_rules;
 pub mod pit_types;
 pub mod service;
+pub mod subqueries;
 pub mod target;
 pub mod wildcard;
 

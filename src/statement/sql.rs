@@ -4,7 +4,7 @@
 use std::ops::ControlFlow;
 
 use datafusion::common::tree_node::TreeNodeRecursion;
-use datafusion::logical_expr::{LogicalPlan, WriteOp};
+use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, WriteOp};
 use datafusion::sql::parser::{CopyToSource, Statement as DfStatement};
 use datafusion::sql::sqlparser::ast::{Query, Spanned, Statement as SqlStatement, Visit, Visitor};
 
@@ -12,6 +12,7 @@ use super::{Planned, Planning, Statement, delete, explain};
 use crate::error::{Error, Result, Span};
 use crate::plan::StatementKind;
 use crate::plan::command::CommandNode;
+use crate::sql::titles;
 
 #[derive(Debug, Clone)]
 pub struct Sql {
@@ -99,9 +100,29 @@ pub fn refuse_changes(statement: &DfStatement) -> Result<()> {
     }
 }
 
+/// Takes the marks off columns that share a name.
+fn shared_names(plan: LogicalPlan) -> Result<LogicalPlan> {
+    let marked = |name: &str| name.contains(titles::MARK);
+    if !plan.schema().fields().iter().any(|f| marked(f.name())) {
+        return Ok(plan);
+    }
+    let columns = plan.schema().columns();
+    let named = columns.into_iter().enumerate().map(|(i, c)| match c.name.split_once(titles::MARK) {
+        Some((title, _)) => Expr::Column(c.clone()).alias_qualified(Some(format!("_remige_{i}")), title),
+        None => Expr::Column(c),
+    });
+    Ok(LogicalPlanBuilder::from(plan).project(named)?.build()?)
+}
+
 impl Sql {
     pub async fn plan(self, p: &dyn Planning) -> Result<Planned> {
-        let plan = p.sql(self.statement, p.names().schema()).await?;
+        let mut statement = self.statement;
+        if let DfStatement::Statement(s) = &mut statement
+            && let SqlStatement::Query(q) = s.as_mut()
+        {
+            titles::entitle(q);
+        }
+        let plan = shared_names(p.sql(statement, p.names().schema()).await?)?;
         let (kind, tag) = match &plan {
             LogicalPlan::Dml(d) if matches!(d.op, WriteOp::Insert(_)) => (StatementKind::Update, "INSERT"),
             LogicalPlan::Copy(_) => (StatementKind::Update, "COPY"),
