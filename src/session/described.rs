@@ -6,7 +6,8 @@ use std::sync::Arc;
 use datafusion::arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef};
 use datafusion::logical_expr::{LogicalPlan, WriteOp};
 
-use super::{Prepared, parameters, result_schema};
+use super::parameters::{parameters, typed};
+use super::{Prepared, result_schema};
 use crate::error::{Error, Result};
 use crate::model::types::ColumnType;
 use crate::plan::StatementKind;
@@ -17,11 +18,17 @@ pub(super) fn check(prepared: &Prepared, planned: &Planned) -> Result<()> {
     if prepared.kind != planned.kind {
         return Err(changed("the statement does something else than when it was prepared"));
     }
+    let now = parameters(&planned.plan)?;
     if prepared.kind != StatementKind::Update {
-        same_columns(&prepared.schema, planned.plan.schema().as_arrow(), "the result")?;
+        // columns may follow from the types of what is bound
+        let types = prepared.parameters.iter().cloned().collect::<Option<Vec<DataType>>>();
+        let columns = match types.filter(|_| now.iter().any(Option::is_none)) {
+            Some(types) => result_schema(&typed(planned.plan.clone(), &types)?),
+            None => result_schema(&planned.plan),
+        };
+        same_columns(&prepared.schema, &columns, "the result")?;
     }
     same_columns(&prepared.fills, &fills(&planned.plan), "the INSERT")?;
-    let now = parameters(&planned.plan)?;
     let pairs = prepared.parameters.iter().zip(&now).enumerate();
     match pairs.filter_map(|(i, (then, now))| Some((i, then.as_ref()?, now.as_ref()?))).find(|(_, then, now)| then != now) {
         Some((i, then, now)) => {
