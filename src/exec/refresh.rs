@@ -39,12 +39,32 @@ pub fn run<'a>(
     at: Option<Micros>,
     cx: &'a Arc<TaskContext>,
 ) -> futures::future::BoxFuture<'a, Result<Vec<Run>>> {
+    Box::pin(async move { each_version(views, |view| boxed(run_one(resolver, view, range, at, cx))).await })
+}
+
+/// Runs a step for each view in turn and stops at the first failure; but a version that fails does not hold up the
+/// newer one of the same view, which may be there to mend it.
+pub fn each_version<'a, W>(views: &'a [Arc<FeatureView>], mut work: W) -> futures::future::BoxFuture<'a, Result<Vec<Run>>>
+where
+    W: FnMut(&'a Arc<FeatureView>) -> futures::future::BoxFuture<'a, Result<Run>> + Send + 'a,
+{
     Box::pin(async move {
         let mut out = vec![];
+        let mut failed: Option<(&FeatureView, Error)> = None;
         for view in views {
-            out.push(boxed(run_one(resolver, view, range, at, cx)).await?);
+            if failed.as_ref().is_some_and(|(f, _)| f.name != view.name || f.version > view.version) {
+                continue;
+            }
+            match work(view).await {
+                Ok(run) => out.push(run),
+                Err(e) if e.kind() == Kind::Cancelled => return Err(e),
+                Err(e) => failed = failed.or(Some((view.as_ref(), e))),
+            }
         }
-        Ok(out)
+        match failed {
+            Some((_, e)) => Err(e),
+            None => Ok(out),
+        }
     })
 }
 
@@ -117,7 +137,7 @@ fn run_one<'a>(
                     Err(e) if e.kind() == Kind::Conflict && attempt < MAX_ATTEMPTS => {
                         tracing::info!(view = %view.name, attempt, "the table changed during REFRESH; computing again");
                     }
-                    other => return other.map_err(|e| e.context(format!("REFRESH FEATURE VIEW {}", view.name))),
+                    other => return other.map_err(|e| e.context(format!("REFRESH FEATURE VIEW {}", view.versioned_name()))),
                 }
             }
         })

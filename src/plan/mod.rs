@@ -8,6 +8,7 @@ pub mod checked;
 pub mod command;
 pub mod deletion;
 pub mod feature_table;
+pub mod horizon;
 pub mod join_syntax;
 pub mod lookup;
 pub mod names;

@@ -3,6 +3,7 @@
 
 mod about;
 mod alter;
+mod circle;
 mod copy;
 mod create_entity;
 mod create_feature_view;
@@ -12,7 +13,7 @@ mod delete;
 mod describe;
 mod drop;
 mod explain;
-pub use drop::{tables_of, unread};
+pub use drop::{tables_in, tables_of, unread};
 mod maintain;
 mod refresh;
 mod schema;
@@ -25,6 +26,8 @@ pub use sql::refuse_changes;
 mod table;
 mod training_set;
 mod verify;
+mod waiting;
+pub use waiting::with_waiting;
 
 use std::sync::Arc;
 
