@@ -145,14 +145,6 @@ fn run_one<'a>(
         if !matches!(range, Range::FromTo(..)) {
             filled(resolver, view).await?;
         }
-        if run.rows_rejected > 0 {
-            resolver.notice(format!(
-                "feature view {}: {} row(s) rejected (NULL key, NULL event timestamp, or more than {} in the future)",
-                view.name,
-                run.rows_rejected,
-                crate::sql::cursor::format_interval(services.config.clock_tolerance).trim_start_matches("INTERVAL ")
-            ));
-        }
         metrics::counter!(crate::telemetry::REFRESH_ROWS, "view" => view.name.to_string()).increment(run.rows_written);
         Ok(run)
     })
@@ -231,7 +223,7 @@ fn try_once<'a>(
         let accept = Accept { now: instant, tolerance: services.config.clock_tolerance, range: Some((lo, hi)) };
         let conform = Conform::new(Arc::clone(view), &input.schema(), accept)?;
         let progress = services.progress.start(&format!("REFRESH {}", view.name), None);
-        let counted = Arc::new(parking_lot::Mutex::new((Counts::default(), None::<Micros>)));
+        let counted = Arc::new(parking_lot::Mutex::new(Counts::default()));
         let rows = prepare(input, conform, numbered.then(|| Sequence::after(&base)), Arc::clone(&counted), progress);
 
         let mut by = order(view);
@@ -270,16 +262,18 @@ fn try_once<'a>(
                 return Err(e);
             }
         };
-        let (counts, newest) = *counted.lock();
+        let counts = counted.lock().clone();
+        let told = || counts.rejected.notice(view).into_iter().for_each(|n| resolver.notice(n));
         run.rows_read = counts.read;
-        run.rows_rejected = counts.rejected;
+        run.rows_rejected = counts.rejected.rows;
         run.rows_skipped = counts.skipped + skipped_same;
         run.rows_written = written;
         run.bytes_written = adds.iter().map(|f| f.size).sum();
         run.delta_version = Some(base.version());
-        let watermark = watermark(&base, range, newest, view, lo);
+        let watermark = watermark(&base, range, counts.newest, view, lo);
         let changes_watermark = watermark.is_some() && watermark != base.watermark();
         if adds.is_empty() && removes.is_empty() && !changes_watermark {
+            told();
             return Ok(run);
         }
         let operation = if removes.is_empty() { Operation::Append } else { Operation::Overwrite };
@@ -291,6 +285,7 @@ fn try_once<'a>(
                 return Err(e);
             }
         }
+        told();
         Ok(run)
     })
 }
@@ -393,7 +388,7 @@ pub fn prepare(
     mut input: SendableRecordBatchStream,
     mut conform: Conform,
     mut number: Option<Sequence>,
-    counted: Arc<parking_lot::Mutex<(Counts, Option<Micros>)>>,
+    counted: Arc<parking_lot::Mutex<Counts>>,
     progress: crate::progress::Task,
 ) -> SendableRecordBatchStream {
     let visible = conform.schema();
@@ -402,7 +397,7 @@ pub fn prepare(
     async_stream(out, async move |emit: Emit| {
         while let Some(batch) = input.next().await {
             let batch = conform.batch(&batch?)?;
-            *counted.lock() = (conform.counts, conform.newest);
+            *counted.lock() = conform.counts.clone();
             progress.advance(batch.num_rows() as u64);
             if batch.num_rows() > 0 {
                 let batch = match &mut number {
