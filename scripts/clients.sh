@@ -81,6 +81,7 @@ check stop_server
 if [ -f tests/clients/adbc_walk.py ]; then
   start_server "$tmp/walk"
   check "$python" tests/clients/adbc_walk.py "$address"
+  check "$python" tests/clients/prepared_check.py "$address"
   check stop_server
 fi
 

@@ -5,6 +5,7 @@
 //! run:     the same with parameters ─exec─▶ ExecutionPlan ─▶ rows  (effects happen here)
 //! ```
 
+mod described;
 mod lookup;
 mod parameters;
 
@@ -64,6 +65,8 @@ pub struct Prepared {
     pub kind: StatementKind,
     /// Columns of the result; empty for an Update.
     pub schema: SchemaRef,
+    /// Columns that an INSERT fills, and those of what it reads; empty for other statements.
+    pub fills: SchemaRef,
     /// One per placeholder, in the order $1, $2, …; `None`: any type (bind as text).
     pub parameters: Vec<Option<DataType>>,
     /// The same for clients, with a guess where any type will do.
@@ -205,15 +208,12 @@ impl Session {
         if !planned.tag.starts_with("SHOW") {
             *self.own.notices.lock() = notices;
         }
-        let schema = match planned.kind {
-            StatementKind::Update => Arc::new(Schema::empty()),
-            _ => result_schema(&planned.plan),
-        };
         let parameters = parameters::parameters(&planned.plan)?;
         Ok(Prepared {
             sql: sql.to_string(),
             kind: planned.kind,
-            schema,
+            schema: described::described(&planned),
+            fills: described::fills(&planned.plan),
             announced: parameters::announced(&planned.plan, &parameters)?,
             parameters,
             changes_session: planned.changes_session,
@@ -275,6 +275,7 @@ impl Session {
         let notices = Notices::default();
         let resolver = self.resolver(vec![], Arc::clone(&notices)).await?;
         let mut planned = self.plan(&prepared.sql, &resolver).await?;
+        described::check(prepared, &planned)?;
         let Some(plan) = insert_over_bound_rows(&planned.plan, &types)? else { return Ok(None) };
         let rows = crate::exec::insert::bound(&planned.plan, rows, &types)?;
         planned.plan = plan;
@@ -285,6 +286,11 @@ impl Session {
 
     /// A query for several bound rows: the results one after another.
     async fn run_rows(&self, prepared: &Prepared, rows: RecordBatch) -> Result<Outcome> {
+        if rows.num_rows() == 0 {
+            // columns are promised for no rows too
+            let planned = self.plan(&prepared.sql, &self.resolver(vec![], Notices::default()).await?).await?;
+            described::check(prepared, &planned)?;
+        }
         let (session, prepared) = (self.clone(), prepared.clone());
         let schema = Arc::clone(&prepared.schema);
         let values = (0..rows.num_rows()).map(|r| row_values(&rows, r, &prepared)).collect::<Result<Vec<_>>>()?;
@@ -311,6 +317,7 @@ impl Session {
         let notices = Notices::default();
         let resolver = self.resolver(values.clone(), Arc::clone(&notices)).await?;
         let mut planned = self.plan(&prepared.sql, &resolver).await?;
+        described::check(prepared, &planned)?;
         if !planned.tag.starts_with("SHOW") {
             *self.own.notices.lock() = notices;
         }

@@ -18,7 +18,7 @@ use datafusion::physical_planner::{ExtensionPlanner, PhysicalPlanner};
 
 use super::resolve::Resolver;
 use super::write::stream_of;
-use super::{boxed, is_undone, materialize, optimize, refresh, sweep, table, training, vacuum, verify};
+use super::{boxed, delete, is_undone, materialize, optimize, refresh, sweep, table, training, vacuum, verify};
 use crate::catalog::{CatalogChange, CatalogSnapshot, PutMode, Run, Runs};
 use crate::clock::new_id;
 use crate::error::{Error, Result};
@@ -175,6 +175,10 @@ async fn run(
             }
             count(0)
         }
+        Command::Delete(deletion) => match inputs.first() {
+            Some(query) => count(delete::run(resolver, deletion, Arc::clone(query), cx).await?),
+            None => Err(Error::internal("a DELETE has no query")),
+        },
         Command::DropTable { name } => {
             let t = Arc::clone(resolver.catalog.table(name)?);
             let drop = |c: &CatalogSnapshot| {

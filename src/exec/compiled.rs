@@ -33,6 +33,8 @@ pub struct Compiled {
     /// What it wants, one column per parameter; empty where it came from a text with parameters.
     pub wanted: Vec<Column>,
     pub schema: SchemaRef,
+    /// The columns of the plan before rows were bound: what a client is told of.
+    pub described: SchemaRef,
     rows: SchemaRef,
     plan: Arc<dyn ExecutionPlan>,
     /// The plan's steps, where it has no others than lookups and projections.
@@ -58,6 +60,7 @@ pub fn compile<'a>(
     wanted: Vec<Column>,
 ) -> BoxFuture<'a, Result<Option<Compiled>>> {
     Box::pin(async move {
+        let described = Arc::new(plan.schema().as_arrow().clone());
         let Some(plan) = over_bound_rows(plan, types)? else { return Ok(None) };
         state.config_mut().options_mut().execution.target_partitions = 1;
         let handle = lookups(services).await?;
@@ -69,6 +72,7 @@ pub fn compile<'a>(
             catalog_version,
             wanted,
             schema,
+            described,
             rows: Arc::new(parameter_schema(types)),
             steps: steps(&physical),
             plan: physical,

@@ -93,6 +93,7 @@ pub fn plan_sql<'a>(resolver: &'a Arc<Resolver>, statement: DfStatement, schema:
 }
 
 async fn plan_statement(resolver: &Arc<Resolver>, mut statement: DfStatement, schema: &str) -> Result<LogicalPlan> {
+    crate::statement::refuse_changes(&statement)?;
     let state = state(resolver, schema)?;
     check_functions(&statement, &state)?;
     by_name::open(resolver, &mut statement, schema).await?;

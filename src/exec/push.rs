@@ -1,19 +1,13 @@
-//! Rows that users bring to push views: INSERT, bulk ingest, DELETE.
+//! Rows that users bring to push views: INSERT, bulk ingest.
 
 use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use datafusion::arrow::array::{AsArray, BooleanArray, RecordBatch};
-use datafusion::arrow::compute::filter_record_batch;
 use datafusion::arrow::datatypes::SchemaRef;
-use datafusion::catalog::Session;
-use datafusion::common::{DFSchema, Result as DfResult};
+use datafusion::common::Result as DfResult;
 use datafusion::datasource::sink::{DataSink, DataSinkExec};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
-use datafusion::logical_expr::{Expr, utils::conjunction};
-use datafusion::physical_expr::PhysicalExpr;
-use datafusion::physical_plan::empty::EmptyExec;
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan};
 use futures::StreamExt;
 use futures::future::BoxFuture;
@@ -23,20 +17,19 @@ use super::push_groups::PushGroups;
 use super::refresh::prepare;
 use super::rows::{Accept, Conform, Counts, visible_schema};
 use super::write::{Sequence, order, sorted, spec, stream_of};
-use super::{Services, append, boxed, materialize, replace};
+use super::{Services, append, boxed, materialize};
 use crate::clock::{Micros, new_id};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 use crate::model::FeatureView;
 use crate::plan::feature_table::RowSink;
 use crate::store::offline::{Commit, Operation, Snapshot};
 use crate::store::online::WriteClaim;
 
-const MAX_ATTEMPTS: u32 = 10;
 /// Statements of more rows, or bytes, have a commit of their own.
 const SMALL_ROWS: usize = 4096;
 const SMALL_BYTES: usize = 8 << 20;
 
-/// Stores and removes rows of one push view.
+/// Stores rows of one push view.
 #[derive(Clone)]
 pub struct PushSink {
     services: Arc<Services>,
@@ -110,61 +103,6 @@ impl PushSink {
         self.notices.lock().extend(counts.rejected.notice(&self.view));
         Ok(())
     }
-
-    fn remove<'a>(&'a self, filter: Option<Arc<dyn PhysicalExpr>>, cx: &'a Arc<TaskContext>) -> BoxFuture<'a, Result<u64>> {
-        Box::pin(async move {
-            let (services, view) = (&self.services, &self.view);
-            let claim = claim(services, view, "DELETE FROM").await?;
-            for _ in 0..MAX_ATTEMPTS {
-                let base = services.store.snapshot(&view.location, None).await?;
-                let (mut adds, mut removes, mut gone) = (vec![], vec![], 0u64);
-                for file in base.files() {
-                    let mut cut = 0u64;
-                    let made = replace::rewrite(services, view, &base, file, cx, |b| {
-                        let keep = keep(b, filter.as_ref())?;
-                        cut += (b.num_rows() - keep.true_count()) as u64;
-                        Ok(filter_record_batch(b, &keep)?)
-                    })
-                    .await?;
-                    if cut == 0 {
-                        services.store.discard(&view.location, &made).await;
-                        continue;
-                    }
-                    gone += cut;
-                    adds.extend(made);
-                    removes.push(file.path.clone());
-                }
-                if removes.is_empty() {
-                    return Ok(0);
-                }
-                let commit = Commit {
-                    adds: adds.clone(),
-                    removes,
-                    operation: Operation::Delete,
-                    run_id: Some(new_id()),
-                    exposed: true,
-                    ..Default::default()
-                };
-                match services.store.commit(&base, commit).await {
-                    Ok(done) => {
-                        if view.online {
-                            serve(services, view, done.version(), cx).await?;
-                        }
-                        drop(claim);
-                        return Ok(gone);
-                    }
-                    Err(e) => {
-                        services.store.take_back(&view.location, &adds, &e).await;
-                        if e.kind() != Kind::Conflict {
-                            return Err(e);
-                        }
-                    }
-                }
-            }
-            Err(Error::conflict(format!("DELETE FROM {}: the table changed {MAX_ATTEMPTS} times meanwhile", view.name))
-                .with_hint("try again"))
-        })
-    }
 }
 
 /// The right to write the online rows of a view that has any.
@@ -216,7 +154,12 @@ pub fn commit<'a>(
 }
 
 /// Brings online what was just stored.
-fn serve<'a>(services: &'a Arc<Services>, view: &'a Arc<FeatureView>, version: u64, cx: &'a Arc<TaskContext>) -> BoxFuture<'a, Result<()>> {
+pub(super) fn serve<'a>(
+    services: &'a Arc<Services>,
+    view: &'a Arc<FeatureView>,
+    version: u64,
+    cx: &'a Arc<TaskContext>,
+) -> BoxFuture<'a, Result<()>> {
     Box::pin(async move {
         materialize::apply(services, view, cx).await.map(|_| ()).map_err(|e| {
             Error::new(e.kind(), format!("feature view {}: stored in version {version}, not yet online: {}", view.name, e.message()))
@@ -225,39 +168,14 @@ fn serve<'a>(services: &'a Arc<Services>, view: &'a Arc<FeatureView>, version: u
     })
 }
 
-/// Rows that a DELETE leaves: those for which the filter is not true.
-fn keep(batch: &RecordBatch, filter: Option<&Arc<dyn PhysicalExpr>>) -> Result<BooleanArray> {
-    let Some(f) = filter else { return Ok(BooleanArray::from(vec![false; batch.num_rows()])) };
-    let hit = f.evaluate(batch)?.into_array(batch.num_rows())?;
-    let hit = hit.as_boolean();
-    Ok(hit.iter().map(|h| Some(h != Some(true))).collect())
-}
-
 #[async_trait]
 impl RowSink for PushSink {
     async fn insert(&self, input: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
         Ok(Arc::new(DataSinkExec::new(input, Arc::new(Insert(self.clone(), visible_schema(&self.view, false))), None)))
     }
-
-    async fn delete(&self, state: &dyn Session, filters: Vec<Expr>) -> Result<Arc<dyn ExecutionPlan>> {
-        let schema = visible_schema(&self.view, false);
-        let filter = match conjunction(filters) {
-            Some(f) => {
-                // filters name columns with the table's qualifier
-                let bare = datafusion::logical_expr::expr_rewriter::unnormalize_col(f);
-                Some(state.create_physical_expr(bare, &DFSchema::try_from(schema.as_ref().clone())?)?)
-            }
-            None => None,
-        };
-        let input = Arc::new(EmptyExec::new(Arc::clone(&schema)));
-        Ok(Arc::new(DataSinkExec::new(input, Arc::new(Delete(self.clone(), filter, schema)), None)))
-    }
 }
 
 struct Insert(PushSink, SchemaRef);
-
-#[derive(Debug)]
-struct Delete(PushSink, Option<Arc<dyn PhysicalExpr>>, SchemaRef);
 
 impl fmt::Debug for Insert {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -271,12 +189,6 @@ impl DisplayAs for Insert {
     }
 }
 
-impl DisplayAs for Delete {
-    fn fmt_as(&self, _t: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "delete from {}", self.0.view.versioned_name())
-    }
-}
-
 #[async_trait]
 impl DataSink for Insert {
     fn schema(&self) -> &SchemaRef {
@@ -284,15 +196,5 @@ impl DataSink for Insert {
     }
     async fn write_all(&self, data: SendableRecordBatchStream, cx: &Arc<TaskContext>) -> DfResult<u64> {
         Ok(self.0.store(super::stall::watch(&self.0.services, data), cx).await?)
-    }
-}
-
-#[async_trait]
-impl DataSink for Delete {
-    fn schema(&self) -> &SchemaRef {
-        &self.2
-    }
-    async fn write_all(&self, _data: SendableRecordBatchStream, cx: &Arc<TaskContext>) -> DfResult<u64> {
-        Ok(self.0.remove(self.1.clone(), cx).await?)
     }
 }

@@ -20,6 +20,7 @@ use super::write::{order, sorted, spec};
 use crate::clock::Micros;
 use crate::error::{Error, Result};
 use crate::model::FeatureView;
+use crate::plan::feature_table::SEQ;
 use crate::store::offline::{DataFile, NewFile, Ordering, ScanOptions, Snapshot};
 
 /// More rows than this in the range are replaced as a whole.
@@ -79,7 +80,7 @@ pub fn old_rows<'a>(
         let mut rows: HashMap<Box<[u8]>, Vec<u32>> = HashMap::new();
         let mut count = 0;
         for (i, file) in files.iter().enumerate() {
-            let mut s = scan(services, base, file, false, Some(within(view, range)), cx).await?;
+            let mut s = scan(services, base, file, Columns::Visible, Some(within(view, range)), cx).await?;
             while let Some(batch) = s.next().await {
                 let batch = inside(view, &batch?, range, true)?;
                 count += batch.num_rows();
@@ -99,19 +100,43 @@ pub fn old_rows<'a>(
     })
 }
 
+/// Which columns of a file are read.
+#[derive(Clone, Copy, PartialEq)]
+enum Columns {
+    Visible,
+    /// `_seq` too.
+    All,
+    Seq,
+}
+
+/// The `_seq` of a file's rows.
+pub fn numbers<'a>(
+    services: &'a Services,
+    base: &'a Snapshot,
+    file: &'a Arc<DataFile>,
+    cx: &'a Arc<TaskContext>,
+) -> futures::future::BoxFuture<'a, Result<datafusion::execution::SendableRecordBatchStream>> {
+    scan(services, base, file, Columns::Seq, None, cx)
+}
+
 fn scan<'a>(
     services: &'a Services,
     base: &'a Snapshot,
     file: &'a Arc<DataFile>,
-    hidden: bool,
+    columns: Columns,
     filter: Option<Expr>,
     cx: &'a Arc<TaskContext>,
 ) -> futures::future::BoxFuture<'a, Result<datafusion::execution::SendableRecordBatchStream>> {
     Box::pin(async move {
+        let hidden = columns != Columns::Visible;
         let options = ScanOptions { hidden, files: Some(vec![Arc::clone(file)]), ordering: Ordering::Never };
         let provider: Arc<dyn TableProvider> = services.store.scan_provider(base, options)?;
         let filters: Vec<Expr> = filter.into_iter().collect();
-        let plan = provider.scan(services.session.as_ref(), None, &filters, None).await?;
+        let only = match columns {
+            Columns::Seq => Some(vec![provider.schema().index_of(SEQ)?]),
+            _ => None,
+        };
+        let plan = provider.scan(services.session.as_ref(), only.as_ref(), &filters, None).await?;
         super::stall::execute(services, plan, Arc::clone(cx))
     })
 }
@@ -210,7 +235,7 @@ pub async fn rewrite(
     cx: &Arc<TaskContext>,
     mut keep: impl FnMut(&RecordBatch) -> Result<RecordBatch>,
 ) -> Result<Vec<NewFile>> {
-    let s = scan(services, base, file, true, None, cx).await?;
+    let s = scan(services, base, file, Columns::All, None, cx).await?;
     let columns = order(view);
     let mut s = if file.order == columns { s } else { sorted(s, &columns, cx)? };
     let spec = spec(services, view);

@@ -90,6 +90,23 @@ impl Resolver {
         self.me.upgrade().ok_or_else(|| Error::internal("the statement has ended"))
     }
 
+    /// The same statement over another catalog, and over tables as they are now.
+    pub fn again(&self, catalog: Arc<CatalogSnapshot>) -> Arc<Resolver> {
+        let scope = Scope {
+            schema: self.schema.clone(),
+            instant: self.instant,
+            parameters: self.parameters.clone(),
+            notices: self.notice_list(),
+            pins: self.pins.clone(),
+        };
+        Resolver::new(Arc::clone(&self.services), catalog, scope)
+    }
+
+    /// The values bound to `$1`, `$2`, …; none while the statement is only prepared.
+    pub fn parameters(&self) -> &[ScalarValue] {
+        &self.parameters
+    }
+
     /// Lets a table stand for a name, in this statement alone.
     pub fn provide(&self, schema: &str, name: &str, table: Arc<dyn TableProvider>) {
         self.loaded.lock().tables.insert((schema.to_string(), name.to_string()), Some(table));

@@ -9,6 +9,7 @@ use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::common::{DFSchema, DFSchemaRef, Result as DfResult};
 use datafusion::logical_expr::{Expr, Extension, LogicalPlan, UserDefinedLogicalNodeCore};
 
+use super::deletion::Deletion;
 use super::target::Target;
 use crate::catalog::{CatalogChange, CatalogSnapshot};
 use crate::clock::Micros;
@@ -87,6 +88,8 @@ pub enum Command {
     Rebuild {
         name: Name,
     },
+    /// Removes the rows that the input finds.
+    Delete(Box<Deletion>),
     DropTable {
         name: Name,
     },
@@ -140,6 +143,7 @@ impl Command {
             Command::CreateTableAs { table, .. } => format!("CREATE TABLE {}", table.name),
             Command::CreateTrainingSet(s) => format!("CREATE TRAINING SET {}", s.name),
             Command::Rebuild { name } => format!("REBUILD TRAINING SET {name}"),
+            Command::Delete(d) => format!("DELETE FROM {}", d.table.view.versioned_name()),
             Command::DropTable { name } => format!("DROP TABLE {name}"),
             Command::DropTrainingSet { name } => format!("DROP TRAINING SET {name}"),
             Command::Refresh { views, range, at } => {
@@ -239,7 +243,7 @@ impl fmt::Debug for Command {
     }
 }
 
-/// The leaf. `inputs` holds the query of CREATE TABLE AS and CREATE TRAINING SET.
+/// The leaf. `inputs` holds the query of CREATE TABLE AS and CREATE TRAINING SET, or what finds the rows of a DELETE.
 #[derive(Debug, Clone)]
 pub struct CommandNode {
     pub command: Arc<Command>,

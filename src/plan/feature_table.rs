@@ -20,15 +20,12 @@ use crate::store::offline::Snapshot;
 
 pub use crate::store::offline::SEQ;
 
-/// Stores rows that INSERT or bulk ingest brings.
+/// Stores rows that INSERT or bulk ingest brings. DELETE goes another way (`plan/deletion.rs`): the filters that an
+/// optimizer leaves are not the user's WHERE.
 #[async_trait]
 pub trait RowSink: Debug + Send + Sync {
     /// A plan that stores its input (visible columns, in order) and answers one row `count`.
     async fn insert(&self, input: Arc<dyn ExecutionPlan>) -> crate::error::Result<Arc<dyn ExecutionPlan>>;
-
-    /// A plan that removes the rows for which all `filters` (over the visible columns) are true and
-    /// answers one row `count`.
-    async fn delete(&self, state: &dyn Session, filters: Vec<Expr>) -> crate::error::Result<Arc<dyn ExecutionPlan>>;
 }
 
 /// One version of a feature view at one Delta version.
@@ -85,16 +82,6 @@ impl TableProvider for FeatureTable {
             Some(sink) => Ok(sink.insert(input).await?),
             None => Err(Error::invalid(format!("feature view {name} is computed by its query; rows cannot be inserted"))
                 .with_hint(format!("REFRESH FEATURE VIEW {name}, or create a push view (without AS) for rows that you bring"))
-                .into()),
-        }
-    }
-
-    async fn delete_from(&self, state: &dyn Session, filters: Vec<Expr>) -> DfResult<Arc<dyn ExecutionPlan>> {
-        let name = &self.view.name;
-        match &self.sink {
-            Some(sink) => Ok(sink.delete(state, filters).await?),
-            None => Err(Error::invalid(format!("feature view {name} is computed by its query; rows cannot be deleted"))
-                .with_hint(format!("change the source and REFRESH FEATURE VIEW {name}"))
                 .into()),
         }
     }

@@ -6,6 +6,7 @@ pub mod blame;
 pub mod bound_rows;
 pub mod checked;
 pub mod command;
+pub mod deletion;
 pub mod feature_table;
 pub mod horizon;
 pub mod join_syntax;

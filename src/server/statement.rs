@@ -138,10 +138,7 @@ impl Shared {
             return Err(Status::invalid_argument("fetching runs nothing: call GetFlightInfo, which runs the statement once"));
         }
         statement.check_bound().map_err(|e| status::in_statement(&e, statement.sql()))?;
-        let rows = match &statement.parameters {
-            Some(p) if p.num_rows() == 0 => stream::empty().boxed(),
-            _ => self.run_query(statement).await?,
-        };
+        let rows = self.run_query(statement).await?;
         Ok(Response::new(encode(rows, Arc::clone(&statement.schema), statement.sql().into())))
     }
 

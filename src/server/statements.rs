@@ -250,6 +250,7 @@ mod tests {
             sql: "SELECT $1".into(),
             kind: StatementKind::Query,
             schema: Arc::new(Schema::empty()),
+            fills: Arc::new(Schema::empty()),
             parameters: vec![None],
             announced: vec![None],
             changes_session: false,

@@ -9,6 +9,7 @@ use datafusion::arrow::datatypes::{DataType, SchemaRef};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use futures::future::BoxFuture;
 
+use super::described::same_columns;
 use super::parameters::parameters;
 use super::{Notices, Outcome, Prepared, Session, state};
 use crate::catalog::CatalogSnapshot;
@@ -99,7 +100,10 @@ impl Session {
         Box::pin(async move {
             let Some(types) = prepared.parameters.iter().cloned().collect::<Option<Vec<DataType>>>() else { return Ok(None) };
             let key = Key { schema: self.current_schema(), form: Form::Text(prepared.sql.clone(), types.clone()) };
-            let columns = |_: &Compiled| bound(rows, &types);
+            let columns = |c: &Compiled| {
+                same_columns(&prepared.schema, &c.described, "the result")?;
+                bound(rows, &types)
+            };
             let Some((schema, batches)) = self.in_time(&prepared.sql, self.planned(&key, &columns, None)).await? else { return Ok(None) };
             *self.own.notices.lock() = Notices::default();
             let rows = futures::stream::iter(batches.into_iter().map(Ok));
@@ -184,7 +188,7 @@ impl Session {
                 let now = parameters(&planned.plan)?;
                 if let Some(n) = now.iter().zip(types).position(|(now, then)| now.as_ref().is_some_and(|now| now != then)) {
                     return Err(Error::conflict(format!("parameter ${} has another type than when the statement was prepared", n + 1))
-                        .with_hint("prepare it again"));
+                        .with_hint("prepare the statement again"));
                 }
                 types.clone()
             }

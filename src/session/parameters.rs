@@ -110,7 +110,7 @@ fn bare(e: &Expr) -> &Expr {
 }
 
 /// The plan with the types of parameters that had none, and with the columns that follow from them.
-fn typed(plan: LogicalPlan, types: &[DataType]) -> DfResult<LogicalPlan> {
+pub(super) fn typed(plan: LogicalPlan, types: &[DataType]) -> DfResult<LogicalPlan> {
     let known = |e: Expr| match e {
         Expr::Placeholder(Placeholder { id, field }) if field.as_ref().is_none_or(|f| f.data_type().is_null()) => {
             let t = number(&id).checked_sub(1).and_then(|i| types.get(i));

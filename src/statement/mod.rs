@@ -9,8 +9,10 @@ mod create_entity;
 mod create_feature_view;
 pub use create_feature_view::{stats_columns, stored_schema};
 mod create_service;
+mod delete;
 mod describe;
 mod drop;
+mod explain;
 pub use drop::{tables_in, tables_of, unread};
 mod maintain;
 mod refresh;
@@ -20,6 +22,7 @@ pub use settings::VARIABLES;
 mod show;
 mod show_create;
 mod sql;
+pub use sql::refuse_changes;
 mod table;
 pub use table::absolute;
 mod training_set;
@@ -31,7 +34,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use datafusion::arrow::datatypes::SchemaRef;
-use datafusion::logical_expr::{Explain, LogicalPlan, PlanType, ToStringifiedPlan};
+use datafusion::logical_expr::LogicalPlan;
 use datafusion::scalar::ScalarValue;
 use datafusion::sql::parser::Statement as DfStatement;
 
@@ -95,7 +98,8 @@ impl Planned {
 #[derive(Debug, Clone)]
 pub enum Statement {
     Sql(sql::Sql),
-    Explain { analyze: bool, verbose: bool, inner: Box<Statement> },
+    Explain(explain::Explain),
+    Delete(Box<delete::Delete>),
     CreateEntity(create_entity::CreateEntity),
     CreateFeatureView(Box<create_feature_view::CreateFeatureView>),
     CreateService(create_service::CreateService),
@@ -147,6 +151,9 @@ const FIRST: &[&str] = &[
     "UPDATE",
 ];
 
+/// First words of statements that are refused with what to write instead.
+const REFUSED: &[&str] = &["MERGE", "TRUNCATE"];
+
 const OBJECTS: &[&str] = &["ENTITY", "FEATURE VIEW", "FEATURE SERVICE", "TRAINING SET", "SCHEMA", "EXTERNAL TABLE", "TABLE", "VIEW"];
 
 /// Parses one statement.
@@ -161,7 +168,7 @@ pub fn parse(text: &str) -> Result<Statement> {
         }
     }
     if c.is("EXPLAIN") {
-        return explain(c);
+        return explain::parse(c);
     }
     if c.eat("CREATE") {
         return create(c);
@@ -216,6 +223,7 @@ pub fn parse(text: &str) -> Result<Statement> {
         && !first.starts_with('(')
         && !first.eq_ignore_ascii_case("from")
         && !first.eq_ignore_ascii_case("table")
+        && !REFUSED.contains(&first.to_uppercase().as_str())
     {
         let e = Error::syntax(format!("{first:?} begins no statement")).with_span(c.here());
         return Err(match nearest(&first, FIRST.iter().copied()) {
@@ -224,49 +232,6 @@ pub fn parse(text: &str) -> Result<Statement> {
         });
     }
     sql::parse(text)
-}
-
-fn explain(mut c: Cursor<'_>) -> Result<Statement> {
-    c.want("EXPLAIN")?;
-    let analyze = c.eat("ANALYZE");
-    let verbose = c.eat("VERBOSE");
-    let analyze = analyze || c.eat("ANALYZE");
-    let text = c.text();
-    // our own statements only: the stock parser knows EXPLAIN with all of its options
-    let ours = [
-        "CREATE",
-        "DROP",
-        "ALTER",
-        "REFRESH",
-        "MATERIALIZE",
-        "REBUILD",
-        "OPTIMIZE",
-        "VACUUM",
-        "VERIFY",
-        "VALIDATE",
-        "USE",
-        "SET",
-        "SHOW",
-        "DESCRIBE",
-    ];
-    if !ours.iter().any(|w| c.is(w)) {
-        return sql::parse(text);
-    }
-    if analyze {
-        return Err(
-            Error::invalid("EXPLAIN ANALYZE runs the statement, and this one changes something").with_hint("use EXPLAIN without ANALYZE")
-        );
-    }
-    let at = c.here();
-    let inner = c.rest()?;
-    let inner = parse(inner).map_err(|e| match e.span() {
-        Some(s) => {
-            let moved = crate::sql::text::shift(s, at.line, at.column);
-            e.with_span(moved)
-        }
-        None => e,
-    })?;
-    Ok(Statement::Explain { analyze, verbose, inner: Box::new(inner) })
 }
 
 fn create(mut c: Cursor<'_>) -> Result<Statement> {
@@ -311,10 +276,8 @@ impl Statement {
     pub async fn plan(self, p: &dyn Planning) -> Result<Planned> {
         match self {
             Statement::Sql(s) => s.plan(p).await,
-            Statement::Explain { verbose, inner, .. } => {
-                let inner = Box::pin(inner.plan(p)).await?;
-                explain_of(inner, verbose)
-            }
+            Statement::Explain(s) => s.plan(p).await,
+            Statement::Delete(s) => s.plan(p).await,
             Statement::CreateEntity(s) => s.plan(p),
             Statement::CreateFeatureView(s) => s.plan(p).await,
             Statement::CreateService(s) => s.plan(p).await,
@@ -339,19 +302,4 @@ impl Statement {
             Statement::ShowCreate(s) => s.plan(p),
         }
     }
-}
-
-fn explain_of(inner: Planned, verbose: bool) -> Result<Planned> {
-    let stringified = vec![inner.plan.to_stringified(PlanType::InitialLogicalPlan)];
-    let schema = LogicalPlan::explain_schema();
-    let plan = LogicalPlan::Explain(Explain {
-        verbose,
-        plan: Arc::new(inner.plan),
-        explain_format: datafusion::common::format::ExplainFormat::Indent,
-        stringified_plans: stringified,
-        schema: Arc::new(datafusion::common::DFSchema::try_from(schema.as_ref().clone())?),
-        logical_optimization_succeeded: false,
-        show_statistics: None,
-    });
-    Ok(Planned { plan, kind: StatementKind::Query, tag: "EXPLAIN", changes_session: false })
 }

@@ -1,14 +1,17 @@
 //! Everything that the stock parser reads: queries, EXPLAIN, INSERT, DELETE, COPY. What would go past our
 //! catalog and limits is refused by name.
 
-use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, WriteOp};
-use datafusion::sql::parser::Statement as DfStatement;
-use datafusion::sql::sqlparser::ast::Statement as SqlStatement;
+use std::ops::ControlFlow;
 
-use super::{Planned, Planning, Statement};
-use crate::error::{Error, Result};
+use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, WriteOp};
+use datafusion::sql::parser::{CopyToSource, Statement as DfStatement};
+use datafusion::sql::sqlparser::ast::{Query, Spanned, Statement as SqlStatement, Visit, Visitor};
+
+use super::{Planned, Planning, Statement, delete, explain};
+use crate::error::{Error, Result, Span};
 use crate::plan::StatementKind;
-use crate::plan::feature_table::as_feature_table;
+use crate::plan::command::CommandNode;
 use crate::sql::titles;
 
 #[derive(Debug, Clone)]
@@ -19,27 +22,81 @@ pub struct Sql {
 pub fn parse(text: &str) -> Result<Statement> {
     let statement = crate::sql::parse::statement(text)?;
     check(&statement)?;
+    let statement = match statement {
+        DfStatement::Statement(s) => match delete::find(*s)? {
+            Ok(delete) => return Ok(Statement::Delete(Box::new(delete))),
+            Err(other) => DfStatement::Statement(Box::new(other)),
+        },
+        DfStatement::Explain(e) => match explain::of_delete(e)? {
+            Ok(explain) => return Ok(explain),
+            Err(other) => other,
+        },
+        other => other,
+    };
     Ok(Statement::Sql(Sql { statement }))
 }
 
 fn check(s: &DfStatement) -> Result<()> {
     match s {
         DfStatement::CopyTo(c) => super::copy::check(c),
-        DfStatement::Explain(e) => check(&e.statement),
+        DfStatement::Explain(e) => {
+            explain::check(e)?;
+            check(&e.statement)
+        }
         DfStatement::Statement(s) => match s.as_ref() {
-            SqlStatement::Query(_)
-            | SqlStatement::Insert(_)
-            | SqlStatement::Delete(_)
-            | SqlStatement::Explain { .. }
-            | SqlStatement::ExplainTable { .. } => Ok(()),
+            SqlStatement::Query(_) | SqlStatement::Insert(_) | SqlStatement::Delete(_) | SqlStatement::ExplainTable { .. } => Ok(()),
             SqlStatement::Update(_) => Err(Error::not_built("UPDATE")
                 .with_hint("DELETE the rows and INSERT new ones; a feature row with a later created timestamp corrects an older one")),
+            SqlStatement::Merge(_) => Err(Error::not_built("MERGE")
+                .with_hint("INSERT rows; a feature row with a later created timestamp corrects an older one, and DELETE removes rows")),
+            SqlStatement::Truncate(_) => Err(Error::not_built("TRUNCATE").with_hint(
+                "DELETE FROM view removes all rows of a push view; INSERT OVERWRITE or CREATE OR REPLACE TABLE those of a table",
+            )),
             other => {
                 let words: Vec<String> = other.to_string().split_whitespace().take(2).map(str::to_string).collect();
                 Err(Error::not_built(words.join(" ")))
             }
         },
-        DfStatement::CreateExternalTable(_) | DfStatement::Reset(_) => Err(Error::internal("this statement has a plan of its own")),
+        DfStatement::CreateExternalTable(_) | DfStatement::Reset(_) => {
+            Err(Error::invalid("EXPLAIN has no options before this statement")
+                .with_hint("write EXPLAIN and the statement, without options"))
+        }
+    }
+}
+
+/// A statement that changes rows may stand nowhere inside of another one.
+fn refuse_changes_inside(part: &impl Visit) -> Result<()> {
+    struct Find;
+    impl Visitor for Find {
+        type Break = (&'static str, Option<Span>);
+        fn pre_visit_query(&mut self, q: &Query) -> ControlFlow<Self::Break> {
+            match explain::changing(&q.body) {
+                Some(word) => ControlFlow::Break((word, Span::from_sql(q.body.span()))),
+                None => ControlFlow::Continue(()),
+            }
+        }
+    }
+    match part.visit(&mut Find) {
+        ControlFlow::Break((word, at)) => {
+            Err(Error::invalid(format!("{word} cannot stand inside of another statement")).or_span(at).with_hint(match word {
+                "INSERT" => "write INSERT INTO … WITH … SELECT …, or run it as a statement of its own",
+                _ => "run it as a statement of its own",
+            }))
+        }
+        ControlFlow::Continue(()) => Ok(()),
+    }
+}
+
+/// The same in a whole statement.
+pub fn refuse_changes(statement: &DfStatement) -> Result<()> {
+    match statement {
+        DfStatement::Statement(s) => refuse_changes_inside(s.as_ref()),
+        DfStatement::CopyTo(c) => match &c.source {
+            CopyToSource::Query(q) => refuse_changes_inside(q.as_ref()),
+            CopyToSource::Relation(_) => Ok(()),
+        },
+        DfStatement::Explain(e) => refuse_changes(&e.statement),
+        _ => Ok(()),
     }
 }
 
@@ -69,21 +126,38 @@ impl Sql {
             LogicalPlan::Copy(c) => LogicalPlan::Copy(super::copy::in_plain_types(c)?),
             other => shared_names(other)?,
         };
-        Ok(match &plan {
-            LogicalPlan::Dml(d) => {
-                if d.op == WriteOp::Delete && as_feature_table(&d.target).is_none() {
-                    let name = d.table_name.table();
-                    return Err(Error::not_built(format!("DELETE FROM {name}: it is no feature view, and removing rows of other tables"))
-                        .with_hint(format!("keep the other rows: CREATE OR REPLACE TABLE {name} AS SELECT * FROM {name} WHERE NOT (…)")));
-                }
-                let tag = if matches!(d.op, WriteOp::Insert(_)) { "INSERT" } else { "DELETE" };
-                Planned { plan, kind: StatementKind::Update, tag, changes_session: false }
+        let (kind, tag) = match &plan {
+            LogicalPlan::Dml(d) if matches!(d.op, WriteOp::Insert(_)) => (StatementKind::Update, "INSERT"),
+            LogicalPlan::Copy(_) => (StatementKind::Update, "COPY"),
+            LogicalPlan::Explain(_) => (StatementKind::Query, "EXPLAIN"),
+            LogicalPlan::Analyze(a) => {
+                refuse_effects(&a.input)?;
+                (StatementKind::Query, "EXPLAIN")
             }
-            LogicalPlan::Copy(_) => Planned { plan, kind: StatementKind::Update, tag: "COPY", changes_session: false },
-            LogicalPlan::Explain(_) | LogicalPlan::Analyze(_) => {
-                Planned { plan, kind: StatementKind::Query, tag: "EXPLAIN", changes_session: false }
+            other => {
+                refuse_effects(other)?;
+                (StatementKind::Query, "SELECT")
             }
-            _ => Planned::query(plan),
-        })
+        };
+        Ok(Planned { plan, kind, tag, changes_session: false })
+    }
+}
+
+/// Running a query changes nothing; whatever the parser let through.
+fn refuse_effects(plan: &LogicalPlan) -> Result<()> {
+    let mut found = None;
+    plan.apply_with_subqueries(|node| {
+        found = match node {
+            LogicalPlan::Dml(_) | LogicalPlan::Copy(_) | LogicalPlan::Ddl(_) | LogicalPlan::Statement(_) => {
+                Some(node.display().to_string())
+            }
+            LogicalPlan::Extension(e) if e.node.as_any().is::<CommandNode>() => Some(node.display().to_string()),
+            _ => None,
+        };
+        Ok(if found.is_some() { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
+    })?;
+    match found {
+        Some(what) => Err(Error::internal(format!("a query would change something ({what}); nothing was done"))),
+        None => Ok(()),
     }
 }

@@ -50,23 +50,28 @@ pub fn moved(e: Error, place: Span) -> Error {
 
 /// Refuses functions that give another value each time.
 pub fn refuse_volatile(plan: &LogicalPlan, what: &str) -> Result<()> {
-    let mut fault = None;
+    match volatile_function(plan)? {
+        Some(f) => Err(Error::invalid(format!("{what} cannot use {f}(): it could not be made again"))),
+        None => Ok(()),
+    }
+}
+
+/// A function in a plan, subqueries included, that gives another value each time.
+pub fn volatile_function(plan: &LogicalPlan) -> Result<Option<String>> {
+    let mut found = None;
     plan.apply_with_subqueries(|node| {
         node.apply_expressions(|e| {
             e.apply(|e| {
                 if let Expr::ScalarFunction(f) = e
                     && f.func.signature().volatility == Volatility::Volatile
                 {
-                    fault = Some(f.func.name().to_string());
+                    found = Some(f.func.name().to_string());
                 }
                 Ok(TreeNodeRecursion::Continue)
             })
         })
     })?;
-    match fault {
-        Some(f) => Err(Error::invalid(format!("{what} cannot use {f}(): it could not be made again"))),
-        None => Ok(()),
-    }
+    Ok(found)
 }
 
 /// Refuses what has no past to be read again: online rows, system tables, parameters.

@@ -3,6 +3,7 @@
 mod asof_conditions;
 mod cache;
 mod clauses;
+mod delete;
 mod online_join;
 mod round_trip;
 mod slt;
