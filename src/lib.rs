@@ -5,6 +5,7 @@
 //!        no catalog       names only, no IO      nodes only
 //! ```
 
+pub mod cancel;
 pub mod catalog;
 pub mod clock;
 pub mod config;

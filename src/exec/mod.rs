@@ -1,6 +1,7 @@
 //! Execution: the resolve step, the planners of our nodes, and the jobs behind commands.
 
 mod append;
+mod cancelable;
 pub mod command;
 pub mod compiled;
 pub mod crowds;
@@ -31,6 +32,7 @@ pub mod table;
 pub mod training;
 pub mod vacuum;
 pub mod verify;
+pub mod workers;
 pub mod write;
 
 #[cfg(test)]

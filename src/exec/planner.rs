@@ -21,9 +21,11 @@ use futures::future::BoxFuture;
 use super::command::CommandPlanner;
 use super::resolve::{Resolver, Tables};
 use super::{external, insert};
+use crate::cancel::Cancel;
 use crate::clock::Micros;
 use crate::error::{Error, Result, Span};
 use crate::operator::bound_rows::BoundRowsPlanner;
+use crate::operator::interruptible::interruptible;
 use crate::operator::online_lookup::OnlineLookupPlanner;
 use crate::operator::pit_join::PitJoinPlanner;
 use crate::plan::names::Names;
@@ -46,7 +48,11 @@ impl QueryPlanner for Physical {
         if let Some(resolver) = &self.resolver {
             planners.push(Arc::new(CommandPlanner { resolver: Arc::clone(resolver) }));
         }
-        DefaultPhysicalPlanner::with_extension_planners(planners).create_physical_plan(plan, session).await
+        let physical = DefaultPhysicalPlanner::with_extension_planners(planners).create_physical_plan(plan, session).await?;
+        match Cancel::current() {
+            Some(cancel) => interruptible(physical, &cancel),
+            None => Ok(physical),
+        }
     }
 }
 

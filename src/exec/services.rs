@@ -14,6 +14,7 @@ use tokio::sync::{OnceCell, Semaphore};
 use super::crowds::Crowds;
 use super::materialize::GateBook;
 use super::push_groups::PushGroups;
+use super::workers::Workers;
 use super::{maintenance, schedule, sweep};
 use crate::catalog::runs::is_lost;
 use crate::catalog::{Registry, Run, Runs, Verdict};
@@ -46,6 +47,8 @@ pub struct Services {
     /// A `SessionState` without tables: functions, rules, limits. Behind a trait object, because the compiler
     /// would otherwise prove anew at every use that all of it can be sent to another thread (minutes in all).
     pub session: Arc<dyn datafusion::catalog::Session>,
+    /// Where statements are planned and run.
+    pub workers: Workers,
 }
 
 impl std::fmt::Debug for Services {
@@ -71,6 +74,7 @@ impl Services {
             .with_object_list_cache_limit(0)
             .build_arc()?;
         let session: Arc<dyn datafusion::catalog::Session> = Arc::new(base_state(&config, Arc::clone(&runtime))?);
+        let threads = config.threads;
         let loads = Semaphore::new(config.online_settings.concurrent_loads.clamp(1, Semaphore::MAX_PERMITS));
         let services = Services {
             config,
@@ -86,6 +90,7 @@ impl Services {
             crowds: Crowds::default(),
             gates: GateBook::default(),
             session,
+            workers: Workers::start(threads)?,
         };
         if services.config.online != "embedded" {
             // a wrong address is better refused now than at the first lookup; no server is waited for
@@ -202,5 +207,5 @@ fn base_state(config: &Config, runtime: Arc<RuntimeEnv>) -> Result<SessionState>
         .with_physical_optimizer_rule(Arc::new(crate::operator::pit_join::KeepInputOrder))
         .build();
     super::functions::correct(&mut state)?;
-    Ok(state)
+    Ok(super::cancelable::cancelable(state))
 }

@@ -1,5 +1,6 @@
 //! Physical operators, one folder each.
 
 pub mod bound_rows;
+pub mod interruptible;
 pub mod online_lookup;
 pub mod pit_join;

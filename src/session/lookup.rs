@@ -10,6 +10,7 @@ use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use futures::future::BoxFuture;
 
 use super::{Notices, Outcome, Prepared, Session, parameters, state};
+use crate::cancel::Cancel;
 use crate::catalog::CatalogSnapshot;
 use crate::clock::Micros;
 use crate::error::{Error, Kind, Result};
@@ -158,7 +159,9 @@ impl Session {
                 Ok(plan) if plan.catalog_version() >= catalog.version => return Ok(plan),
                 Ok(_) => drop(plans.remove_if(key, |plan| plan.catalog_version() < catalog.version)),
                 Err(place) => {
-                    let plan = crate::exec::boxed(self.make_plan(key, catalog)).await?;
+                    let (session, wanted, catalog) = (self.clone(), key.clone(), Arc::clone(catalog));
+                    let plan = async move { session.make_plan(&wanted, &catalog).await };
+                    let plan = self.workers().plan(&Cancel::default(), Box::pin(plan)).await?;
                     // it may have been thrown out already
                     let _ = place.insert(plan.clone());
                     return Ok(plan);

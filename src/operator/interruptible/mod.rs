@@ -1,0 +1,70 @@
+//! Joins that can be stopped. An operator that makes many batches of one, or none of very many pairs of rows, asks its
+//! input rarely, and only inputs let other tasks run. `interruptible` puts a [`Guarded`] above such operators, which
+//! yields and looks between their batches, and a [`Watched`] around join conditions, which looks within one batch.
+
+mod guarded;
+mod watched;
+
+use std::sync::Arc;
+
+use datafusion::arrow::datatypes::Schema;
+use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::{JoinType, Result};
+use datafusion::physical_expr::expressions::lit;
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::joins::utils::JoinFilter;
+use datafusion::physical_plan::joins::{CrossJoinExec, HashJoinExec, NestedLoopJoinExec, NestedLoopJoinExecBuilder, SortMergeJoinExec};
+use datafusion::physical_plan::recursive_query::RecursiveQueryExec;
+use datafusion::physical_plan::unnest::UnnestExec;
+
+use self::guarded::Guarded;
+use self::watched::Watched;
+use crate::cancel::Cancel;
+
+/// The same plan, which ends soon after `cancel`.
+pub fn interruptible(plan: Arc<dyn ExecutionPlan>, cancel: &Cancel) -> Result<Arc<dyn ExecutionPlan>> {
+    Ok(plan.transform_up(|node| watch(node, cancel))?.data)
+}
+
+fn watch(node: Arc<dyn ExecutionPlan>, cancel: &Cancel) -> Result<Transformed<Arc<dyn ExecutionPlan>>> {
+    let node = if let Some(join) = node.downcast_ref::<NestedLoopJoinExec>() {
+        match join.filter() {
+            Some(filter) => Arc::new(NestedLoopJoinExecBuilder::from(join).with_filter(Some(watched(filter, cancel))).build()?) as _,
+            None => node,
+        }
+    } else if let Some(join) = node.downcast_ref::<HashJoinExec>() {
+        match hash_filter(join, cancel) {
+            Some(filter) => Arc::new(join.builder().with_filter(Some(filter)).build()?) as _,
+            None => node,
+        }
+    } else if multiplies(&node) {
+        node
+    } else {
+        return Ok(Transformed::no(node));
+    };
+    Ok(Transformed::yes(Arc::new(Guarded::new(node, cancel.clone()))))
+}
+
+/// Nodes that can answer much more than they read.
+fn multiplies(node: &Arc<dyn ExecutionPlan>) -> bool {
+    node.is::<CrossJoinExec>() || node.is::<SortMergeJoinExec>() || node.is::<UnnestExec>() || node.is::<RecursiveQueryExec>()
+}
+
+fn watched(filter: &JoinFilter, cancel: &Cancel) -> JoinFilter {
+    let condition = Arc::new(Watched::new(Arc::clone(filter.expression()), cancel.clone()));
+    JoinFilter::new(condition, filter.column_indices().to_vec(), Arc::clone(filter.schema()))
+}
+
+/// A join that answers rows of one side goes through all pairs of equal keys and answers nothing meanwhile: where it has
+/// no condition of its own, it gets one that is always true.
+fn hash_filter(join: &HashJoinExec, cancel: &Cancel) -> Option<JoinFilter> {
+    use JoinType::{LeftAnti, LeftMark, LeftSemi, RightAnti, RightMark, RightSemi};
+    match join.filter() {
+        Some(filter) => Some(watched(filter, cancel)),
+        None if join.null_aware => None,
+        None if matches!(join.join_type(), LeftAnti | LeftMark | LeftSemi | RightAnti | RightMark | RightSemi) => {
+            Some(watched(&JoinFilter::new(lit(true), vec![], Arc::new(Schema::empty())), cancel))
+        }
+        None => None,
+    }
+}
