@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use crate::clock::{DAY, HOUR, MILLISECOND, MINUTE, Micros, SECOND};
 
 pub use load::{FILE_NAME, Flag, Loaded, load, load_text, read_file};
+pub use value::{parse_duration, show_duration};
 pub use settings::{SETTINGS, Setting, example_file};
 
 /// The settings of one process. Order of precedence, highest first: flag, environment
@@ -31,6 +32,10 @@ pub struct Config {
     pub spill_dir: Option<PathBuf>,
     /// Rows per batch inside the engine.
     pub batch_size: usize,
+    /// Tables that one statement may read; each view and WITH query counts with all that it reads.
+    pub max_relations: usize,
+    /// A statement that takes longer is ended; 0: none is. Lookups have a deadline of their own.
+    pub statement_timeout: Micros,
     /// Rows with an event timestamp further in the future than this are rejected.
     pub clock_tolerance: Micros,
     /// Rows per data file written; bounds what a reader must open at once.
@@ -210,6 +215,8 @@ impl Default for Config {
             threads: std::thread::available_parallelism().map_or(2, usize::from),
             spill_dir: None,
             batch_size: 8192,
+            max_relations: 10_000,
+            statement_timeout: 0,
             clock_tolerance: 5 * MINUTE,
             target_file_rows: 4_000_000,
             row_group_rows: 262_144,
@@ -241,6 +248,8 @@ impl fmt::Debug for Config {
             threads,
             spill_dir,
             batch_size,
+            max_relations,
+            statement_timeout,
             clock_tolerance,
             target_file_rows,
             row_group_rows,
@@ -258,6 +267,8 @@ impl fmt::Debug for Config {
             .field("threads", threads)
             .field("spill_dir", spill_dir)
             .field("batch_size", batch_size)
+            .field("max_relations", max_relations)
+            .field("statement_timeout", statement_timeout)
             .field("clock_tolerance", clock_tolerance)
             .field("target_file_rows", target_file_rows)
             .field("row_group_rows", row_group_rows)

@@ -6,6 +6,7 @@
 //! ```
 
 mod lookup;
+mod time_limit;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -44,6 +45,7 @@ use crate::statement::{self, Planned};
 
 pub use self::lookup::LookupRequest;
 use self::lookup::Plans;
+use self::time_limit::{TIMEOUT, TimeLimit, timeout};
 pub use crate::exec::ingest::IngestMode;
 
 /// The setting that says how point-in-time joins go about it.
@@ -204,7 +206,8 @@ impl Session {
     /// Plans exactly one statement; runs nothing.
     pub fn prepare<'a>(&'a self, sql: &'a str) -> BoxFuture<'a, Result<Prepared>> {
         let (session, text) = (self.clone(), sql.to_string());
-        self.workers().plan(&Cancel::default(), Box::pin(async move { session.prepare_one(text).await }))
+        let work = self.workers().plan(&Cancel::default(), Box::pin(async move { session.prepare_one(text).await }));
+        Box::pin(self.time_limit().over(work))
     }
 
     async fn prepare_one(&self, sql: String) -> Result<Prepared> {
@@ -232,6 +235,23 @@ impl Session {
     /// Runs a prepared statement once per row of `parameters` (columns in placeholder order);
     /// without parameters: once. Results of several rows follow one another; counts add up.
     pub async fn run(&self, prepared: &Prepared, parameters: Option<RecordBatch>) -> Result<Outcome> {
+        if prepared.looks_up {
+            return self.run_all(prepared, parameters).await;
+        }
+        let limit = self.time_limit();
+        match limit.over(crate::exec::boxed(self.run_all(prepared, parameters))).await? {
+            Outcome::Rows(rows) => Ok(Outcome::Rows(limit.rows(rows))),
+            done => Ok(done),
+        }
+    }
+
+    /// What SET or the setting allows a statement that begins now.
+    fn time_limit(&self) -> TimeLimit {
+        let set = self.own.variables.read().get(TIMEOUT).and_then(|v| timeout(v).ok());
+        TimeLimit::begin(set.unwrap_or(self.engine.config().statement_timeout))
+    }
+
+    async fn run_all(&self, prepared: &Prepared, parameters: Option<RecordBatch>) -> Result<Outcome> {
         let bound = match &parameters {
             Some(b) => b.num_columns(),
             None => 0,
@@ -410,6 +430,10 @@ impl Session {
             Command::Set { variable, value } if variable == STRATEGY => {
                 let strategy: PitStrategy = value.parse().map_err(|e| Error::invalid(format!("{variable} {e}, not {value:?}")))?;
                 self.own.variables.write().insert(variable.clone(), strategy.to_string());
+            }
+            Command::Set { variable, value } if variable == TIMEOUT => {
+                timeout(value).map_err(|e| Error::invalid(format!("{variable} {e}, not {value:?}")))?;
+                self.own.variables.write().insert(variable.clone(), value.clone());
             }
             Command::Set { variable, value } => {
                 if !value.parse::<usize>().is_ok_and(|n| n > 0) {

@@ -1,5 +1,5 @@
 //! The stock rules of planning, which look before each step whether the statement is still wanted: planning waits for
-//! nothing, so that nothing else could stop it.
+//! nothing, so that nothing else could stop it. After each step long conditions are made shallow again.
 
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -15,6 +15,7 @@ use datafusion::physical_optimizer::{PhysicalOptimizerContext, PhysicalOptimizer
 use datafusion::physical_plan::ExecutionPlan;
 
 use crate::cancel::check_current;
+use crate::plan::shallow::shallow;
 
 /// The same state with rules that can be stopped.
 pub fn cancelable(state: SessionState) -> SessionState {
@@ -52,7 +53,7 @@ impl OptimizerRule for Rule<dyn OptimizerRule + Send + Sync> {
     }
     fn rewrite(&self, plan: LogicalPlan, config: &dyn OptimizerConfig) -> Result<Transformed<LogicalPlan>> {
         check_current()?;
-        self.0.rewrite(plan, config)
+        shallow(self.0.rewrite(plan, config)?)
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod append;
 mod cancelable;
+mod capped;
 pub mod command;
 pub mod compiled;
 pub mod crowds;
@@ -19,6 +20,7 @@ pub mod planner;
 pub mod push;
 mod push_groups;
 pub mod read;
+mod reckon;
 pub mod refresh;
 pub mod replace;
 pub mod resolve;

@@ -20,6 +20,7 @@ use futures::future::BoxFuture;
 
 use super::command::CommandPlanner;
 use super::resolve::{Resolver, Tables};
+use super::services::STEP_SHARE;
 use super::{external, insert};
 use crate::cancel::Cancel;
 use crate::clock::Micros;
@@ -29,6 +30,7 @@ use crate::operator::interruptible::interruptible;
 use crate::operator::online_lookup::OnlineLookupPlanner;
 use crate::operator::pit_join::PitJoinPlanner;
 use crate::plan::names::Names;
+use crate::plan::weight::weigh;
 use crate::plan::{asof, join_syntax, wildcard};
 use crate::sql::cursor::NameRef;
 use crate::statement::Planning;
@@ -50,7 +52,10 @@ impl QueryPlanner for Physical {
         }
         let physical = DefaultPhysicalPlanner::with_extension_planners(planners).create_physical_plan(plan, session).await?;
         match Cancel::current() {
-            Some(cancel) => interruptible(physical, &cancel),
+            Some(cancel) => {
+                let memory = self.resolver.as_ref().map_or(usize::MAX, |r| r.services.config.memory_limit);
+                interruptible(physical, &cancel, memory / STEP_SHARE)
+            }
             None => Ok(physical),
         }
     }
@@ -102,6 +107,8 @@ async fn plan_statement(resolver: &Arc<Resolver>, mut statement: DfStatement, sc
             Err(e) => return Err(locate(e, &statement, &t)),
         }
     }
+    let limit = resolver.services.config.max_relations;
+    resolver.weighed(weigh(&statement, schema, limit, &|schema, name| resolver.weight(schema, name))?);
     let plan_query = |q: Query| -> Result<LogicalPlan> {
         let s = DfStatement::Statement(Box::new(SqlStatement::Query(Box::new(q))));
         // all tables are loaded: nothing is waited for

@@ -27,6 +27,9 @@ use crate::progress::Progress;
 use crate::store::offline::OfflineStore;
 use crate::store::online::{OnlineStore, OnlineView, connect};
 
+/// One step of a statement may make this part of the memory.
+pub const STEP_SHARE: usize = 4;
+
 const TOP_CONSUMERS: std::num::NonZeroUsize = std::num::NonZeroUsize::MIN.saturating_add(4);
 
 pub struct Services {
@@ -207,5 +210,6 @@ fn base_state(config: &Config, runtime: Arc<RuntimeEnv>) -> Result<SessionState>
         .with_physical_optimizer_rule(Arc::new(crate::operator::pit_join::KeepInputOrder))
         .build();
     super::functions::correct(&mut state)?;
+    super::capped::cap(&mut state, config.memory_limit / STEP_SHARE)?;
     Ok(super::cancelable::cancelable(state))
 }

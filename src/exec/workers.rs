@@ -17,9 +17,9 @@ use tokio::task::{JoinError, JoinSet};
 use crate::cancel::{Cancel, cancelled};
 use crate::error::{Error, Result};
 
-/// Plans are trees that are walked, shown and dropped by recursion. What is deeper than `sql/depth.rs` allows is refused
-/// before that.
-const STACK_BYTES: usize = 32 << 20;
+/// Plans are trees that are walked, shown and dropped by recursion; what is deeper than `sql/depth.rs` allows is refused
+/// before that. Memory is taken for what is used of it.
+const STACK_BYTES: usize = 256 << 20;
 
 /// Batches that are made ahead of their reader.
 const AHEAD: usize = 2;

@@ -4,3 +4,4 @@ pub mod bound_rows;
 pub mod interruptible;
 pub mod online_lookup;
 pub mod pit_join;
+pub mod portions;

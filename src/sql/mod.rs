@@ -2,7 +2,9 @@
 //! the stock SQL parser read our join forms, and the cursor with which our own statements are read.
 
 pub mod asof;
+mod balance;
 pub mod cursor;
+mod depth;
 pub mod instant;
 pub mod parse;
 pub mod rewrite;

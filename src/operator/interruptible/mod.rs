@@ -11,6 +11,7 @@ use datafusion::arrow::datatypes::Schema;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{JoinType, Result};
 use datafusion::physical_expr::expressions::lit;
+use datafusion::physical_plan::execution_plan::{ChildrenPropertiesMode, ReplaceChildrenOptions};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::joins::utils::JoinFilter;
 use datafusion::physical_plan::joins::{CrossJoinExec, HashJoinExec, NestedLoopJoinExec, NestedLoopJoinExecBuilder, SortMergeJoinExec};
@@ -19,14 +20,15 @@ use datafusion::physical_plan::unnest::UnnestExec;
 
 use self::guarded::Guarded;
 use self::watched::Watched;
+use super::portions::Portions;
 use crate::cancel::Cancel;
 
-/// The same plan, which ends soon after `cancel`.
-pub fn interruptible(plan: Arc<dyn ExecutionPlan>, cancel: &Cancel) -> Result<Arc<dyn ExecutionPlan>> {
-    Ok(plan.transform_up(|node| watch(node, cancel))?.data)
+/// The same plan, which ends soon after `cancel`. `step`: bytes that UNNEST may make of one row.
+pub fn interruptible(plan: Arc<dyn ExecutionPlan>, cancel: &Cancel, step: usize) -> Result<Arc<dyn ExecutionPlan>> {
+    Ok(plan.transform_up(|node| watch(node, cancel, step))?.data)
 }
 
-fn watch(node: Arc<dyn ExecutionPlan>, cancel: &Cancel) -> Result<Transformed<Arc<dyn ExecutionPlan>>> {
+fn watch(node: Arc<dyn ExecutionPlan>, cancel: &Cancel, step: usize) -> Result<Transformed<Arc<dyn ExecutionPlan>>> {
     let node = if let Some(join) = node.downcast_ref::<NestedLoopJoinExec>() {
         match join.filter() {
             Some(filter) => Arc::new(NestedLoopJoinExecBuilder::from(join).with_filter(Some(watched(filter, cancel))).build()?) as _,
@@ -37,6 +39,10 @@ fn watch(node: Arc<dyn ExecutionPlan>, cancel: &Cancel) -> Result<Transformed<Ar
             Some(filter) => Arc::new(join.builder().with_filter(Some(filter)).build()?) as _,
             None => node,
         }
+    } else if let Some(unnest) = node.downcast_ref::<UnnestExec>() {
+        let lists = unnest.list_column_indices().iter().map(|l| l.index_in_input_schema).collect();
+        let input = Arc::new(Portions::new(Arc::clone(unnest.input()), lists, step));
+        Arc::clone(&node).replace_children(vec![input], ReplaceChildrenOptions::new(ChildrenPropertiesMode::Keep))?
     } else if multiplies(&node) {
         node
     } else {
@@ -47,7 +53,7 @@ fn watch(node: Arc<dyn ExecutionPlan>, cancel: &Cancel) -> Result<Transformed<Ar
 
 /// Nodes that can answer much more than they read.
 fn multiplies(node: &Arc<dyn ExecutionPlan>) -> bool {
-    node.is::<CrossJoinExec>() || node.is::<SortMergeJoinExec>() || node.is::<UnnestExec>() || node.is::<RecursiveQueryExec>()
+    node.is::<CrossJoinExec>() || node.is::<SortMergeJoinExec>() || node.is::<RecursiveQueryExec>()
 }
 
 fn watched(filter: &JoinFilter, cancel: &Cancel) -> JoinFilter {
