@@ -19,6 +19,7 @@ use super::resolve::{Resolver, Scope};
 use super::rows::{Accept, Conform, Counts};
 use super::write::{Sequence, order, sorted, spec, stream_of, with_seq};
 use super::{Services, boxed, replace};
+use crate::cancel::Cancel;
 use crate::catalog::{CatalogChange, Run, RunStatus, VersionRef};
 use crate::clock::{Micros, format_micros, new_id};
 use crate::error::{Error, Kind, Result};
@@ -424,11 +425,15 @@ where
     let (tx, rx) = tokio::sync::mpsc::channel::<Result<RecordBatch>>(2);
     let failed = tx.clone();
     let mut task = tokio::task::JoinSet::new();
-    task.spawn(async move {
+    let work = async move {
         if let Err(e) = body(tx).await {
             let _ = failed.send(Err(e)).await;
         }
-    });
+    };
+    match Cancel::current() {
+        Some(cancel) => task.spawn(cancel.scope(work)),
+        None => task.spawn(work),
+    };
     let s = futures::stream::unfold((rx, task), |(mut rx, task)| async move { rx.recv().await.map(|b| (b, (rx, task))) });
     stream_of(schema, s)
 }

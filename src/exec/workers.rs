@@ -24,8 +24,8 @@ const STACK_BYTES: usize = 256 << 20;
 /// Batches that are made ahead of their reader.
 const AHEAD: usize = 2;
 
-/// Plannings at once, per thread of execution.
-const PLANNERS_PER_THREAD: usize = 2;
+/// Plannings at once, per thread of execution: a small one must not wait until large ones are done.
+const PLANNERS_PER_THREAD: usize = 8;
 
 pub struct Workers {
     /// `None` once dropped.
@@ -33,6 +33,8 @@ pub struct Workers {
     handle: Handle,
     /// Planning cannot be put off in the middle: its threads are counted.
     planners: Arc<Semaphore>,
+    /// Those of lookups, which wait for no other statement.
+    lookup_planners: Arc<Semaphore>,
 }
 
 impl Workers {
@@ -41,8 +43,8 @@ impl Workers {
         let built =
             Builder::new_multi_thread().worker_threads(threads).thread_name("worker").thread_stack_size(STACK_BYTES).enable_all().build();
         let runtime = built.map_err(|e| Error::from(e).context("cannot start threads"))?;
-        let planners = Arc::new(Semaphore::new((threads * PLANNERS_PER_THREAD).max(4)));
-        Ok(Workers { handle: runtime.handle().clone(), runtime: Some(runtime), planners })
+        let planners = || Arc::new(Semaphore::new(threads * PLANNERS_PER_THREAD));
+        Ok(Workers { handle: runtime.handle().clone(), runtime: Some(runtime), planners: planners(), lookup_planners: planners() })
     }
 
     pub fn handle(&self) -> &Handle {
@@ -51,7 +53,21 @@ impl Workers {
 
     /// Plans on a thread of its own. When the future is dropped, `cancel` ends the planning at its next step.
     pub fn plan<T: Send + 'static>(&self, cancel: &Cancel, work: BoxFuture<'static, Result<T>>) -> BoxFuture<'static, Result<T>> {
-        let (handle, planners, cancel) = (self.handle.clone(), Arc::clone(&self.planners), cancel.clone());
+        self.plan_in(&self.planners, cancel, work)
+    }
+
+    /// As `plan`, for a lookup.
+    pub fn plan_lookup<T: Send + 'static>(&self, cancel: &Cancel, work: BoxFuture<'static, Result<T>>) -> BoxFuture<'static, Result<T>> {
+        self.plan_in(&self.lookup_planners, cancel, work)
+    }
+
+    fn plan_in<T: Send + 'static>(
+        &self,
+        planners: &Arc<Semaphore>,
+        cancel: &Cancel,
+        work: BoxFuture<'static, Result<T>>,
+    ) -> BoxFuture<'static, Result<T>> {
+        let (handle, planners, cancel) = (self.handle.clone(), Arc::clone(planners), cancel.clone());
         Box::pin(async move {
             let guard = cancel.guard();
             let place = planners.acquire_owned().await.map_err(|_| cancelled())?;

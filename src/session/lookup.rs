@@ -161,7 +161,7 @@ impl Session {
                 Err(place) => {
                     let (session, wanted, catalog) = (self.clone(), key.clone(), Arc::clone(catalog));
                     let plan = async move { session.make_plan(&wanted, &catalog).await };
-                    let plan = self.workers().plan(&Cancel::default(), Box::pin(plan)).await?;
+                    let plan = self.workers().plan_lookup(&Cancel::default(), Box::pin(plan)).await?;
                     // it may have been thrown out already
                     let _ = place.insert(plan.clone());
                     return Ok(plan);
