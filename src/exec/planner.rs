@@ -30,6 +30,7 @@ use crate::operator::interruptible::interruptible;
 use crate::operator::online_lookup::OnlineLookupPlanner;
 use crate::operator::pit_join::PitJoinPlanner;
 use crate::plan::names::Names;
+use crate::plan::shallow::shallow_all;
 use crate::plan::weight::weigh;
 use crate::plan::{asof, join_syntax, wildcard};
 use crate::sql::cursor::NameRef;
@@ -139,10 +140,11 @@ async fn plan_statement(resolver: &Arc<Resolver>, mut statement: DfStatement, sc
             None => e,
         }
     })?;
-    match (taken, query) {
-        (Some(taken), Some(query)) => taken.put_back(planned, query),
-        _ => Ok(planned),
-    }
+    let planned = match (taken, query) {
+        (Some(taken), Some(query)) => taken.put_back(planned, query)?,
+        _ => planned,
+    };
+    Ok(shallow_all(planned)?)
 }
 
 /// Finds the place of a table's name in a statement, for errors that have none.

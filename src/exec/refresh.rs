@@ -13,7 +13,7 @@ use datafusion::physical_plan::execute_stream;
 use datafusion::scalar::ScalarValue;
 use futures::StreamExt;
 
-use self::recording::Recording;
+use self::recording::{GIVEN_UP, Recording};
 use super::planner::{plan_sql, state};
 use super::resolve::{Resolver, Scope};
 use super::rows::{Accept, Conform, Counts};
@@ -89,8 +89,11 @@ where
             Ok(run)
         }
         Err(e) => {
-            let status = if e.kind() == Kind::Cancelled { RunStatus::Cancelled } else { RunStatus::Failed };
-            let failed = Run { finished_at, status, error: Some(e.to_string()), ..started };
+            let (status, why) = match e.kind() {
+                Kind::Cancelled => (RunStatus::Cancelled, GIVEN_UP.to_string()),
+                _ => (RunStatus::Failed, e.to_string()),
+            };
+            let failed = Run { finished_at, status, error: Some(why), ..started };
             if let Err(second) = recording.end(&failed).await {
                 tracing::error!(error = %second, run_id = %failed.run_id, "a failed run could not be recorded");
             }

@@ -8,6 +8,11 @@ use datafusion::logical_expr::{BinaryExpr, Expr, LogicalPlan, Operator};
 /// Shorter chains stay as they are.
 const LONG: usize = 32;
 
+/// The whole plan with shallow conditions.
+pub fn shallow_all(plan: LogicalPlan) -> Result<LogicalPlan> {
+    Ok(plan.transform_up_with_subqueries(|p| shallow(Transformed::no(p)))?.data)
+}
+
 /// The plan's node with shallow conditions; nodes below it stay as they are.
 pub fn shallow(plan: Transformed<LogicalPlan>) -> Result<Transformed<LogicalPlan>> {
     let wanted = match &plan.data {
