@@ -28,13 +28,20 @@ pub struct Portions {
     lists: Vec<usize>,
     /// Bytes that one row may become.
     limit: usize,
+    /// Rows in one portion.
+    rows: usize,
     properties: Arc<PlanProperties>,
 }
 
 impl Portions {
     pub fn new(input: Arc<dyn ExecutionPlan>, lists: Vec<usize>, limit: usize) -> Self {
         let properties = Arc::clone(input.properties());
-        Portions { input, lists, limit, properties }
+        Portions { input, lists, limit, rows: usize::MAX, properties }
+    }
+
+    /// At most so many rows at once: what is above has a large constant, and repeats it for each of them.
+    pub fn of_rows(input: Arc<dyn ExecutionPlan>, rows: usize) -> Self {
+        Portions { rows: rows.max(1), ..Portions::new(input, vec![], usize::MAX) }
     }
 }
 
@@ -62,19 +69,23 @@ impl ExecutionPlan for Portions {
     }
     fn with_new_children(self: Arc<Self>, mut children: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {
         match (children.pop(), children.is_empty()) {
-            (Some(input), true) => Ok(Arc::new(Portions::new(input, self.lists.clone(), self.limit))),
+            (Some(input), true) => Ok(Arc::new(Portions { rows: self.rows, ..Portions::new(input, self.lists.clone(), self.limit) })),
             _ => Err(Error::internal("rows in portions have one input").into()),
         }
     }
     fn execute(&self, partition: usize, cx: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
-        let (rows, lists, limit) = (self.input.execute(partition, cx)?, self.lists.clone(), self.limit);
+        let (rows, lists, limit, most) = (self.input.execute(partition, cx)?, self.lists.clone(), self.limit, self.rows);
         let schema = rows.schema();
-        let cut = rows.map(move |batch| cut(&batch?, &lists, limit)).map_ok(|parts| stream::iter(parts.into_iter().map(Ok)));
+        let cut = rows.map(move |batch| cut(&batch?, &lists, limit, most)).map_ok(|parts| stream::iter(parts.into_iter().map(Ok)));
         Ok(Box::pin(RecordBatchStreamAdapter::new(schema, cut.try_flatten())))
     }
 }
 
-fn cut(batch: &RecordBatch, lists: &[usize], limit: usize) -> Result<Vec<RecordBatch>> {
+fn cut(batch: &RecordBatch, lists: &[usize], limit: usize, most: usize) -> Result<Vec<RecordBatch>> {
+    if lists.is_empty() {
+        let begins = (0..batch.num_rows()).step_by(most);
+        return Ok(begins.map(|from| batch.slice(from, most.min(batch.num_rows() - from))).collect());
+    }
     let lengths = lists.iter().filter_map(|i| lengths(batch.column(*i))).collect::<Vec<_>>();
     let others: Vec<Sizes> =
         batch.columns().iter().enumerate().filter(|(i, _)| !lists.contains(i)).map(|(_, c)| Sizes::of(c)).collect::<Result<_>>()?;
@@ -151,11 +162,13 @@ mod tests {
         };
         let texts = |n: usize, bytes: usize| Arc::new(StringArray::from(vec!["x".repeat(bytes); n])) as ArrayRef;
         let batch = RecordBatch::try_from_iter([("l", lists(10, 20_000)), ("t", texts(10, 10))]).unwrap();
-        let parts = cut(&batch, &[0], 1 << 20).unwrap();
+        let parts = cut(&batch, &[0], 1 << 20, usize::MAX).unwrap();
         assert_eq!(parts.iter().map(RecordBatch::num_rows).collect::<Vec<_>>(), [3, 3, 3, 1]);
         let wide = RecordBatch::try_from_iter([("l", lists(1, 20_000)), ("t", texts(1, 1_000))]).unwrap();
-        assert!(cut(&wide, &[0], 1 << 20).unwrap_err().to_string().contains("UNNEST would make 20 MiB"));
+        assert!(cut(&wide, &[0], 1 << 20, usize::MAX).unwrap_err().to_string().contains("UNNEST would make 20 MiB"));
         let empty = batch.slice(0, 0);
-        assert_eq!(cut(&empty, &[0], 1).unwrap().len(), 1);
+        assert_eq!(cut(&empty, &[0], 1, usize::MAX).unwrap().len(), 1);
+        let parts = cut(&batch, &[], 1, 4).unwrap();
+        assert_eq!(parts.iter().map(RecordBatch::num_rows).collect::<Vec<_>>(), [4, 4, 2]);
     }
 }

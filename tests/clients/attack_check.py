@@ -71,7 +71,7 @@ DEEP = {
     "feature view": chain("CREATE FEATURE VIEW deep ENTITY u EVENT TIMESTAMP ts AS SELECT id, ts, 1", "+1", 5037, " AS y FROM f"),
     "view of brackets": chain("CREATE VIEW deep AS SELECT ", "(", 20_000, "1"),
     "filter of a delete": chain("DELETE FROM f WHERE x = 1", "+1", 5037),
-    "end of a chain is missing": chain("SELECT 1 WHERE a = 1", " OR a = 1", 15_000, " OR OR"),
+    "end of a chain is missing": chain("SELECT 1 WHERE a = 1", " OR a = 1", 15_000, " )"),
 }
 
 # Long texts that work.

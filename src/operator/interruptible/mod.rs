@@ -8,9 +8,9 @@ mod watched;
 use std::sync::Arc;
 
 use datafusion::arrow::datatypes::Schema;
-use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{JoinType, Result};
-use datafusion::physical_expr::expressions::lit;
+use datafusion::physical_expr::expressions::{Literal, lit};
 use datafusion::physical_plan::execution_plan::{ChildrenPropertiesMode, ReplaceChildrenOptions};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::joins::utils::JoinFilter;
@@ -23,9 +23,19 @@ use self::watched::Watched;
 use super::portions::Portions;
 use crate::cancel::Cancel;
 
+/// A constant of more bytes is large.
+const LARGE: usize = 64 << 10;
+/// Bytes of its copies at once.
+const PORTION: usize = 16 << 20;
+
 /// The same plan, which ends soon after `cancel`. `step`: bytes that UNNEST may make of one row.
 pub fn interruptible(plan: Arc<dyn ExecutionPlan>, cancel: &Cancel, step: usize) -> Result<Arc<dyn ExecutionPlan>> {
-    Ok(plan.transform_up(|node| watch(node, cancel, step))?.data)
+    let made = plan.transform_up(|node| {
+        let cut = in_portions(node)?;
+        let watched = watch(cut.data, cancel, step)?;
+        Ok(Transformed::new(watched.data, cut.transformed || watched.transformed, watched.tnr))
+    });
+    Ok(made?.data)
 }
 
 fn watch(node: Arc<dyn ExecutionPlan>, cancel: &Cancel, step: usize) -> Result<Transformed<Arc<dyn ExecutionPlan>>> {
@@ -49,6 +59,25 @@ fn watch(node: Arc<dyn ExecutionPlan>, cancel: &Cancel, step: usize) -> Result<T
         return Ok(Transformed::no(node));
     };
     Ok(Transformed::yes(Arc::new(Guarded::new(node, cancel.clone()))))
+}
+
+/// A constant becomes a column, with as many copies as there are rows: where it is large, few rows come at a time.
+fn in_portions(node: Arc<dyn ExecutionPlan>) -> Result<Transformed<Arc<dyn ExecutionPlan>>> {
+    let mut largest = 0;
+    node.apply_expressions(&mut |e| {
+        e.apply(|e| {
+            if let Some(constant) = e.downcast_ref::<Literal>() {
+                largest = largest.max(constant.value().size());
+            }
+            Ok(TreeNodeRecursion::Continue)
+        })
+    })?;
+    if largest <= LARGE || node.children().is_empty() {
+        return Ok(Transformed::no(node));
+    }
+    let portion = |c: &Arc<dyn ExecutionPlan>| Arc::new(Portions::of_rows(Arc::clone(c), PORTION / largest)) as Arc<dyn ExecutionPlan>;
+    let children = node.children().into_iter().map(portion).collect();
+    Ok(Transformed::yes(node.replace_children(children, ReplaceChildrenOptions::new(ChildrenPropertiesMode::Keep))?))
 }
 
 /// Nodes that can answer much more than they read.
