@@ -11,8 +11,8 @@ use std::path::PathBuf;
 use crate::clock::{DAY, HOUR, MILLISECOND, MINUTE, Micros, SECOND};
 
 pub use load::{FILE_NAME, Flag, Loaded, load, load_text, read_file};
+pub use settings::{SETTINGS, Setting, WAREHOUSE, example_file};
 pub use value::{parse_duration, show_duration};
-pub use settings::{SETTINGS, Setting, example_file};
 
 /// The settings of one process. Order of precedence, highest first: flag, environment
 /// (`REMIGE_…`), `remige.toml`, default.

@@ -14,12 +14,13 @@ use std::sync::Arc;
 use datafusion::arrow::array::AsArray;
 use datafusion::arrow::datatypes::{DataType, Schema, SchemaRef, UInt64Type};
 use datafusion::arrow::record_batch::RecordBatch;
-use datafusion::common::ParamValues;
 use datafusion::common::config::ConfigNonZeroUsize;
+use datafusion::common::{DataFusionError, ParamValues};
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::execution::TaskContext;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::execute_stream;
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::scalar::ScalarValue;
 use futures::future::BoxFuture;
 use futures::{StreamExt, TryStreamExt};
@@ -30,7 +31,7 @@ use crate::catalog::{CatalogSnapshot, Relation, SYSTEM_SCHEMA};
 use crate::clock::{Clock, Micros};
 use crate::config::Config;
 use crate::error::{Error, Result};
-use crate::exec::planner::{StatementPlanner, state};
+use crate::exec::planner::{StatementPlanner, explained, state};
 use crate::exec::resolve::{Resolver, Scope};
 use crate::exec::workers::Workers;
 use crate::exec::{Services, ingest, system};
@@ -38,6 +39,7 @@ use crate::model::Name;
 use crate::operator::bound_rows::BoundRows;
 use crate::operator::pit_join::{PitJoinOptions, PitStrategy};
 pub use crate::plan::StatementKind;
+use crate::plan::blame::place_of_outer;
 use crate::plan::bound_rows::{insert_over_bound_rows, parameter_schema};
 use crate::plan::command::{Command, CommandNode};
 use crate::progress::Progress;
@@ -353,7 +355,7 @@ impl Session {
         if !values.is_empty() {
             planned.plan = planned.plan.with_param_values(ParamValues::from(values))?;
         }
-        self.begin(planned, &resolver, None).await
+        self.begin(planned, &resolver, None).await.map_err(|e| place_of_outer(e, &sql))
     }
 
     async fn begin(&self, planned: Planned, resolver: &Arc<Resolver>, bound: Option<BoundRows>) -> Result<Ready> {
@@ -372,10 +374,13 @@ impl Session {
             let handle = crate::exec::services::lookups(self.services()).await?;
             state.config_mut().set_extension(handle);
         }
-        let physical = state.create_physical_plan(&plan).await?;
+        let physical = state.create_physical_plan(&plan).await.map_err(|e| explained(e, &plan, &state))?;
         let cx = Arc::new(TaskContext::from(&state));
         metrics::counter!(crate::telemetry::STATEMENTS, "tag" => planned.tag).increment(1);
-        Ok(Ready::Rows { rows: execute_stream(physical, cx)?, kind: planned.kind, tag: planned.tag })
+        let stream = execute_stream(physical, cx)?;
+        let schema = stream.schema();
+        let rows = stream.map_err(move |e| DataFusionError::from(explained(e, &plan, &state)));
+        Ok(Ready::Rows { rows: Box::pin(RecordBatchStreamAdapter::new(schema, rows)), kind: planned.kind, tag: planned.tag })
     }
 
     async fn finish(&self, ready: Ready, cancel: &Cancel) -> Result<Outcome> {

@@ -31,6 +31,13 @@ enum Slot<'a> {
 
 const YEAR: Micros = 365 * DAY;
 
+/// What this build can open.
+pub const WAREHOUSE: &str = if cfg!(any(feature = "s3", feature = "gcs", feature = "azure")) {
+    "Directory or object-store URL (such as s3://bucket/prefix) that holds everything."
+} else {
+    "Directory that holds everything."
+};
+
 macro_rules! setting {
     ($name:literal, $slot:expr, $meaning:literal) => {
         Setting { name: $name, meaning: $meaning, example: None, slot: $slot }
@@ -41,7 +48,7 @@ macro_rules! setting {
 }
 
 pub const SETTINGS: &[Setting] = &[
-    setting!("warehouse", |c| Slot::Text(&mut c.warehouse), "Directory or object-store URL (s3://bucket/prefix) that holds everything."),
+    Setting { name: "warehouse", meaning: WAREHOUSE, example: None, slot: |c| Slot::Text(&mut c.warehouse) },
     setting!("schema", |c| Slot::Text(&mut c.schema), "Schema that bare names mean at the start of a session."),
     setting!(
         "online",

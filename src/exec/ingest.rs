@@ -87,7 +87,7 @@ async fn create(resolver: &Arc<Resolver>, name: &Name, rows: SendableRecordBatch
     let table = Table {
         name: name.clone(),
         format: "DELTA".into(),
-        location: format!("tables/{}/{}/{}", name.schema, name.name, &new_id()[..8]),
+        location: name.folder("tables", &new_id()),
         managed: true,
         columns,
         options: BTreeMap::new(),

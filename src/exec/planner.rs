@@ -29,11 +29,15 @@ use crate::operator::bound_rows::BoundRowsPlanner;
 use crate::operator::interruptible::interruptible;
 use crate::operator::online_lookup::OnlineLookupPlanner;
 use crate::operator::pit_join::PitJoinPlanner;
+use crate::plan::blame::{blame, place_of_outer};
 use crate::plan::names::Names;
 use crate::plan::shallow::shallow_all;
 use crate::plan::weight::weigh;
+use crate::plan::subqueries;
 use crate::plan::{asof, join_syntax, wildcard};
+use crate::sql::clauses;
 use crate::sql::cursor::NameRef;
+use crate::sql::titles;
 use crate::statement::Planning;
 
 /// The physical planner of all statements.
@@ -51,6 +55,7 @@ impl QueryPlanner for Physical {
         if let Some(resolver) = &self.resolver {
             planners.push(Arc::new(CommandPlanner { resolver: Arc::clone(resolver) }));
         }
+        subqueries::check(plan)?;
         let physical = DefaultPhysicalPlanner::with_extension_planners(planners).create_physical_plan(plan, session).await?;
         match Cancel::current() {
             Some(cancel) => {
@@ -77,6 +82,12 @@ pub fn state(resolver: &Arc<Resolver>, schema: &str) -> Result<SessionState> {
     Ok(state)
 }
 
+/// An error of a statement that runs, with what it is about.
+pub fn explained(e: impl Into<Error>, plan: &LogicalPlan, state: &SessionState) -> Error {
+    let coerced = || state.analyzer().execute_and_check(plan.clone(), state.config_options(), |_, _| {}).ok();
+    blame(e.into(), plan, coerced)
+}
+
 /// Makes `now()` mean an instant.
 pub fn set_instant(state: &mut SessionState, at: Micros) {
     let config = Arc::clone(state.config_options());
@@ -92,6 +103,7 @@ pub fn plan_sql<'a>(resolver: &'a Arc<Resolver>, statement: DfStatement, schema:
 
 async fn plan_statement(resolver: &Arc<Resolver>, mut statement: DfStatement, schema: &str) -> Result<LogicalPlan> {
     let state = state(resolver, schema)?;
+    check_functions(&statement, &state)?;
     with_queries(&mut statement, &mut |q| {
         join_syntax::fold(q);
         Ok(())
@@ -118,7 +130,11 @@ async fn plan_statement(resolver: &Arc<Resolver>, mut statement: DfStatement, sc
             None => Err(Error::internal("planning had to wait for a table")),
         }
     };
-    with_queries(&mut statement, &mut |q| wildcard::expand(q, &plan_query))?;
+    with_queries(&mut statement, &mut |q| {
+        wildcard::expand(q, &plan_query)?;
+        titles::tell_apart(q);
+        Ok(())
+    })?;
     let copy = statement.clone();
     let mut taken = match missing.is_empty() {
         true => insert::take_query(resolver, &mut statement, schema).await?,
@@ -145,6 +161,32 @@ async fn plan_statement(resolver: &Arc<Resolver>, mut statement: DfStatement, sc
         _ => planned,
     };
     Ok(shallow_all(planned)?)
+}
+
+/// Refuses FILTER, DISTINCT and their like behind functions that do not obey them.
+fn check_functions(statement: &DfStatement, state: &SessionState) -> Result<()> {
+    match statement {
+        DfStatement::Statement(s) => clauses::check_functions(s.as_ref(), &|name| kind_of(state, name)),
+        DfStatement::CopyTo(c) => match &c.source {
+            CopyToSource::Query(q) => clauses::check_functions(q.as_ref(), &|name| kind_of(state, name)),
+            CopyToSource::Relation(_) => Ok(()),
+        },
+        DfStatement::Explain(e) => check_functions(&e.statement, state),
+        DfStatement::CreateExternalTable(_) | DfStatement::Reset(_) => Ok(()),
+    }
+}
+
+/// What the planner takes a function's name for.
+pub fn kind_of(state: &SessionState, name: &str) -> clauses::Kind {
+    let scalar = state.scalar_functions().contains_key(name)
+        || state.higher_order_functions().contains_key(name)
+        || ["unnest", "unnest_outer", "make_map"].contains(&name);
+    match (scalar, state.window_functions().contains_key(name), state.aggregate_functions().contains_key(name)) {
+        (true, _, _) => clauses::Kind::Scalar,
+        (_, _, true) => clauses::Kind::Aggregate,
+        (_, true, _) => clauses::Kind::Window,
+        _ => clauses::Kind::Unknown,
+    }
 }
 
 /// Finds the place of a table's name in a statement, for errors that have none.
@@ -267,6 +309,11 @@ impl Planning for StatementPlanner {
             Expr::Placeholder(p) => Err(Error::invalid(format!("parameter {} has no value yet", p.id))),
             other => Err(Error::invalid(format!("{other} is not a constant"))),
         }
+    }
+
+    fn check(&self, plan: &LogicalPlan, text: &str) -> Result<()> {
+        let optimized = state(&self.resolver, &self.resolver.schema)?.optimize(plan).map_err(Error::from);
+        optimized.and_then(|o| subqueries::check(&o)).map_err(|e| place_of_outer(blame(e, plan, || None), text))
     }
 
     fn warnings(&self) -> Vec<(String, String)> {

@@ -21,10 +21,12 @@ use super::{external, system};
 use crate::catalog::{CatalogSnapshot, Relation, SYSTEM_SCHEMA};
 use crate::clock::Micros;
 use crate::error::{Error, Result};
-use crate::model::{FeatureView, Name, PinnedFile, PinnedTable, Table};
+use crate::model::{FeatureView, Name, PinnedFile, PinnedTable, Table, View};
 use crate::plan::feature_table::FeatureTable;
 use crate::plan::names::Names;
 use crate::plan::weight::Weight;
+use crate::plan::wildcard::renamed;
+use crate::sql::clauses;
 use crate::sql::cursor::{CATALOG, NameRef, VersionRef};
 use crate::sql::instant::parse_instant;
 use crate::sql::rewrite::TIME_TRAVEL;
@@ -226,7 +228,7 @@ impl Resolver {
                     return Err(Error::invalid(format!("view {name} cannot be read in time"))
                         .with_hint("write VERSION AS OF behind the tables that it reads"));
                 }
-                self.view(&name, &v.query, &v.query_schema).await?
+                self.view(&name, v).await?
             }
             Relation::Service(s) => {
                 for item in &s.items {
@@ -239,7 +241,7 @@ impl Resolver {
         Ok(Some(provider))
     }
 
-    async fn view(&self, name: &Name, query: &str, schema: &str) -> Result<Arc<dyn TableProvider>> {
+    async fn view(&self, name: &Name, view: &View) -> Result<Arc<dyn TableProvider>> {
         {
             let mut l = self.loaded.lock();
             if l.views.contains(name) {
@@ -248,8 +250,9 @@ impl Resolver {
             l.views.push(name.clone());
         }
         let planned = async {
-            let statement = crate::sql::parse::statement(query)?;
-            super::planner::plan_sql(&self.shared()?, statement, schema).await
+            let statement = crate::sql::parse::statement(&view.query)?;
+            let plan = super::planner::plan_sql(&self.shared()?, statement, &view.query_schema).await?;
+            renamed(plan, &view.columns)
         };
         let plan = planned.await.map_err(|e| {
             Error::new(e.kind(), e.message())
@@ -262,7 +265,7 @@ impl Resolver {
             let weight = l.last;
             l.weights.insert(name.clone(), weight);
         }
-        Ok(Arc::new(ViewTable::new(plan?, Some(query.to_string()))))
+        Ok(Arc::new(ViewTable::new(plan?, Some(view.query.clone()))))
     }
 
     /// How much a view reads that is loaded; `None`: it is none.
@@ -337,10 +340,9 @@ impl Names for Resolver {
     }
 
     fn sql_expression(&self, parsed: datafusion::sql::sqlparser::ast::Expr, schema: &DFSchema) -> Result<Expr> {
-        Ok(self
-            .services
-            .base()?
-            .create_logical_expr_from_sql_expr(datafusion::sql::sqlparser::ast::ExprWithAlias { expr: parsed, alias: None }, schema)?)
+        let base = self.services.base()?;
+        clauses::check_functions(&parsed, &|name| super::planner::kind_of(base, name))?;
+        Ok(base.create_logical_expr_from_sql_expr(datafusion::sql::sqlparser::ast::ExprWithAlias { expr: parsed, alias: None }, schema)?)
     }
 
     fn parameter(&self, placeholder: &str) -> Option<ScalarValue> {

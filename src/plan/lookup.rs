@@ -80,7 +80,15 @@ pub fn named_in(statement: &DfStatement) -> Vec<NameRef> {
 
 /// The name of a feature view or service, as ONLINE_LOOKUP reads it.
 pub fn read_name(text: &str) -> Result<NameRef> {
-    Cursor::new(text)?.name("the name of a feature view or service")
+    let mut c = Cursor::new(text)?;
+    let name = c.name("the name of a feature view or service")?;
+    if !c.is_end() {
+        return Err(Error::syntax(format!("{text:?} is not the name of a feature view or service")).with_hint(format!(
+            "give the name alone, {:?}, and choose columns in the SELECT list: SELECT feature FROM ONLINE_LOOKUP(…)",
+            name.name
+        )));
+    }
+    Ok(name)
 }
 
 /// Refuses a target of which a view has no online values.
@@ -186,10 +194,21 @@ pub fn plan(
             list.push(own(&item.view.event_timestamp).alias_qualified(Some(qualifier.clone()), format!("{}__event_timestamp", item.alias)));
         }
     }
+    each_once(&list, &name.to_string())?;
     LogicalPlanBuilder::from(plan)
         .project(list)
         .and_then(|b| b.build())
         .map_err(|e| Error::from(e).context(format!("ONLINE_LOOKUP('{name}')")))
+}
+
+/// The columns that `status => true` adds may have the name of a feature.
+fn each_once(columns: &[Expr], target: &str) -> Result<()> {
+    let names: Vec<String> = columns.iter().map(|e| e.qualified_name().1).collect();
+    match names.iter().enumerate().find(|(i, n)| names[..*i].contains(n)) {
+        Some((_, twice)) => Err(Error::invalid(format!("ONLINE_LOOKUP('{target}') would have two columns called {twice:?}"))
+            .with_hint("leave status => true out, or look it up through a feature service whose FROM gives the view another alias")),
+        None => Ok(()),
+    }
 }
 
 fn read_args(names: &dyn Names, args: Vec<FunctionArg>) -> Result<(Target, Option<Span>, Args)> {
@@ -213,7 +232,7 @@ fn read_args(names: &dyn Names, args: Vec<FunctionArg>) -> Result<(Target, Optio
             return Err(Error::syntax(format!("ONLINE_LOOKUP wants a name in quotes first, not {other}")).with_hint(usage).or_span(place));
         }
     };
-    let mut n = read_name(&text).map_err(|e| Error::syntax(e.message().to_string()).or_span(place))?;
+    let mut n = read_name(&text).map_err(|e| e.without_span().or_span(place))?;
     n.span = place;
     let target = find(names, &n)?;
     let mut out = Args { rows: vec![], status: false, at: None };

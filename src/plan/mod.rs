@@ -2,7 +2,9 @@
 
 pub mod asof;
 pub mod asof_keys;
+pub mod blame;
 pub mod bound_rows;
+pub mod checked;
 pub mod command;
 pub mod feature_table;
 pub mod join_syntax;
@@ -15,6 +17,7 @@ pub mod pit_rules;
 pub mod pit_types;
 pub mod service;
 pub mod shallow;
+pub mod subqueries;
 pub mod target;
 pub mod weight;
 pub mod wildcard;

@@ -5,10 +5,14 @@ pub mod asof;
 mod balance;
 pub mod cursor;
 mod depth;
+pub mod clauses;
+pub mod cursor;
+mod distinct;
 pub mod instant;
 pub mod parse;
 pub mod rewrite;
 pub mod text;
+pub mod titles;
 
 pub use cursor::Cursor;
 pub use text::{Piece, split};

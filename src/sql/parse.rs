@@ -7,6 +7,7 @@ use datafusion::sql::sqlparser::parser::{Parser, ParserError};
 use datafusion::sql::sqlparser::tokenizer::TokenWithSpan;
 
 use super::balance::{balance, balance_in};
+use super::clauses;
 use super::rewrite::rewrite;
 use super::text::{DIALECT, tokenize};
 use crate::error::{Error, Result, Span};
@@ -26,6 +27,8 @@ pub fn statement(text: &str) -> Result<Statement> {
     match (all.pop_front(), all.is_empty()) {
         (Some(mut one), true) => {
             balance(&mut one);
+            clauses::reduce(&mut one);
+            clauses::check(&one, text)?;
             Ok(one)
         }
         (None, _) => Err(Error::syntax("there is no statement")),
@@ -52,7 +55,11 @@ pub fn expression(text: &str) -> Result<Expr> {
     let mut e = p.parse_expr().map_err(|e| from_parser(e, end))?;
     balance_in(&mut e);
     match p.peek_token().token {
-        datafusion::sql::sqlparser::tokenizer::Token::EOF => Ok(e),
+        datafusion::sql::sqlparser::tokenizer::Token::EOF => {
+            clauses::reduce_part(&mut e);
+            clauses::check_expression(&e, text)?;
+            Ok(e)
+        }
         other => Err(Error::syntax(format!("unexpected {:?} after the expression", other.to_string()))),
     }
 }

@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use datafusion::logical_expr::LogicalPlan;
 use datafusion::sql::parser::{CreateExternalTable, Statement as DfStatement};
-use datafusion::sql::sqlparser::ast::{CreateTable, Statement as SqlStatement};
+use datafusion::sql::sqlparser::ast::{ColumnDef, CreateTable, DataType, Statement as SqlStatement};
+use datafusion::sql::sqlparser::tokenizer::{Location, Token};
 
 use super::training_set::{check_columns, moved};
 use super::{Planned, Planning, Statement, about};
@@ -14,6 +16,7 @@ use crate::error::{Error, Result, Span};
 use crate::model::types::ColumnType;
 use crate::model::{About, Column, Name, Table, View};
 use crate::plan::command::Command;
+use crate::plan::wildcard::renamed;
 use crate::sql::Cursor;
 use crate::sql::cursor::NameRef;
 
@@ -24,6 +27,7 @@ pub struct CreateView {
     name: NameRef,
     or_replace: bool,
     if_not_exists: bool,
+    columns: Vec<(String, Span)>,
     about: About,
     query: (String, Span),
 }
@@ -32,13 +36,14 @@ pub fn parse_view(mut c: Cursor<'_>, or_replace: bool) -> Result<Statement> {
     let if_not_exists = c.eat("IF NOT EXISTS");
     about::exclusive(&c, or_replace, if_not_exists)?;
     let name = c.plain_name("view")?;
+    let columns = if c.is_token(&Token::LParen) { c.list(|c| c.identifier("a column's name"))? } else { vec![] };
     let mut about = About::default();
     while about::clause(&mut c, &mut about)? {}
     if !c.eat("AS") {
         return Err(c.expected("AS SELECT …"));
     }
     let at = c.here();
-    Ok(Statement::CreateView(CreateView { name, or_replace, if_not_exists, about, query: (c.rest()?.to_string(), at) }))
+    Ok(Statement::CreateView(CreateView { name, or_replace, if_not_exists, columns, about, query: (c.rest()?.to_string(), at) }))
 }
 
 /// Puts one relation under a name: checks, and the change. Replaces only its own kind.
@@ -69,6 +74,14 @@ impl CreateView {
             return Err(Error::syntax("AS wants a query (SELECT …)").with_span(place));
         }
         let plan = p.sql(statement, p.names().schema()).await.map_err(|e| moved(e, place))?;
+        p.check(&plan, &query).map_err(|e| moved(e, place).or_span(Some(place)))?;
+        let columns: Vec<String> = self.columns.iter().map(|(n, _)| n.clone()).collect();
+        for (i, (column, span)) in self.columns.iter().enumerate() {
+            if columns[..i].contains(column) {
+                return Err(Error::invalid(format!("view {name} would have two columns called {column:?}")).with_span(*span));
+            }
+        }
+        let plan = renamed(plan, &columns).map_err(|e| e.or_span(self.columns.first().map(|(_, s)| *s)))?;
         let fields = plan.schema().fields();
         for (i, f) in fields.iter().enumerate() {
             if fields[..i].iter().any(|o| o.name() == f.name()) {
@@ -77,7 +90,14 @@ impl CreateView {
                     .with_hint("give one of them another name with AS"));
             }
         }
-        let view = View { name: name.clone(), query, query_schema: p.names().schema().to_string(), about: self.about, created_at: p.now() };
+        let view = View {
+            name: name.clone(),
+            columns,
+            query,
+            query_schema: p.names().schema().to_string(),
+            about: self.about,
+            created_at: p.now(),
+        };
         let (or_replace, if_not_exists, span) = (self.or_replace, self.if_not_exists, self.name.span);
         let what = format!("CREATE VIEW {name}");
         let build = Arc::new(move |c: &CatalogSnapshot| {
@@ -100,6 +120,8 @@ pub struct CreateTableAs {
     or_replace: bool,
     if_not_exists: bool,
     syntax: Box<CreateTable>,
+    /// Names for the columns of AS SELECT …, where the list gives no types.
+    columns: Vec<(String, Span)>,
 }
 
 fn name_of(n: &datafusion::sql::sqlparser::ast::ObjectName) -> Result<NameRef> {
@@ -118,7 +140,8 @@ fn name_of(n: &datafusion::sql::sqlparser::ast::ObjectName) -> Result<NameRef> {
 }
 
 pub fn parse_create(text: &str) -> Result<Statement> {
-    match crate::sql::parse::statement(text)? {
+    let (text, columns) = without_names(text)?;
+    match crate::sql::parse::statement(&text)? {
         DfStatement::CreateExternalTable(syntax) => {
             let name = name_of(&syntax.name)?;
             Ok(Statement::CreateExternal(Box::new(CreateExternal { name, syntax })))
@@ -126,20 +149,53 @@ pub fn parse_create(text: &str) -> Result<Statement> {
         DfStatement::Statement(s) => match *s {
             SqlStatement::CreateTable(t) => {
                 let name = name_of(&t.name)?;
-                if t.temporary {
-                    return Err(Error::not_built("CREATE TEMPORARY TABLE").or_span(name.span));
-                }
                 Ok(Statement::CreateTableAs(CreateTableAs {
                     name,
                     or_replace: t.or_replace,
                     if_not_exists: t.if_not_exists,
                     syntax: Box::new(t),
+                    columns,
                 }))
             }
             other => Err(Error::not_built(first_words(&other.to_string()))),
         },
         other => Err(Error::not_built(first_words(&other.to_string()))),
     }
+}
+
+/// Takes the list of `CREATE TABLE t (a, b) AS …` out of the text, every other character keeping its place. The stock
+/// parser wants a type behind each name.
+fn without_names(text: &str) -> Result<(String, Vec<(String, Span)>)> {
+    let mut c = Cursor::new(text)?;
+    let mut names = vec![];
+    let _ = c.eat("CREATE") && c.eat("OR REPLACE");
+    if !c.eat("TABLE") {
+        return Ok((text.to_string(), names));
+    }
+    c.eat("IF NOT EXISTS");
+    if c.name("a table's name").is_err() || !c.is_token(&Token::LParen) {
+        return Ok((text.to_string(), names));
+    }
+    let from = c.here();
+    c.eat_token(&Token::LParen);
+    loop {
+        match c.identifier("a column's name") {
+            Ok(named) if c.is_token(&Token::Comma) || c.is_token(&Token::RParen) => names.push(named),
+            _ => return Ok((text.to_string(), vec![])),
+        }
+        if !c.eat_token(&Token::Comma) {
+            break;
+        }
+    }
+    let to = c.here();
+    c.eat_token(&Token::RParen);
+    if !c.is("AS") {
+        return Ok((text.to_string(), vec![]));
+    }
+    let at = |line, column| crate::sql::text::offset(text, Location { line, column });
+    let (start, end) = (at(from.line, from.column), at(to.end_line, to.end_column));
+    let blank: String = text[start..end].chars().map(|c| if c == '\n' { '\n' } else { ' ' }).collect();
+    Ok((format!("{}{blank}{}", &text[..start], &text[end..]), names))
 }
 
 fn first_words(s: &str) -> String {
@@ -162,9 +218,6 @@ impl CreateExternal {
                     .or_span(span));
             }
         };
-        if s.unbounded || !s.order_exprs.is_empty() || s.temporary {
-            return Err(Error::not_built("UNBOUNDED, WITH ORDER and TEMPORARY of CREATE EXTERNAL TABLE").or_span(span));
-        }
         let mut options = BTreeMap::new();
         for (key, value) in &s.options {
             let lower = key.to_lowercase();
@@ -186,15 +239,8 @@ impl CreateExternal {
             return Err(Error::invalid(format!("external table {name} wants one LOCATION (a file, a folder or a pattern)")).or_span(span));
         };
         let location = absolute(location)?;
-        let mut columns = vec![];
-        for c in &s.columns {
-            let text = c.data_type.to_string();
-            let data_type = Cursor::new(&text)?
-                .data_type()
-                .map_err(|e| Error::invalid(e.message().to_string()).or_span(Span::from_sql(c.name.span)))?;
-            let n = if c.name.quote_style.is_some() { c.name.value.clone() } else { c.name.value.to_lowercase() };
-            columns.push(Column { name: n, data_type });
-        }
+        let columns = s.columns.iter().map(|c| declared(p, c)).collect::<Result<Vec<_>>>()?;
+        distinct(&columns, &name).map_err(|e| e.or_span(span))?;
         let table = Table {
             name: name.clone(),
             format,
@@ -254,7 +300,7 @@ impl CreateTableAs {
         let mut table = Table {
             name: name.clone(),
             format: "DELTA".into(),
-            location: format!("tables/{}/{}/{}", name.schema, name.name, &new_id()[..8]),
+            location: name.folder("tables", &new_id()),
             managed: true,
             columns: vec![],
             options: BTreeMap::new(),
@@ -275,37 +321,73 @@ impl CreateTableAs {
             _ => {}
         }
         let (or_replace, if_not_exists) = (self.or_replace, self.if_not_exists);
+        let typed = self.syntax.columns.iter().map(|c| declared(p, c)).collect::<Result<Vec<_>>>()?;
         let inputs = match self.syntax.query.clone() {
             Some(q) => {
                 let plan = p.sql(DfStatement::Statement(Box::new(SqlStatement::Query(q))), p.names().schema()).await?;
-                check_columns(&plan, &format!("table {name}")).map_err(|e| e.or_span(span))?;
+                table.columns = filled(&name, &plan, typed, self.columns).map_err(|e| e.or_span(span))?;
                 vec![plan]
             }
+            None if typed.is_empty() => {
+                return Err(Error::syntax(format!("table {name} needs columns, or AS SELECT …")).or_span(span));
+            }
             None => {
-                for c in &self.syntax.columns {
-                    let data_type = Cursor::new(&c.data_type.to_string())?
-                        .data_type()
-                        .map_err(|e| Error::invalid(e.message().to_string()).or_span(Span::from_sql(c.name.span)))?;
-                    let n = if c.name.quote_style.is_some() { c.name.value.clone() } else { c.name.value.to_lowercase() };
-                    if table.columns.iter().any(|o| o.name == n) {
-                        return Err(Error::invalid(format!("table {name} has two columns called {n:?}")).or_span(span));
-                    }
-                    table.columns.push(Column { name: n, data_type });
-                }
-                if table.columns.is_empty() {
-                    return Err(Error::syntax(format!("table {name} needs columns, or AS SELECT …")).or_span(span));
-                }
+                table.columns = typed;
                 vec![]
             }
         };
-        if !inputs.is_empty() {
-            table.columns = inputs[0]
-                .schema()
-                .fields()
-                .iter()
-                .map(|f| Ok(Column { name: f.name().clone(), data_type: ColumnType::stored(f.data_type())? }))
-                .collect::<Result<_>>()?;
-        }
+        distinct(&table.columns, &name).map_err(|e| e.or_span(span))?;
         Planned::command("CREATE TABLE", Command::CreateTableAs { table, or_replace, if_not_exists }, inputs)
     }
+}
+
+/// A column as it was written. What its type says and the table does not keep is told.
+fn declared(p: &dyn Planning, c: &ColumnDef) -> Result<Column> {
+    let text = c.data_type.to_string();
+    let span = Span::from_sql(c.name.span);
+    let name = if c.name.quote_style.is_some() { c.name.value.clone() } else { c.name.value.to_lowercase() };
+    let mut read = Cursor::new(&text)?;
+    let data_type = read.data_type().map_err(|e| e.without_span().or_span(span))?;
+    if !read.is_end() {
+        return Err(Error::invalid(format!("column {name:?}: the type {text} is not supported"))
+            .or_span(span)
+            .with_hint(format!("{data_type} is; DECIMAL(p, s) has digits, other types have no size")));
+    }
+    let sized = matches!(&c.data_type, DataType::Timestamp(Some(n), _) | DataType::Datetime(Some(n)) if *n != 6)
+        || (text.contains('(') && data_type.to_string().starts_with("VARCHAR"));
+    if sized {
+        p.names().notice(format!("column {name:?}: {text} is kept as {data_type}, without the size"));
+    }
+    Ok(Column { name, data_type })
+}
+
+fn distinct(columns: &[Column], table: &Name) -> Result<()> {
+    match columns.iter().enumerate().find(|(i, c)| columns[..*i].iter().any(|o| o.name == c.name)) {
+        Some((_, twice)) => {
+            Err(Error::invalid(format!("table {table} has two columns called {:?}", twice.name)).with_hint("give one of them another name"))
+        }
+        None => Ok(()),
+    }
+}
+
+/// Columns of a table that a query fills: named by the list in front of AS, where there is one, and by the query.
+fn filled(name: &Name, plan: &LogicalPlan, typed: Vec<Column>, named: Vec<(String, Span)>) -> Result<Vec<Column>> {
+    let given = plan.schema().fields();
+    let listed = typed.len().max(named.len());
+    if listed == 0 {
+        check_columns(plan, &format!("table {name}"))?;
+    } else if listed != given.len() {
+        return Err(Error::invalid(format!("the list names {listed} column(s) of table {name}, and the query gives {}", given.len()))
+            .with_hint("name each column of the query, in its order, or leave the list out"));
+    }
+    if !typed.is_empty() {
+        return Ok(typed);
+    }
+    let names = named.into_iter().map(|(n, _)| n).chain(given[listed..].iter().map(|f| f.name().clone()));
+    let stored = |n: String, t| {
+        ColumnType::stored(t)
+            .map(|data_type| Column { name: n.clone(), data_type })
+            .map_err(|e| e.context(format!("column {n:?} of table {name}")))
+    };
+    names.zip(given.iter()).map(|(n, f)| stored(n, f.data_type())).collect()
 }
