@@ -6,6 +6,7 @@
 //! ```
 
 mod lookup;
+mod parameters;
 mod time_limit;
 
 use std::collections::BTreeMap;
@@ -69,6 +70,8 @@ pub struct Prepared {
     pub schema: SchemaRef,
     /// One per placeholder, in the order $1, $2, …; `None`: any type (bind as text).
     pub parameters: Vec<Option<DataType>>,
+    /// The same for clients, with a guess where any type will do.
+    pub announced: Vec<Option<DataType>>,
     /// USE, SET and what else lasts for the session: refused where a client has none.
     pub changes_session: bool,
     /// It asks the online store.
@@ -223,10 +226,12 @@ impl Session {
             StatementKind::Update => Arc::new(Schema::empty()),
             _ => result_schema(&planned.plan),
         };
+        let parameters = parameters::parameters(&planned.plan)?;
         Ok(Prepared {
             kind: planned.kind,
             schema,
-            parameters: parameters(&planned.plan)?,
+            announced: parameters::announced(&planned.plan, &parameters)?,
+            parameters,
             changes_session: planned.changes_session,
             looks_up: uses_lookup(&planned.plan)?,
             tag: planned.tag,
@@ -555,23 +560,6 @@ fn info(catalog: &CatalogSnapshot, name: &Name) -> Option<TableInfo> {
 /// The columns of a query's result, all nullable, without the planner's private metadata.
 fn result_schema(plan: &LogicalPlan) -> SchemaRef {
     Arc::new(plan.schema().as_arrow().clone())
-}
-
-/// Types of $1, $2, …; a gap in the numbers is a parameter of any type.
-fn parameters(plan: &LogicalPlan) -> Result<Vec<Option<DataType>>> {
-    let found = plan.get_parameter_types()?;
-    let mut out: Vec<Option<DataType>> = vec![];
-    for (id, t) in found {
-        let n: usize = id.strip_prefix('$').and_then(|n| n.parse().ok()).unwrap_or(1);
-        if n > 1_000 {
-            return Err(Error::invalid(format!("parameter {id}: a statement has at most 1,000 parameters")));
-        }
-        if out.len() < n {
-            out.resize(n, None);
-        }
-        out[n - 1] = t;
-    }
-    Ok(out)
 }
 
 /// One row of bound values, cast to the types that the statement wants.
