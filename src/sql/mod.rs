@@ -3,7 +3,6 @@
 
 pub mod asof;
 mod balance;
-pub mod cursor;
 mod depth;
 pub mod clauses;
 pub mod cursor;
