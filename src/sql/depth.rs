@@ -166,7 +166,6 @@ fn is_type(token: Option<&Token>) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use crate::sql::text::tokenize;
 
     #[test]
