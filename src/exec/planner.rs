@@ -38,7 +38,7 @@ use crate::plan::{asof, join_syntax, wildcard};
 use crate::sql::clauses;
 use crate::sql::cursor::NameRef;
 use crate::sql::titles;
-use crate::statement::Planning;
+use crate::statement::{Planning, tables_in, with_waiting};
 
 /// The physical planner of all statements.
 #[derive(Debug, Default)]
@@ -98,7 +98,10 @@ pub fn set_instant(state: &mut SessionState, at: Micros) {
 
 /// Plans a statement of the stock parser: loads its tables, folds its ASOF and ONLINE joins, expands its wildcards.
 pub fn plan_sql<'a>(resolver: &'a Arc<Resolver>, statement: DfStatement, schema: &'a str) -> BoxFuture<'a, Result<LogicalPlan>> {
-    Box::pin(plan_statement(resolver, statement, schema))
+    Box::pin(async move {
+        let text = statement.clone();
+        plan_statement(resolver, statement, schema).await.map_err(|e| with_waiting(e, &resolver.catalog, tables_in(&text, schema)))
+    })
 }
 
 async fn plan_statement(resolver: &Arc<Resolver>, mut statement: DfStatement, schema: &str) -> Result<LogicalPlan> {

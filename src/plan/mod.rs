@@ -7,6 +7,7 @@ pub mod bound_rows;
 pub mod checked;
 pub mod command;
 pub mod feature_table;
+pub mod horizon;
 pub mod join_syntax;
 pub mod lookup;
 pub mod names;

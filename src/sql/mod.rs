@@ -7,11 +7,11 @@ mod depth;
 pub mod clauses;
 pub mod cursor;
 mod distinct;
-pub mod instant;
 pub mod parse;
 pub mod rewrite;
 pub mod text;
 pub mod titles;
 
+pub use crate::model::instant;
 pub use cursor::Cursor;
 pub use text::{Piece, split};
