@@ -65,6 +65,7 @@ check "$python" tests/clients/writers_check.py "$remige"
 check "$python" tests/clients/older_check.py "$remige"
 check "$python" tests/clients/dashboard_check.py
 check "$python" tests/clients/online_faults.py "$remige"
+check "$python" tests/clients/attack_check.py "$remige"
 check "$python" tests/clients/cut_check.py "$remige" 150
 check "$python" tests/clients/wire_attack_check.py "$remige"
 check "$python" tests/clients/parameters_check.py "$remige"

@@ -12,6 +12,7 @@ use crate::clock::{DAY, HOUR, MILLISECOND, MINUTE, Micros, SECOND};
 
 pub use load::{FILE_NAME, Flag, Loaded, load, load_text, read_file};
 pub use settings::{SETTINGS, Setting, WAREHOUSE, example_file};
+pub use value::{parse_duration, show_duration};
 
 /// The settings of one process. Order of precedence, highest first: flag, environment
 /// (`REMIGE_…`), `remige.toml`, default.
@@ -33,6 +34,10 @@ pub struct Config {
     pub batch_size: usize,
     /// A statement that made no row, computed nothing and waited for no store for this long ends with an error. 0: never.
     pub stall_timeout: Micros,
+    /// Tables that one statement may read; each view and WITH query counts with all that it reads.
+    pub max_relations: usize,
+    /// A statement that takes longer is ended; 0: none is. Lookups have a deadline of their own.
+    pub statement_timeout: Micros,
     /// Rows with an event timestamp further in the future than this are rejected.
     pub clock_tolerance: Micros,
     /// Rows per data file written; bounds what a reader must open at once.
@@ -235,6 +240,8 @@ impl Default for Config {
             spill_dir: None,
             batch_size: 8192,
             stall_timeout: 30 * SECOND,
+            max_relations: 10_000,
+            statement_timeout: 0,
             clock_tolerance: 5 * MINUTE,
             target_file_rows: 4_000_000,
             row_group_rows: 262_144,
@@ -267,6 +274,8 @@ impl fmt::Debug for Config {
             spill_dir,
             batch_size,
             stall_timeout,
+            max_relations,
+            statement_timeout,
             clock_tolerance,
             target_file_rows,
             row_group_rows,
@@ -285,6 +294,8 @@ impl fmt::Debug for Config {
             .field("spill_dir", spill_dir)
             .field("batch_size", batch_size)
             .field("stall_timeout", stall_timeout)
+            .field("max_relations", max_relations)
+            .field("statement_timeout", statement_timeout)
             .field("clock_tolerance", clock_tolerance)
             .field("target_file_rows", target_file_rows)
             .field("row_group_rows", row_group_rows)

@@ -31,6 +31,8 @@ pub enum Kind {
     Denied,
     /// Recognised, but not built yet.
     NotBuilt,
+    /// It took longer than it may.
+    Late,
     /// The user cancelled it.
     Cancelled,
     /// A fault of ours.
@@ -85,7 +87,7 @@ impl Error {
     constructors! {
         syntax => Syntax, not_found => NotFound, already_exists => AlreadyExists, invalid => Invalid,
         conflict => Conflict, unavailable => Unavailable, exhausted => Exhausted, denied => Denied,
-        cancelled => Cancelled, internal => Internal,
+        late => Late, cancelled => Cancelled, internal => Internal,
     }
 
     /// A statement or clause that the dialect has but this version does not do yet.

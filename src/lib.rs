@@ -6,6 +6,7 @@
 //! ```
 
 pub mod activity;
+pub mod cancel;
 pub mod catalog;
 pub mod clock;
 pub mod config;

@@ -8,6 +8,7 @@
 mod described;
 mod lookup;
 mod parameters;
+mod time_limit;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -26,12 +27,14 @@ use futures::future::BoxFuture;
 use futures::{StreamExt, TryStreamExt};
 use parking_lot::{Mutex, RwLock};
 
+use crate::cancel::Cancel;
 use crate::catalog::{CatalogSnapshot, Relation, SYSTEM_SCHEMA};
 use crate::clock::{Clock, Micros};
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::exec::planner::{StatementPlanner, explained, state};
 use crate::exec::resolve::{Resolver, Scope};
+use crate::exec::workers::Workers;
 use crate::exec::{Services, ingest, stall, system};
 use crate::model::Name;
 use crate::model::exact::exactly;
@@ -46,6 +49,7 @@ use crate::statement::{self, Planned};
 
 pub use self::lookup::LookupRequest;
 use self::lookup::Plans;
+use self::time_limit::{TIMEOUT, TimeLimit, timeout};
 pub use crate::exec::ingest::IngestMode;
 
 /// The setting that says how point-in-time joins go about it.
@@ -103,6 +107,13 @@ pub struct TableInfo {
     pub columns: Option<SchemaRef>,
     /// Join keys of a feature view.
     pub primary_key: Vec<String>,
+}
+
+/// A statement that is planned and has begun.
+enum Ready {
+    /// It changed the session and is over.
+    Done,
+    Rows { rows: SendableRecordBatchStream, kind: StatementKind, tag: &'static str },
 }
 
 /// One user's conversation: current schema, settings, the notices of the last statement.
@@ -165,6 +176,10 @@ impl Session {
         &self.engine.services
     }
 
+    fn workers(&self) -> &Workers {
+        &self.services().workers
+    }
+
     /// Cuts a script into statements: (text, line, column of its first character in the script).
     pub fn split(text: &str) -> Result<Vec<(String, u64, u64)>> {
         Ok(crate::sql::split(text)?.into_iter().map(|p| (p.text, p.line, p.column)).collect())
@@ -198,19 +213,20 @@ impl Session {
 
     /// Plans exactly one statement; runs nothing.
     pub fn prepare<'a>(&'a self, sql: &'a str) -> BoxFuture<'a, Result<Prepared>> {
-        Box::pin(self.prepare_one(sql))
+        let (session, text) = (self.clone(), sql.to_string());
+        let work = self.workers().plan(&Cancel::default(), Box::pin(async move { session.prepare_one(text).await }));
+        Box::pin(self.time_limit().over(work))
     }
 
-    async fn prepare_one(&self, sql: &str) -> Result<Prepared> {
+    async fn prepare_one(&self, sql: String) -> Result<Prepared> {
         let notices = Notices::default();
         let resolver = self.resolver(vec![], Arc::clone(&notices)).await?;
-        let planned = self.plan(sql, &resolver).await?;
+        let planned = self.plan(&sql, &resolver).await?;
         if !planned.tag.starts_with("SHOW") {
             *self.own.notices.lock() = notices;
         }
         let parameters = parameters::parameters(&planned.plan)?;
         Ok(Prepared {
-            sql: sql.to_string(),
             kind: planned.kind,
             schema: described::described(&planned),
             fills: described::fills(&planned.plan),
@@ -219,12 +235,30 @@ impl Session {
             changes_session: planned.changes_session,
             looks_up: uses_lookup(&planned.plan)?,
             tag: planned.tag,
+            sql,
         })
     }
 
     /// Runs a prepared statement once per row of `parameters` (columns in placeholder order);
     /// without parameters: once. Results of several rows follow one another; counts add up.
     pub async fn run(&self, prepared: &Prepared, parameters: Option<RecordBatch>) -> Result<Outcome> {
+        if prepared.looks_up {
+            return self.run_all(prepared, parameters).await;
+        }
+        let limit = self.time_limit();
+        match limit.over(crate::exec::boxed(self.run_all(prepared, parameters))).await? {
+            Outcome::Rows(rows) => Ok(Outcome::Rows(limit.rows(rows))),
+            done => Ok(done),
+        }
+    }
+
+    /// What SET or the setting allows a statement that begins now.
+    fn time_limit(&self) -> TimeLimit {
+        let set = self.own.variables.read().get(TIMEOUT).and_then(|v| timeout(v).ok());
+        TimeLimit::begin(set.unwrap_or(self.engine.config().statement_timeout))
+    }
+
+    async fn run_all(&self, prepared: &Prepared, parameters: Option<RecordBatch>) -> Result<Outcome> {
         let bound = match &parameters {
             Some(b) => b.num_columns(),
             None => 0,
@@ -272,16 +306,25 @@ impl Session {
     /// Runs an INSERT of a row of parameters once for all bound rows; `None` where each needs a run of its own.
     async fn insert_rows(&self, prepared: &Prepared, rows: &RecordBatch) -> Result<Option<Outcome>> {
         let Some(types) = prepared.parameters.iter().cloned().collect::<Option<Vec<DataType>>>() else { return Ok(None) };
+        let (session, prepared, rows, cancel) = (self.clone(), prepared.clone(), rows.clone(), Cancel::default());
+        let plan = async move { session.ready_for_rows(prepared, types, rows).await };
+        match self.workers().plan(&cancel, Box::pin(plan)).await? {
+            Some(ready) => self.finish(ready, &cancel).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    async fn ready_for_rows(&self, prepared: Prepared, types: Vec<DataType>, rows: RecordBatch) -> Result<Option<Ready>> {
         let notices = Notices::default();
         let resolver = self.resolver(vec![], Arc::clone(&notices)).await?;
         let mut planned = self.plan(&prepared.sql, &resolver).await?;
-        described::check(prepared, &planned)?;
+        described::check(&prepared, &planned)?;
         let Some(plan) = insert_over_bound_rows(&planned.plan, &types)? else { return Ok(None) };
-        let rows = crate::exec::insert::bound(&planned.plan, rows, &types)?;
+        let rows = crate::exec::insert::bound(&planned.plan, &rows, &types)?;
         planned.plan = plan;
         *self.own.notices.lock() = notices;
         let rows = RecordBatch::try_new(Arc::new(parameter_schema(&types)), rows)?;
-        self.execute_planned(planned, &resolver, Some(BoundRows(rows))).await.map(Some)
+        self.begin(planned, &resolver, Some(BoundRows(rows))).await.map(Some)
     }
 
     /// A query for several bound rows: the results one after another.
@@ -309,30 +352,34 @@ impl Session {
         Ok(Outcome::Rows(Box::pin(datafusion::physical_plan::stream::RecordBatchStreamAdapter::new(schema, all))))
     }
 
+    /// Plans and begins on threads of planning; what is left to do is done by the workers.
     fn run_once<'a>(&'a self, prepared: &'a Prepared, values: Vec<ScalarValue>) -> BoxFuture<'a, Result<Outcome>> {
-        Box::pin(self.run_bound(prepared, values))
+        Box::pin(async move {
+            let (session, prepared, cancel) = (self.clone(), prepared.clone(), Cancel::default());
+            let ready = self.workers().plan(&cancel, Box::pin(async move { session.ready(prepared, values).await })).await?;
+            self.finish(ready, &cancel).await
+        })
     }
 
-    async fn run_bound(&self, prepared: &Prepared, values: Vec<ScalarValue>) -> Result<Outcome> {
+    async fn ready(&self, prepared: Prepared, values: Vec<ScalarValue>) -> Result<Ready> {
         let notices = Notices::default();
         let resolver = self.resolver(values.clone(), Arc::clone(&notices)).await?;
         let mut planned = self.plan(&prepared.sql, &resolver).await?;
-        described::check(prepared, &planned)?;
+        described::check(&prepared, &planned)?;
         if !planned.tag.starts_with("SHOW") {
             *self.own.notices.lock() = notices;
         }
         if !values.is_empty() {
             planned.plan = planned.plan.with_param_values(ParamValues::from(values))?;
         }
-        self.execute_planned(planned, &resolver, None).await.map_err(|e| place_of_outer(e, &prepared.sql))
+        self.begin(planned, &resolver, None).await.map_err(|e| place_of_outer(e, &prepared.sql))
     }
 
-    async fn execute_planned(&self, planned: Planned, resolver: &Arc<Resolver>, bound: Option<BoundRows>) -> Result<Outcome> {
-        let started = crate::clock::stopwatch();
+    async fn begin(&self, planned: Planned, resolver: &Arc<Resolver>, bound: Option<BoundRows>) -> Result<Ready> {
         let plan = planned.plan;
         if let Some(command) = session_command(&plan) {
             self.change(&command)?;
-            return Ok(Outcome::Updated(0));
+            return Ok(Ready::Done);
         }
         let mut state = state(resolver, &self.current_schema())?;
         self.apply_variables(&mut state);
@@ -355,16 +402,20 @@ impl Session {
         };
         let schema = stream.schema();
         let rows = stream.map_err(move |e| DataFusionError::from(explained(e, &plan, &state)));
-        let stream: SendableRecordBatchStream = Box::pin(RecordBatchStreamAdapter::new(schema, rows));
-        if planned.kind == StatementKind::Query {
-            return Ok(Outcome::Rows(stream));
+        Ok(Ready::Rows { rows: Box::pin(RecordBatchStreamAdapter::new(schema, rows)), kind: planned.kind, tag: planned.tag })
+    }
+
+    async fn finish(&self, ready: Ready, cancel: &Cancel) -> Result<Outcome> {
+        let Ready::Rows { rows, kind, tag } = ready else { return Ok(Outcome::Updated(0)) };
+        if kind == StatementKind::Query {
+            return Ok(Outcome::Rows(self.workers().drive(cancel, rows)));
         }
         // effects happen here and now, also where nobody reads the rows
-        let schema = stream.schema();
-        let batches: Vec<RecordBatch> = stream.try_collect().await?;
-        tracing::debug!(tag = planned.tag, seconds = started.elapsed().as_secs_f64(), "statement done");
-        metrics::histogram!(crate::telemetry::STATEMENT_SECONDS, "tag" => planned.tag).record(started.elapsed().as_secs_f64());
-        if planned.kind == StatementKind::Update {
+        let (schema, started) = (rows.schema(), crate::clock::stopwatch());
+        let batches: Vec<RecordBatch> = self.workers().run(cancel, Box::pin(async move { Ok(rows.try_collect().await?) })).await?;
+        tracing::debug!(tag, seconds = started.elapsed().as_secs_f64(), "statement done");
+        metrics::histogram!(crate::telemetry::STATEMENT_SECONDS, "tag" => tag).record(started.elapsed().as_secs_f64());
+        if kind == StatementKind::Update {
             return Ok(Outcome::Updated(affected(&batches)));
         }
         let rows = futures::stream::iter(batches.into_iter().map(Ok));
@@ -407,6 +458,10 @@ impl Session {
                 let strategy: PitStrategy = value.parse().map_err(|e| Error::invalid(format!("{variable} {e}, not {value:?}")))?;
                 self.own.variables.write().insert(variable.clone(), strategy.to_string());
             }
+            Command::Set { variable, value } if variable == TIMEOUT => {
+                timeout(value).map_err(|e| Error::invalid(format!("{variable} {e}, not {value:?}")))?;
+                self.own.variables.write().insert(variable.clone(), value.clone());
+            }
             Command::Set { variable, value } => {
                 if !value.parse::<usize>().is_ok_and(|n| n > 0) {
                     return Err(Error::invalid(format!("{variable} wants a whole number greater than 0, not {value:?}")));
@@ -443,6 +498,11 @@ impl Session {
 
     /// All tables, views, feature views and system tables. Columns are read only where wanted.
     pub async fn tables(&self, with_columns: bool) -> Result<Vec<TableInfo>> {
+        let session = self.clone();
+        self.workers().plan(&Cancel::default(), Box::pin(async move { session.list_tables(with_columns).await })).await
+    }
+
+    async fn list_tables(&self, with_columns: bool) -> Result<Vec<TableInfo>> {
         let resolver = self.resolver(vec![], Notices::default()).await?;
         let catalog = Arc::clone(&resolver.catalog);
         let mut out = vec![];
@@ -477,13 +537,17 @@ impl Session {
 
     /// Bulk ingest: one atomic commit; answers rows stored.
     pub async fn ingest(&self, schema: Option<&str>, table: &str, mode: IngestMode, rows: SendableRecordBatchStream) -> Result<u64> {
+        let (session, name) = (self.clone(), Name::new(schema.map_or(self.current_schema(), str::to_string), table));
+        self.workers().run(&Cancel::default(), Box::pin(async move { session.store(name, mode, rows).await })).await
+    }
+
+    async fn store(&self, name: Name, mode: IngestMode, rows: SendableRecordBatchStream) -> Result<u64> {
         let notices = Notices::default();
         let resolver = self.resolver(vec![], Arc::clone(&notices)).await?;
         *self.own.notices.lock() = notices;
         let mut state = state(&resolver, &self.current_schema())?;
         self.apply_variables(&mut state);
         let cx = Arc::new(TaskContext::from(&state));
-        let name = Name::new(schema.map_or(self.current_schema(), str::to_string), table);
         let work: BoxFuture<'_, Result<u64>> = Box::pin(ingest::run(&resolver, &name, mode, rows, &cx));
         work.await
     }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use datafusion::common::ScalarValue;
+use tokio::runtime::Handle;
 
 use super::change::CatalogChange;
 use super::event::{self, Event};
@@ -28,6 +29,8 @@ pub struct Registry {
     turn: tokio::sync::Mutex<()>,
     /// A refresh ahead of its time is under way.
     ahead: AtomicBool,
+    /// Of whoever opened it: lookups wait for what is refreshed there, and statements must not delay it.
+    runtime: Handle,
 }
 
 #[derive(Debug)]
@@ -48,7 +51,8 @@ impl Registry {
             let checked_at = store.clock().now();
             let catalog = fold(&store, &table, &CatalogSnapshot::empty(), None, &[]).await?;
             let loaded = ArcSwap::from_pointee(Loaded { table, catalog: Arc::new(catalog), checked_at });
-            Ok(Arc::new(Registry { store, loaded, turn: tokio::sync::Mutex::new(()), ahead: AtomicBool::new(false) }))
+            let (turn, ahead) = (tokio::sync::Mutex::new(()), AtomicBool::new(false));
+            Ok(Arc::new(Registry { store, loaded, turn, ahead, runtime: Handle::current() }))
         })
     }
 
@@ -70,7 +74,7 @@ impl Registry {
             if age <= max_age {
                 if age > max_age / 2 && !self.ahead.swap(true, Ordering::AcqRel) {
                     let me = Arc::clone(self);
-                    tokio::spawn(async move {
+                    self.runtime.spawn(async move {
                         if let Err(e) = me.snapshot().await {
                             tracing::debug!(error = %e, "the catalog was not refreshed ahead of its time");
                         }

@@ -152,11 +152,12 @@ fn flight(e: FlightError) -> Error {
                 Code::NotFound => Kind::NotFound,
                 Code::AlreadyExists => Kind::AlreadyExists,
                 Code::Aborted => Kind::Conflict,
-                Code::Unavailable | Code::DeadlineExceeded => Kind::Unavailable,
+                Code::Unavailable => Kind::Unavailable,
                 Code::ResourceExhausted => Kind::Exhausted,
                 Code::PermissionDenied | Code::Unauthenticated => Kind::Denied,
                 Code::Unimplemented => Kind::NotBuilt,
                 Code::Cancelled => Kind::Cancelled,
+                Code::DeadlineExceeded => Kind::Late,
                 _ => Kind::Internal,
             };
             match status.message() {

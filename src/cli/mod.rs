@@ -25,7 +25,7 @@ use tracing_subscriber::EnvFilter;
 
 use args::{Command, Common};
 
-/// Deeply nested plans need more stack than threads get by default.
+/// Deeply nested expressions of lookups need more stack than threads get by default.
 const STACK_BYTES: usize = 8 << 20;
 
 /// Why the process ends with something else than 0.
@@ -107,7 +107,8 @@ fn log(default: &str) -> Result<(), Exit> {
     Ok(())
 }
 
+/// Answers clients and lookups, and listens to the terminal; statements have threads of their own.
 fn runtime(threads: usize) -> Result<Runtime, Exit> {
-    let built = Builder::new_multi_thread().worker_threads(threads.max(1)).thread_stack_size(STACK_BYTES).enable_all().build();
+    let built = Builder::new_multi_thread().worker_threads(threads.max(2)).thread_stack_size(STACK_BYTES).enable_all().build();
     built.map_err(|e| Exit::Failed(Error::from(e).context("cannot start threads")))
 }

@@ -80,6 +80,16 @@ pub const SETTINGS: &[Setting] = &[
         "A statement that made no row, computed nothing and waited for no store for this long ends with an error; 0: never."
     ),
     setting!(
+        "max_relations",
+        |c| Slot::Count(&mut c.max_relations, 1, 1 << 20),
+        "Tables that one statement may read; each view and WITH query counts with all that it reads."
+    ),
+    setting!(
+        "statement_timeout",
+        |c| Slot::Time(&mut c.statement_timeout, 0, YEAR),
+        "A statement that takes longer, planning and the reading of its rows included, is ended; 0s: none is. Lookups have online_settings.lookup_deadline."
+    ),
+    setting!(
         "clock_tolerance",
         |c| Slot::Time(&mut c.clock_tolerance, 0, YEAR),
         "Rows with an event timestamp further in the future than this are rejected."

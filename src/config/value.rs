@@ -33,7 +33,7 @@ pub(super) fn parse_bytes(text: &str) -> Result<usize, String> {
 }
 
 /// `2s`, `500 ms`, `5 minutes`, `7 days`; a unit is needed.
-pub(super) fn parse_duration(text: &str) -> Result<Micros, String> {
+pub fn parse_duration(text: &str) -> Result<Micros, String> {
     let (number, unit) = cut(text);
     let factor = DURATIONS.iter().find(|(names, _)| names.iter().any(|n| unit.eq_ignore_ascii_case(n))).map(|(_, f)| *f as u64);
     scale(number, factor)
@@ -50,7 +50,7 @@ pub(super) fn show_bytes(bytes: usize) -> String {
     bytes.to_string()
 }
 
-pub(super) fn show_duration(time: Micros) -> String {
+pub fn show_duration(time: Micros) -> String {
     let (names, factor) = DURATIONS.iter().find(|(_, f)| time != 0 && time % f == 0).unwrap_or(&DURATIONS[3]);
     format!("{}{}", time / factor, names[0])
 }

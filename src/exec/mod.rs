@@ -2,6 +2,8 @@
 
 mod append;
 pub mod by_name;
+mod cancelable;
+mod capped;
 pub mod command;
 pub mod compiled;
 pub mod crowds;
@@ -22,6 +24,7 @@ pub mod planner;
 pub mod push;
 mod push_groups;
 pub mod read;
+mod reckon;
 pub mod refresh;
 mod rejected;
 pub mod replace;
@@ -37,6 +40,7 @@ pub mod table;
 pub mod training;
 pub mod vacuum;
 pub mod verify;
+pub mod workers;
 pub mod write;
 
 #[cfg(test)]

@@ -20,15 +20,20 @@ use futures::future::BoxFuture;
 
 use super::command::CommandPlanner;
 use super::resolve::{Resolver, Tables};
+use super::services::STEP_SHARE;
 use super::{by_name, external, insert};
+use crate::cancel::Cancel;
 use crate::clock::Micros;
 use crate::error::{Error, Result, Span};
 use crate::operator::bound_rows::BoundRowsPlanner;
+use crate::operator::interruptible::interruptible;
 use crate::operator::online_lookup::OnlineLookupPlanner;
 use crate::operator::pit_join::PitJoinPlanner;
 use crate::plan::blame::{blame, place_of_outer};
 use crate::plan::names::Names;
+use crate::plan::shallow::shallow_all;
 use crate::plan::subqueries;
+use crate::plan::weight::weigh;
 use crate::plan::{asof, join_syntax, wildcard};
 use crate::sql::clauses;
 use crate::sql::cursor::NameRef;
@@ -51,7 +56,14 @@ impl QueryPlanner for Physical {
             planners.push(Arc::new(CommandPlanner { resolver: Arc::clone(resolver) }));
         }
         subqueries::check(plan)?;
-        DefaultPhysicalPlanner::with_extension_planners(planners).create_physical_plan(plan, session).await
+        let physical = DefaultPhysicalPlanner::with_extension_planners(planners).create_physical_plan(plan, session).await?;
+        match Cancel::current() {
+            Some(cancel) => {
+                let memory = self.resolver.as_ref().map_or(usize::MAX, |r| r.services.config.memory_limit);
+                interruptible(physical, &cancel, memory / STEP_SHARE)
+            }
+            None => Ok(physical),
+        }
     }
 }
 
@@ -113,6 +125,8 @@ async fn plan_statement(resolver: &Arc<Resolver>, mut statement: DfStatement, sc
             Err(e) => return Err(locate(e, &statement, &t)),
         }
     }
+    let limit = resolver.services.config.max_relations;
+    resolver.weighed(weigh(&statement, schema, limit, &|schema, name| resolver.weight(schema, name))?);
     let plan_query = |q: Query| -> Result<LogicalPlan> {
         let s = DfStatement::Statement(Box::new(SqlStatement::Query(Box::new(q))));
         // all tables are loaded: nothing is waited for
@@ -147,10 +161,11 @@ async fn plan_statement(resolver: &Arc<Resolver>, mut statement: DfStatement, sc
             None => e,
         }
     })?;
-    match (taken, query) {
-        (Some(taken), Some(query)) => taken.put_back(planned, query),
-        _ => Ok(planned),
-    }
+    let planned = match (taken, query) {
+        (Some(taken), Some(query)) => taken.put_back(planned, query)?,
+        _ => planned,
+    };
+    Ok(shallow_all(planned)?)
 }
 
 /// Refuses FILTER, DISTINCT and their like behind functions that do not obey them.

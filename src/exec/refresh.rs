@@ -14,12 +14,13 @@ use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::scalar::ScalarValue;
 use futures::{StreamExt, TryStreamExt};
 
-use self::recording::Recording;
+use self::recording::{GIVEN_UP, Recording};
 use super::planner::{explained, plan_sql, state};
 use super::resolve::{Resolver, Scope};
 use super::rows::{Accept, Conform, Counts};
 use super::write::{Sequence, order, sorted, spec, stream_of, with_seq};
 use super::{Services, boxed, replace};
+use crate::cancel::Cancel;
 use crate::catalog::{CatalogChange, Run, RunStatus, VersionRef};
 use crate::clock::{Micros, format_micros, new_id};
 use crate::error::{Error, Kind, Result};
@@ -109,8 +110,11 @@ where
             Ok(run)
         }
         Err(e) => {
-            let status = if e.kind() == Kind::Cancelled { RunStatus::Cancelled } else { RunStatus::Failed };
-            let failed = Run { finished_at, status, error: Some(e.to_string()), ..started };
+            let (status, why) = match e.kind() {
+                Kind::Cancelled => (RunStatus::Cancelled, GIVEN_UP.to_string()),
+                _ => (RunStatus::Failed, e.to_string()),
+            };
+            let failed = Run { finished_at, status, error: Some(why), ..started };
             if let Err(second) = recording.end(&failed).await {
                 tracing::error!(error = %second, run_id = %failed.run_id, "a failed run could not be recorded");
             }
@@ -444,11 +448,15 @@ where
     let (tx, rx) = tokio::sync::mpsc::channel::<Result<RecordBatch>>(2);
     let failed = tx.clone();
     let mut task = tokio::task::JoinSet::new();
-    task.spawn(async move {
+    let work = async move {
         if let Err(e) = body(tx).await {
             let _ = failed.send(Err(e)).await;
         }
-    });
+    };
+    match Cancel::current() {
+        Some(cancel) => task.spawn(cancel.scope(work)),
+        None => task.spawn(work),
+    };
     // a task that broke off has not come to its end: what it gave is a part, and must not be stored as the whole
     let s = futures::stream::unfold((rx, task), |(mut rx, mut task)| async move {
         if let Some(batch) = rx.recv().await {

@@ -24,6 +24,7 @@ use crate::error::{Error, Result};
 use crate::model::{FeatureView, Name, PinnedFile, PinnedTable, Table, View};
 use crate::plan::feature_table::FeatureTable;
 use crate::plan::names::Names;
+use crate::plan::weight::Weight;
 use crate::plan::wildcard::renamed;
 use crate::sql::clauses;
 use crate::sql::cursor::{CATALOG, NameRef, VersionRef};
@@ -54,6 +55,10 @@ struct Loaded {
     external: BTreeMap<String, Arc<Table>>,
     /// Views being planned, against cycles.
     views: Vec<Name>,
+    /// How much each view reads.
+    weights: HashMap<Name, Weight>,
+    /// That of the query planned last.
+    last: Weight,
 }
 
 impl Debug for Resolver {
@@ -287,8 +292,23 @@ impl Resolver {
                 .context(format!("view {name}"))
                 .or_hint(e.hint().unwrap_or("the view's query no longer works; CREATE OR REPLACE VIEW changes it"))
         });
-        self.loaded.lock().views.pop();
+        {
+            let mut l = self.loaded.lock();
+            l.views.pop();
+            let weight = l.last;
+            l.weights.insert(name.clone(), weight);
+        }
         Ok(Arc::new(ViewTable::new(plan?, Some(view.query.clone()))))
+    }
+
+    /// How much a view reads that is loaded; `None`: it is none.
+    pub fn weight(&self, schema: &str, name: &str) -> Option<Weight> {
+        self.loaded.lock().weights.get(&Name::new(schema, name)).copied()
+    }
+
+    /// Notes how much the query reads that is planned now.
+    pub fn weighed(&self, weight: Weight) {
+        self.loaded.lock().last = weight;
     }
 
     /// The error for a name that is nothing, or nothing that can be read as a table.

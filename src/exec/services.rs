@@ -14,6 +14,7 @@ use tokio::sync::{OnceCell, Semaphore};
 use super::crowds::Crowds;
 use super::materialize::GateBook;
 use super::push_groups::PushGroups;
+use super::workers::Workers;
 use super::{maintenance, schedule, sweep};
 use crate::catalog::runs::is_lost;
 use crate::catalog::{Registry, Run, Runs, Verdict};
@@ -26,6 +27,9 @@ use crate::progress::Progress;
 use crate::store::offline::OfflineStore;
 use crate::store::online::{OnlineStore, OnlineView, connect};
 use crate::store::waits::WatchedStores;
+
+/// One step of a statement may make this part of the memory.
+pub const STEP_SHARE: usize = 4;
 
 const TOP_CONSUMERS: std::num::NonZeroUsize = std::num::NonZeroUsize::MIN.saturating_add(4);
 
@@ -47,6 +51,8 @@ pub struct Services {
     /// A `SessionState` without tables: functions, rules, limits. Behind a trait object, because the compiler
     /// would otherwise prove anew at every use that all of it can be sent to another thread (minutes in all).
     pub session: Arc<dyn datafusion::catalog::Session>,
+    /// Where statements are planned and run.
+    pub workers: Workers,
 }
 
 impl std::fmt::Debug for Services {
@@ -74,6 +80,7 @@ impl Services {
             .with_object_list_cache_limit(0)
             .build_arc()?;
         let session: Arc<dyn datafusion::catalog::Session> = Arc::new(base_state(&config, Arc::clone(&runtime))?);
+        let threads = config.threads;
         let loads = Semaphore::new(config.online_settings.concurrent_loads.clamp(1, Semaphore::MAX_PERMITS));
         let services = Services {
             config,
@@ -89,6 +96,7 @@ impl Services {
             crowds: Crowds::default(),
             gates: GateBook::default(),
             session,
+            workers: Workers::start(threads)?,
         };
         if services.config.online != "embedded" {
             // a wrong address is better refused now than at the first lookup; no server is waited for
@@ -212,5 +220,6 @@ fn base_state(config: &Config, runtime: Arc<RuntimeEnv>) -> Result<SessionState>
         .with_physical_optimizer_rule(Arc::new(crate::operator::repartition::OneRepartitionInput))
         .build();
     super::functions::correct(&mut state)?;
-    Ok(state)
+    super::capped::cap(&mut state, config.memory_limit / STEP_SHARE)?;
+    Ok(super::cancelable::cancelable(state))
 }

@@ -1,6 +1,8 @@
 //! Physical operators, one folder each.
 
 pub mod bound_rows;
+pub mod interruptible;
 pub mod online_lookup;
 pub mod pit_join;
+pub mod portions;
 pub mod repartition;

@@ -18,8 +18,10 @@ pub mod pit_join;
 pub mod pit_rules;
 pub mod pit_types;
 pub mod service;
+pub mod shallow;
 pub mod subqueries;
 pub mod target;
+pub mod weight;
 pub mod wildcard;
 
 /// How a statement answers, known before it runs.

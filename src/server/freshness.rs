@@ -23,7 +23,8 @@ pub(super) fn start(engine: Arc<Engine>) -> JoinSet<()> {
     let server = &engine.config().server;
     let every = server.freshness_every;
     if server.metrics.is_some() && every > 0 {
-        task.spawn(run(engine, Duration::from_micros(every.unsigned_abs())));
+        let workers = engine.services().workers.handle().clone();
+        task.spawn_on(run(engine, Duration::from_micros(every.unsigned_abs())), &workers);
     }
     task
 }

@@ -17,6 +17,7 @@ pub(super) fn code(kind: Kind) -> Code {
         Kind::Exhausted => Code::ResourceExhausted,
         Kind::Denied => Code::PermissionDenied,
         Kind::NotBuilt => Code::Unimplemented,
+        Kind::Late => Code::DeadlineExceeded,
         Kind::Cancelled => Code::Cancelled,
         Kind::Internal => Code::Internal,
     }
@@ -74,6 +75,7 @@ mod tests {
             (Kind::Exhausted, Code::ResourceExhausted),
             (Kind::Denied, Code::PermissionDenied),
             (Kind::NotBuilt, Code::Unimplemented),
+            (Kind::Late, Code::DeadlineExceeded),
             (Kind::Cancelled, Code::Cancelled),
             (Kind::Internal, Code::Internal),
         ] {

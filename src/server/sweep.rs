@@ -23,7 +23,8 @@ impl Sweep {
         let (stop, mut task) = (CancellationToken::new(), JoinSet::new());
         let every = engine.config().online_settings.sweep_every;
         if every > 0 {
-            task.spawn(run(engine, Duration::from_micros(every.unsigned_abs()), stop.clone()));
+            let workers = engine.services().workers.handle().clone();
+            task.spawn_on(run(engine, Duration::from_micros(every.unsigned_abs()), stop.clone()), &workers);
         }
         Sweep { stop, task }
     }

@@ -25,7 +25,8 @@ impl Upkeep {
     pub fn start(engine: Arc<Engine>) -> Self {
         let stop = CancellationToken::new();
         let mut task = JoinSet::new();
-        task.spawn(run(engine, stop.clone()));
+        let workers = engine.services().workers.handle().clone();
+        task.spawn_on(run(engine, stop.clone()), &workers);
         Upkeep { stop, task }
     }
 

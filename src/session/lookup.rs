@@ -12,6 +12,7 @@ use futures::future::BoxFuture;
 use super::described::same_columns;
 use super::parameters::parameters;
 use super::{Notices, Outcome, Prepared, Session, state};
+use crate::cancel::Cancel;
 use crate::catalog::CatalogSnapshot;
 use crate::clock::Micros;
 use crate::error::{Error, Kind, Result};
@@ -163,7 +164,9 @@ impl Session {
                 Ok(plan) if plan.catalog_version() >= catalog.version => return Ok(plan),
                 Ok(_) => drop(plans.remove_if(key, |plan| plan.catalog_version() < catalog.version)),
                 Err(place) => {
-                    let plan = crate::exec::boxed(self.make_plan(key, catalog)).await?;
+                    let (session, wanted, catalog) = (self.clone(), key.clone(), Arc::clone(catalog));
+                    let plan = async move { session.make_plan(&wanted, &catalog).await };
+                    let plan = self.workers().plan_lookup(&Cancel::default(), Box::pin(plan)).await?;
                     // it may have been thrown out already
                     let _ = place.insert(plan.clone());
                     return Ok(plan);

@@ -12,6 +12,7 @@ use datafusion::logical_expr::{DmlStatement, Expr, LogicalPlan, LogicalPlanBuild
 use futures::future::BoxFuture;
 
 use super::{Notices, Prepared, Session, StatementKind, result_schema};
+use crate::cancel::Cancel;
 use crate::error::{Error, Result};
 
 const MOST: usize = 1_000;
@@ -138,18 +139,21 @@ pub(super) fn typed(plan: LogicalPlan, types: &[DataType]) -> DfResult<LogicalPl
 impl Session {
     /// The statement for values of these types: parameters of any type have these, and the columns follow from them.
     pub fn bound_to<'a>(&'a self, prepared: &'a Prepared, types: Vec<DataType>) -> BoxFuture<'a, Result<Prepared>> {
-        Box::pin(async move {
-            if prepared.parameters.iter().all(Option::is_some) || types.len() != prepared.parameters.len() {
-                return Ok(prepared.clone());
-            }
-            let resolver = self.resolver(vec![], Notices::default()).await?;
-            let plan = typed(self.plan(&prepared.sql, &resolver).await?.plan, &types)?;
-            let schema = match prepared.kind {
-                StatementKind::Update => Arc::new(Schema::empty()),
-                _ => result_schema(&plan),
-            };
-            let parameters = types.into_iter().map(Some).collect();
-            Ok(Prepared { schema, parameters, ..prepared.clone() })
-        })
+        let (session, prepared) = (self.clone(), prepared.clone());
+        if prepared.parameters.iter().all(Option::is_some) || types.len() != prepared.parameters.len() {
+            return Box::pin(std::future::ready(Ok(prepared)));
+        }
+        self.workers().plan(&Cancel::default(), Box::pin(async move { session.plan_for(prepared, types).await }))
+    }
+
+    async fn plan_for(&self, prepared: Prepared, types: Vec<DataType>) -> Result<Prepared> {
+        let resolver = self.resolver(vec![], Notices::default()).await?;
+        let plan = typed(self.plan(&prepared.sql, &resolver).await?.plan, &types)?;
+        let schema = match prepared.kind {
+            StatementKind::Update => Arc::new(Schema::empty()),
+            _ => result_schema(&plan),
+        };
+        let parameters = types.into_iter().map(Some).collect();
+        Ok(Prepared { schema, parameters, ..prepared })
     }
 }

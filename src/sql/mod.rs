@@ -2,6 +2,8 @@
 //! the stock SQL parser read our join forms, and the cursor with which our own statements are read.
 
 pub mod asof;
+mod balance;
+mod depth;
 pub mod clauses;
 pub mod cursor;
 mod distinct;

@@ -6,6 +6,7 @@ use datafusion::sql::sqlparser::ast::{Expr, Query, Statement as SqlStatement};
 use datafusion::sql::sqlparser::parser::{Parser, ParserError};
 use datafusion::sql::sqlparser::tokenizer::TokenWithSpan;
 
+use super::balance::{balance, balance_in};
 use super::clauses;
 use super::rewrite::rewrite;
 use super::text::{DIALECT, tokenize};
@@ -25,6 +26,7 @@ pub fn statement(text: &str) -> Result<Statement> {
     let mut all = parser.parse_statements().map_err(|e| from_datafusion(e, end))?;
     match (all.pop_front(), all.is_empty()) {
         (Some(mut one), true) => {
+            balance(&mut one);
             clauses::reduce(&mut one);
             clauses::check(&one, text)?;
             Ok(one)
@@ -51,6 +53,7 @@ pub fn expression(text: &str) -> Result<Expr> {
     let end = end_of(&tokens);
     let mut p = Parser::new(&DIALECT).with_tokens_with_locations(tokens).with_recursion_limit(RECURSION_LIMIT);
     let mut e = p.parse_expr().map_err(|e| from_parser(e, end))?;
+    balance_in(&mut e);
     match p.peek_token().token {
         datafusion::sql::sqlparser::tokenizer::Token::EOF => {
             clauses::reduce_part(&mut e);

@@ -16,13 +16,14 @@ pub struct Piece {
     pub column: u64,
 }
 
-/// The tokens of a text without white space and comments.
+/// The tokens of a text without white space and comments; what nests too deeply to be read is refused.
 pub fn tokenize(text: &str) -> Result<Vec<TokenWithSpan>> {
     let mut tokens = Tokenizer::new(&DIALECT, text).tokenize_with_location().map_err(|e| {
         let at = e.location;
         Error::syntax(e.message).with_span(Span::new(at.line, at.column, at.line, at.column + 1))
     })?;
     tokens.retain(|t| !matches!(t.token, Token::Whitespace(_) | Token::EOF));
+    super::depth::check(&tokens)?;
     numbers(text, tokens)
 }
 

@@ -11,6 +11,7 @@ pub const VARIABLES: &[(&str, &str)] = &[
     ("schema", "the schema that bare names mean"),
     ("batch_size", "rows per batch inside the engine"),
     ("threads", "partitions that a query works on at once"),
+    ("statement_timeout", "a statement that takes longer is ended, for example '30s'; 0: none is"),
     ("pit_join_strategy", "how point-in-time joins go about it: auto, slots, merge or stream; the rows are the same"),
 ];
 

@@ -6,7 +6,7 @@ use std::path::Path;
 /// Stages in order: each may name itself and those before it.
 const STAGES: &[&[&str]] = &[
     &["error"],
-    &["clock", "telemetry", "progress", "activity"],
+    &["activity", "cancel", "clock", "telemetry", "progress"],
     &["config"],
     &["model"],
     &["sql"],

@@ -20,7 +20,7 @@ use crate::telemetry::RUNS;
 /// A commit that was under way when the work was dropped may still come through.
 const STRAGGLER: Duration = Duration::from_secs(1);
 
-const GIVEN_UP: &str = "cancelled: the client gave it up or its time was over, or the server was stopped";
+pub(super) const GIVEN_UP: &str = "cancelled: the client gave it up or its time was over, or the server was stopped";
 const BROKE_OFF: &str = "it broke off: a fault of ours, see the log";
 
 pub(super) struct Recording {
