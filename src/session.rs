@@ -113,7 +113,11 @@ pub struct TableInfo {
 enum Ready {
     /// It changed the session and is over.
     Done,
-    Rows { rows: SendableRecordBatchStream, kind: StatementKind, tag: &'static str },
+    Rows {
+        rows: SendableRecordBatchStream,
+        kind: StatementKind,
+        tag: &'static str,
+    },
 }
 
 /// One user's conversation: current schema, settings, the notices of the last statement.

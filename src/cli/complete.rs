@@ -13,9 +13,8 @@ const KEYWORDS: &str = "ALL ALTER AND AS ASC ASOF AT AVG BETWEEN BIGINT BOOLEAN 
     TIMESTAMP TO TRAINING TTL UNION UNSET UPGRADE USE USING VACUUM VALIDATE VALUES VARCHAR VERIFY VERSION VERSIONS VIEW VIEWS WARNINGS WHEN \
     WHERE WITH WITHIN ZONE";
 
-pub const META: [&str; 17] = [
-    "\\d", "\\dt", "\\dv", "\\de", "\\ds", "\\dn", "\\df", "\\x", "\\i", "\\e", "\\o", "\\p", "\\r", "\\format", "\\timing", "\\q", "\\?",
-];
+pub const META: [&str; 17] =
+    ["\\d", "\\dt", "\\dv", "\\de", "\\ds", "\\dn", "\\df", "\\x", "\\i", "\\e", "\\o", "\\p", "\\r", "\\format", "\\timing", "\\q", "\\?"];
 
 /// Asks for the names of tables and columns when the user wants them.
 pub type NameSource<'a> = Box<dyn Fn() -> Vec<String> + 'a>;

@@ -52,8 +52,15 @@ pub fn run(args: SqlArgs, inputs: Vec<Input>, config: Option<Config>) -> Result<
             () = interrupt.pressed() => Err(Error::cancelled("cancelled")),
         }
     })?;
-    let mut runner =
-        Runner { target, format: args.format, row_limit: None, timing: false, interrupt, layout: Layout::default(), out: standard_output() };
+    let mut runner = Runner {
+        target,
+        format: args.format,
+        row_limit: None,
+        timing: false,
+        interrupt,
+        layout: Layout::default(),
+        out: standard_output(),
+    };
     runner.layout.width = on_terminal.then(terminal_width).flatten();
     let result = if interactive {
         shell::run(&mut runner, &runtime)

@@ -118,8 +118,11 @@ impl RecordBatchStream for Guarded {
 
 fn stalled(limit: Duration) -> Error {
     tracing::error!(seconds = limit.as_secs_f64(), "a statement stalled: no task of it ran, and it waited for no store");
-    Error::new(Kind::Unavailable, format!("the statement stalled: for {} s it made no row, computed nothing and waited for no store", limit.as_secs_f64()))
-        .with_hint("nothing was changed; try again with a higher memory_limit, or with threads = 1; stall_timeout says how long a rest may be")
+    Error::new(
+        Kind::Unavailable,
+        format!("the statement stalled: for {} s it made no row, computed nothing and waited for no store", limit.as_secs_f64()),
+    )
+    .with_hint("nothing was changed; try again with a higher memory_limit, or with threads = 1; stall_timeout says how long a rest may be")
 }
 
 /// Counts the wake-ups of the inner stream, and passes them on; looks of other parts of the reader's task count for nothing.

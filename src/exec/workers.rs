@@ -143,11 +143,7 @@ fn driven(schema: SchemaRef, driven: Driven) -> SendableRecordBatchStream {
 
 /// A panic below costs one statement.
 fn broken(e: JoinError) -> Error {
-    if e.is_panic() {
-        Error::internal("the statement failed in an unforeseen way; the log has the details")
-    } else {
-        cancelled()
-    }
+    if e.is_panic() { Error::internal("the statement failed in an unforeseen way; the log has the details") } else { cancelled() }
 }
 
 impl Drop for Workers {

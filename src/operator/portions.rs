@@ -5,8 +5,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch};
-use datafusion::arrow::compute::kernels::length::{bit_length, length};
 use datafusion::arrow::compute::cast;
+use datafusion::arrow::compute::kernels::length::{bit_length, length};
 use datafusion::arrow::datatypes::{DataType, Int64Type};
 use datafusion::common::Result;
 use datafusion::common::tree_node::TreeNodeRecursion;

@@ -148,9 +148,7 @@ mod tests {
 
     fn of(sql: &str, limit: usize) -> Result<Weight> {
         let statement = crate::sql::parse::statement(sql).unwrap();
-        weigh(&statement, "public", limit, &|schema, name| {
-            (schema == "public" && name == "v").then_some(Weight { relations: 7, depth: 3 })
-        })
+        weigh(&statement, "public", limit, &|schema, name| (schema == "public" && name == "v").then_some(Weight { relations: 7, depth: 3 }))
     }
 
     #[test]

@@ -3,9 +3,9 @@
 
 pub mod asof;
 mod balance;
-mod depth;
 pub mod clauses;
 pub mod cursor;
+mod depth;
 mod distinct;
 pub mod parse;
 pub mod rewrite;

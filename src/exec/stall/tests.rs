@@ -15,10 +15,13 @@ const LONG: Duration = Duration::from_millis(600);
 fn after(work: impl Future<Output = ()> + Send + 'static) -> SendableRecordBatchStream {
     let schema = Arc::new(Schema::empty());
     let batch = RecordBatch::new_empty(Arc::clone(&schema));
-    Box::pin(RecordBatchStreamAdapter::new(schema, stream::once(async move {
-        work.await;
-        Ok(batch)
-    })))
+    Box::pin(RecordBatchStreamAdapter::new(
+        schema,
+        stream::once(async move {
+            work.await;
+            Ok(batch)
+        }),
+    ))
 }
 
 async fn run(rows: SendableRecordBatchStream) -> Option<DfResult<RecordBatch>> {
