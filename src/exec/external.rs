@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::catalog::TableProvider;
+use datafusion::common::config::TableParquetOptions;
 use datafusion::datasource::file_format::FileFormat;
 use datafusion::datasource::file_format::csv::CsvFormat;
 use datafusion::datasource::file_format::json::JsonFormat;
@@ -16,6 +17,9 @@ use super::services::Services;
 use crate::error::{Error, Result};
 use crate::model::{PinnedFile, Table};
 use crate::store::offline::{ForeignTable, open_foreign_delta};
+
+/// The unit of Parquet's INT96 instants; by default they would be nanoseconds, which end in 2262.
+pub const INT96: &str = "us";
 
 fn yes(v: &str) -> bool {
     ["true", "1", "yes", "on"].contains(&v.to_lowercase().as_str())
@@ -46,7 +50,11 @@ fn format(t: &Table) -> Result<(Arc<dyn FileFormat>, &'static str)> {
     }
     let option = |name: &str| t.options.iter().find(|(k, _)| k.rsplit('.').next() == Some(name)).map(|(_, v)| v.as_str());
     Ok(match t.format.as_str() {
-        "PARQUET" => (Arc::new(ParquetFormat::default()), ".parquet"),
+        "PARQUET" => {
+            let mut options = TableParquetOptions::default();
+            options.global.coerce_int96 = Some(INT96.into());
+            (Arc::new(ParquetFormat::default().with_options(options)), ".parquet")
+        }
         "JSON" => (Arc::new(JsonFormat::default()), ".json"),
         "CSV" => {
             let mut f = CsvFormat::default().with_has_header(option("has_header").is_none_or(yes));

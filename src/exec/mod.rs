@@ -28,6 +28,7 @@ pub mod services;
 pub mod sweep;
 pub mod system;
 pub mod table;
+mod time;
 pub mod training;
 pub mod vacuum;
 pub mod verify;

@@ -1,6 +1,7 @@
 //! From a statement to a logical plan, and from a logical plan to a physical one: the stock planners with
 //! our relations, wildcards and nodes put in.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -8,6 +9,7 @@ use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::catalog::Session;
 use datafusion::common::{DFSchema, Result as DfResult};
 use datafusion::execution::context::QueryPlanner;
+use datafusion::execution::FunctionRegistry;
 use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
 use datafusion::logical_expr::{Expr, LogicalPlan};
 use datafusion::physical_plan::ExecutionPlan;
@@ -17,18 +19,21 @@ use datafusion::sql::parser::{CopyToSource, Statement as DfStatement};
 use datafusion::sql::sqlparser::ast::{Query, Statement as SqlStatement};
 use futures::FutureExt;
 use futures::future::BoxFuture;
+use parking_lot::Mutex;
 
 use super::command::CommandPlanner;
 use super::resolve::{Resolver, Tables};
 use super::{external, insert};
 use crate::clock::Micros;
 use crate::error::{Error, Result, Span};
+use crate::model::local_time::Doubtful;
 use crate::operator::bound_rows::BoundRowsPlanner;
 use crate::operator::online_lookup::OnlineLookupPlanner;
 use crate::operator::pit_join::PitJoinPlanner;
 use crate::plan::names::Names;
-use crate::plan::{asof, join_syntax, wildcard};
+use crate::plan::{asof, at_time_zone, join_syntax, settle, wildcard};
 use crate::sql::cursor::NameRef;
+use crate::sql::marks;
 use crate::statement::Planning;
 
 /// The physical planner of all statements.
@@ -62,7 +67,24 @@ pub fn state(resolver: &Arc<Resolver>, schema: &str) -> Result<SessionState> {
         .with_query_planner(Arc::new(Physical { resolver: Some(Arc::clone(resolver)) }))
         .build();
     set_instant(&mut state, resolver.instant);
+    state.register_udf(at_time_zone::function(Some(tell_of_switches(resolver))))?;
     Ok(state)
+}
+
+/// One notice for all local times of a zone that a switch of its clocks makes doubtful.
+fn tell_of_switches(resolver: &Arc<Resolver>) -> at_time_zone::Tell {
+    let notices = resolver.notice_list();
+    let zones: Mutex<BTreeMap<String, (Doubtful, String)>> = Mutex::default();
+    Arc::new(move |found, zone| {
+        let mut zones = zones.lock();
+        let (all, told) = zones.entry(zone.to_string()).or_default();
+        all.add(found);
+        let Some(text) = all.notice("AT TIME ZONE", zone) else { return };
+        let mut list = notices.lock();
+        list.retain(|n| n != told);
+        list.push(text.clone());
+        *told = text;
+    })
 }
 
 /// Makes `now()` mean an instant.
@@ -80,6 +102,7 @@ pub fn plan_sql<'a>(resolver: &'a Arc<Resolver>, statement: DfStatement, schema:
 
 async fn plan_statement(resolver: &Arc<Resolver>, mut statement: DfStatement, schema: &str) -> Result<LogicalPlan> {
     let state = state(resolver, schema)?;
+    marks::mark_statement(&mut statement);
     with_queries(&mut statement, &mut |q| {
         join_syntax::fold(q);
         Ok(())
@@ -100,7 +123,7 @@ async fn plan_statement(resolver: &Arc<Resolver>, mut statement: DfStatement, sc
         let s = DfStatement::Statement(Box::new(SqlStatement::Query(Box::new(q))));
         // all tables are loaded: nothing is waited for
         match state.statement_to_plan(s).now_or_never() {
-            Some(plan) => Ok(plan?),
+            Some(plan) => Ok(settle::plan(plan?)?),
             None => Err(Error::internal("planning had to wait for a table")),
         }
     };
@@ -128,7 +151,7 @@ async fn plan_statement(resolver: &Arc<Resolver>, mut statement: DfStatement, sc
     })?;
     match (taken, query) {
         (Some(taken), Some(query)) => taken.put_back(planned, query),
-        _ => Ok(planned),
+        _ => Ok(settle::plan(planned)?),
     }
 }
 

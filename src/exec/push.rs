@@ -21,12 +21,13 @@ use parking_lot::Mutex;
 
 use super::push_groups::PushGroups;
 use super::refresh::prepare;
-use super::rows::{Accept, Conform, Counts, visible_schema};
+use super::rows::{Accept, Conform, Counts, doubtful_notice, visible_schema};
 use super::write::{Sequence, order, sorted, spec, stream_of};
 use super::{Services, append, boxed, materialize, replace};
 use crate::clock::{Micros, new_id};
 use crate::error::{Error, Kind, Result};
 use crate::model::FeatureView;
+use crate::model::local_time::Doubtful;
 use crate::plan::feature_table::RowSink;
 use crate::store::offline::{Commit, Operation, Snapshot};
 use crate::store::online::WriteClaim;
@@ -71,7 +72,7 @@ impl PushSink {
                         kept.push(conform.batch(batch)?);
                     }
                     kept.retain(|b| b.num_rows() > 0);
-                    self.tell(conform.counts);
+                    self.tell(conform.counts, &conform.doubtful().lock());
                     let stored = kept.iter().map(|b| b.num_rows() as u64).sum();
                     if stored > 0 {
                         PushGroups::store(services, view, kept, conform.newest, cx).await?;
@@ -95,15 +96,17 @@ impl PushSink {
         let base = services.store.snapshot(&view.location, None).await?;
         let counted = Arc::new(Mutex::new((Counts::default(), None::<Micros>)));
         let progress = services.progress.start(&format!("INSERT {}", view.name), None);
+        let doubtful = conform.doubtful();
         let rows = prepare(input, conform, Some(Sequence::after(&base)), Arc::clone(&counted), progress);
         let stored = boxed(commit(services, view, base, rows, || counted.lock().1, cx)).await?;
-        self.tell(counted.lock().0);
+        self.tell(counted.lock().0, &doubtful.lock());
         drop(claim);
         Ok(stored)
     }
 
-    /// Says what was left out.
-    fn tell(&self, counts: Counts) {
+    /// Says what was left out, and what was doubtful.
+    fn tell(&self, counts: Counts, doubtful: &Doubtful) {
+        doubtful_notice(&self.view, doubtful, |told| self.notices.lock().push(told));
         if counts.rejected > 0 {
             self.notices.lock().push(format!(
                 "feature view {}: {} row(s) rejected (NULL key, NULL event timestamp, or too far in the future)",

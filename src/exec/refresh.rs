@@ -16,7 +16,7 @@ use futures::StreamExt;
 use self::recording::Recording;
 use super::planner::{plan_sql, state};
 use super::resolve::{Resolver, Scope};
-use super::rows::{Accept, Conform, Counts};
+use super::rows::{Accept, Conform, Counts, doubtful_notice};
 use super::write::{Sequence, order, sorted, spec, stream_of, with_seq};
 use super::{Services, boxed, replace};
 use crate::catalog::{CatalogChange, Run, RunStatus, VersionRef};
@@ -210,6 +210,7 @@ fn try_once<'a>(
         let (input, numbered) = query(resolver, view, (lo, hi), instant, cx).await?;
         let accept = Accept { now: instant, tolerance: services.config.clock_tolerance, range: Some((lo, hi)) };
         let conform = Conform::new(Arc::clone(view), &input.schema(), accept)?;
+        let doubtful = conform.doubtful();
         let progress = services.progress.start(&format!("REFRESH {}", view.name), None);
         let counted = Arc::new(parking_lot::Mutex::new((Counts::default(), None::<Micros>)));
         let rows = prepare(input, conform, numbered.then(|| Sequence::after(&base)), Arc::clone(&counted), progress);
@@ -251,6 +252,7 @@ fn try_once<'a>(
             }
         };
         let (counts, newest) = *counted.lock();
+        doubtful_notice(view, &doubtful.lock(), |told| resolver.notice(told));
         run.rows_read = counts.read;
         run.rows_rejected = counts.rejected;
         run.rows_skipped = counts.skipped + skipped_same;

@@ -316,11 +316,11 @@ impl Names for Resolver {
             .ok_or_else(|| Error::internal(format!("the table of {} was not loaded", view.versioned_name())))
     }
 
-    fn sql_expression(&self, parsed: datafusion::sql::sqlparser::ast::Expr, schema: &DFSchema) -> Result<Expr> {
-        Ok(self
-            .services
-            .base()?
-            .create_logical_expr_from_sql_expr(datafusion::sql::sqlparser::ast::ExprWithAlias { expr: parsed, alias: None }, schema)?)
+    fn sql_expression(&self, mut parsed: datafusion::sql::sqlparser::ast::Expr, schema: &DFSchema) -> Result<Expr> {
+        crate::sql::marks::mark_expression(&mut parsed);
+        let with_alias = datafusion::sql::sqlparser::ast::ExprWithAlias { expr: parsed, alias: None };
+        let expr = self.services.base()?.create_logical_expr_from_sql_expr(with_alias, schema)?;
+        Ok(crate::plan::settle::expression(expr, schema)?)
     }
 
     fn parameter(&self, placeholder: &str) -> Option<ScalarValue> {

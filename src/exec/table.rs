@@ -163,7 +163,7 @@ pub fn stored(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
                 return Ok(Arc::clone(c));
             }
             match (c.data_type(), f.data_type()) {
-                (DataType::Timestamp(..) | DataType::Date32 | DataType::Date64, DataType::Timestamp(..)) => to_instants(c, None, f.name()),
+                (DataType::Timestamp(..) | DataType::Date32 | DataType::Date64, DataType::Timestamp(..)) => to_instants(c, f.name()),
                 (_, want) => cast_with_options(c, want, &strict).map_err(|e| Error::from(e).context(format!("column {:?}", f.name()))),
             }
         })

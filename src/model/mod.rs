@@ -4,6 +4,7 @@ pub mod codec;
 pub mod definition;
 pub mod exact;
 pub mod live;
+pub mod local_time;
 pub mod types;
 
 pub use definition::*;

@@ -2,8 +2,10 @@
 
 pub mod asof;
 pub mod asof_keys;
+pub mod at_time_zone;
 pub mod bound_rows;
 pub mod command;
+pub mod exact_number;
 pub mod feature_table;
 pub mod join_syntax;
 pub mod lookup;
@@ -14,7 +16,9 @@ pub mod pit_join;
 pub mod pit_rules;
 pub mod pit_types;
 pub mod service;
+pub mod settle;
 pub mod target;
+pub mod whole_micros;
 pub mod wildcard;
 
 /// How a statement answers, known before it runs.

@@ -4,6 +4,7 @@
 pub mod asof;
 pub mod cursor;
 pub mod instant;
+pub mod marks;
 pub mod parse;
 pub mod rewrite;
 pub mod text;

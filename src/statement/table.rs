@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use datafusion::arrow::datatypes::{DataType, Fields};
 use datafusion::sql::parser::{CreateExternalTable, Statement as DfStatement};
 use datafusion::sql::sqlparser::ast::{CreateTable, Statement as SqlStatement};
 
@@ -11,7 +12,7 @@ use super::{Planned, Planning, Statement, about};
 use crate::catalog::{CatalogChange, CatalogSnapshot, PutMode};
 use crate::clock::new_id;
 use crate::error::{Error, Result, Span};
-use crate::model::types::ColumnType;
+use crate::model::types::{ColumnType, quote};
 use crate::model::{About, Column, Name, Table, View};
 use crate::plan::command::Command;
 use crate::sql::Cursor;
@@ -305,7 +306,21 @@ impl CreateTableAs {
                 .iter()
                 .map(|f| Ok(Column { name: f.name().clone(), data_type: ColumnType::stored(f.data_type())? }))
                 .collect::<Result<_>>()?;
+            walls(p, &name, inputs[0].schema().fields());
         }
         Planned::command("CREATE TABLE", Command::CreateTableAs { table, or_replace, if_not_exists }, inputs)
+    }
+}
+
+/// Tells of timestamps without a zone, which become instants of UTC here.
+fn walls(p: &dyn Planning, table: &Name, fields: &Fields) {
+    let naive: Vec<String> =
+        fields.iter().filter(|f| matches!(f.data_type(), DataType::Timestamp(_, None))).map(|f| quote(f.name())).collect();
+    if let Some(first) = naive.first() {
+        let (are, them) = if naive.len() == 1 { ("has", "it is") } else { ("have", "they are") };
+        p.names().notice(format!(
+            "table {table}: {} {are} no time zone, {them} read as UTC; where the times are of another zone write {first} AT TIME ZONE 'Europe/Berlin' AS {first} in the query",
+            naive.join(", ")
+        ));
     }
 }
