@@ -8,7 +8,7 @@ mod tests;
 
 use std::sync::Arc;
 
-use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{DFSchema, Result as DfResult};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::utils::merge_schema;
@@ -75,7 +75,12 @@ fn settled(e: Expr, schema: &DFSchema) -> DfResult<Transformed<Expr>> {
         Ok(Transformed::new_transformed(exact.data, e.transformed || exact.transformed))
     })?;
     let changed = met.transformed;
-    let plain = met.data.transform_up(|e| match (digits(&e), bare(&e)) {
+    let rounded = met.data.transform_down(|e| match numbers::rounded_once(&e, schema)? {
+        Some(number) => Ok(Transformed::new(number, true, TreeNodeRecursion::Jump)),
+        None => Ok(Transformed::no(e)),
+    })?;
+    let changed = changed || rounded.transformed;
+    let plain = rounded.data.transform_up(|e| match (digits(&e), bare(&e)) {
         (Some(d), _) => Ok(Transformed::yes(double(d)?)),
         (_, Some(value)) => Ok(Transformed::yes(value.clone())),
         _ => Ok(Transformed::no(e)),

@@ -87,8 +87,9 @@ fn replacement(e: &mut Expr) -> Option<Expr> {
             is_exact(&digits).then(|| call(EXACT, vec![text(digits, *span)], *span))
         }
         Expr::UnaryOp { op: UnaryOperator::Minus, expr } => {
-            let (digits, span) = marked(expr)?;
-            let digits = digits.strip_prefix('-').map_or_else(|| format!("-{digits}"), str::to_string);
+            // a second sign is an operation, as the stock planner has it
+            let (digits, span) = marked(expr).filter(|(digits, _)| !digits.starts_with('-'))?;
+            let digits = format!("-{digits}");
             Some(call(EXACT, vec![text(digits, span)], span))
         }
         Expr::AtTimeZone { timestamp, time_zone } => {

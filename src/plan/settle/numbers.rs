@@ -48,7 +48,6 @@ fn met(e: &Expr, schema: &DFSchema) -> DfResult<Option<Expr>> {
         Expr::TryCast(TryCast { expr, field }) if field.data_type().is_decimal() || field.data_type().is_integer() => {
             exact(expr, schema)?.map(|x| Expr::TryCast(TryCast { expr: Box::new(x), field: Arc::clone(field) }))
         }
-        Expr::BinaryExpr(b) if calculates(b.op) => with_decimals(e, &[&b.left, &b.right], schema)?,
         Expr::Case(c) => with_decimals(e, &branches(c), schema)?,
         Expr::ScalarFunction(f) if ONE_OF.contains(&f.func.name()) => with_decimals(e, &f.args.iter().collect::<Vec<_>>(), schema)?,
         _ => None,
@@ -94,7 +93,19 @@ fn is_exact(t: &DataType) -> bool {
     t.is_integer() || t.is_decimal() || t.is_null()
 }
 
-/// An operation one of whose operands is a DECIMAL: numbers beside it are exact. The type stays.
+/// A DOUBLE that is calculated from DECIMALs and numbers with a point: rounded once, at the end. `None` for all others.
+pub fn rounded_once(e: &Expr, schema: &DFSchema) -> DfResult<Option<Expr>> {
+    if !matches!(e, Expr::BinaryExpr(b) if calculates(b.op)) || e.get_type(schema)? != DataType::Float64 {
+        return Ok(None);
+    }
+    let beside = e.exists(|e| Ok(e.get_type(schema).is_ok_and(|t| t.is_decimal())))?;
+    match exact(e, schema)? {
+        Some(number) if beside => Ok(Some(number.cast_to(&DataType::Float64, schema)?)),
+        _ => Ok(None),
+    }
+}
+
+/// A choice of which one branch is a DECIMAL: numbers beside it are exact. The type stays.
 fn with_decimals(whole: &Expr, parts: &[&Expr], schema: &DFSchema) -> DfResult<Option<Expr>> {
     let mut beside = false;
     let mut numbers = vec![];
