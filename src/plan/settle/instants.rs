@@ -307,10 +307,14 @@ pub fn values(mut v: Values) -> DfResult<Values> {
         let DataType::Timestamp(TimeUnit::Nanosecond, zone) = &nanos else { continue };
         let mut own = false;
         for row in &v.values {
-            own |= match row.get(i) {
-                Some(Expr::Cast(c)) if *c.field.data_type() == nanos => matches!(c.expr.get_type(&empty)?, DataType::Timestamp(TimeUnit::Nanosecond, _)),
-                Some(e) => *e != Expr::Literal(ScalarValue::Null, None) && e.get_type(&empty)? == nanos,
-                None => true,
+            own |= !match row.get(i) {
+                Some(Expr::Cast(c)) if *c.field.data_type() == nanos => match c.expr.get_type(&empty)? {
+                    DataType::Timestamp(unit, _) => unit != TimeUnit::Nanosecond,
+                    // a text is a literal of nanoseconds by itself
+                    other => other.is_null() || matches!(other, DataType::Date32 | DataType::Date64),
+                },
+                Some(Expr::Literal(v, _)) => v.is_null(),
+                _ => false,
             };
         }
         if own {
