@@ -32,6 +32,7 @@ use crate::operator::online_lookup::OnlineLookupPlanner;
 use crate::operator::pit_join::PitJoinPlanner;
 use crate::plan::names::Names;
 use crate::plan::{asof, at_time_zone, join_syntax, settle, wildcard};
+use crate::sql::clauses;
 use crate::sql::cursor::NameRef;
 use crate::sql::marks;
 use crate::statement::Planning;
@@ -102,6 +103,7 @@ pub fn plan_sql<'a>(resolver: &'a Arc<Resolver>, statement: DfStatement, schema:
 
 async fn plan_statement(resolver: &Arc<Resolver>, mut statement: DfStatement, schema: &str) -> Result<LogicalPlan> {
     let state = state(resolver, schema)?;
+    check_functions(&statement, &state)?;
     marks::mark_statement(&mut statement);
     with_queries(&mut statement, &mut |q| {
         join_syntax::fold(q);
@@ -152,6 +154,32 @@ async fn plan_statement(resolver: &Arc<Resolver>, mut statement: DfStatement, sc
     match (taken, query) {
         (Some(taken), Some(query)) => taken.put_back(planned, query),
         _ => Ok(settle::plan(planned)?),
+    }
+}
+
+/// Refuses FILTER, DISTINCT and their like behind functions that do not obey them.
+fn check_functions(statement: &DfStatement, state: &SessionState) -> Result<()> {
+    match statement {
+        DfStatement::Statement(s) => clauses::check_functions(s.as_ref(), &|name| kind_of(state, name)),
+        DfStatement::CopyTo(c) => match &c.source {
+            CopyToSource::Query(q) => clauses::check_functions(q.as_ref(), &|name| kind_of(state, name)),
+            CopyToSource::Relation(_) => Ok(()),
+        },
+        DfStatement::Explain(e) => check_functions(&e.statement, state),
+        DfStatement::CreateExternalTable(_) | DfStatement::Reset(_) => Ok(()),
+    }
+}
+
+/// What the planner takes a function's name for.
+pub fn kind_of(state: &SessionState, name: &str) -> clauses::Kind {
+    let scalar = state.scalar_functions().contains_key(name)
+        || state.higher_order_functions().contains_key(name)
+        || ["unnest", "unnest_outer", "make_map"].contains(&name);
+    match (scalar, state.window_functions().contains_key(name), state.aggregate_functions().contains_key(name)) {
+        (true, _, _) => clauses::Kind::Scalar,
+        (_, _, true) => clauses::Kind::Aggregate,
+        (_, true, _) => clauses::Kind::Window,
+        _ => clauses::Kind::Unknown,
     }
 }
 

@@ -24,6 +24,7 @@ use crate::error::{Error, Result};
 use crate::model::{FeatureView, Name, PinnedFile, PinnedTable, Table};
 use crate::plan::feature_table::FeatureTable;
 use crate::plan::names::Names;
+use crate::sql::clauses;
 use crate::sql::cursor::{CATALOG, NameRef, VersionRef};
 use crate::sql::instant::parse_instant;
 use crate::sql::rewrite::TIME_TRAVEL;
@@ -317,9 +318,11 @@ impl Names for Resolver {
     }
 
     fn sql_expression(&self, mut parsed: datafusion::sql::sqlparser::ast::Expr, schema: &DFSchema) -> Result<Expr> {
+        let base = self.services.base()?;
+        clauses::check_functions(&parsed, &|name| super::planner::kind_of(base, name))?;
         crate::sql::marks::mark_expression(&mut parsed);
         let with_alias = datafusion::sql::sqlparser::ast::ExprWithAlias { expr: parsed, alias: None };
-        let expr = self.services.base()?.create_logical_expr_from_sql_expr(with_alias, schema)?;
+        let expr = base.create_logical_expr_from_sql_expr(with_alias, schema)?;
         Ok(crate::plan::settle::expression(expr, schema)?)
     }
 

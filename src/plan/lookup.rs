@@ -80,7 +80,15 @@ pub fn named_in(statement: &DfStatement) -> Vec<NameRef> {
 
 /// The name of a feature view or service, as ONLINE_LOOKUP reads it.
 pub fn read_name(text: &str) -> Result<NameRef> {
-    Cursor::new(text)?.name("the name of a feature view or service")
+    let mut c = Cursor::new(text)?;
+    let name = c.name("the name of a feature view or service")?;
+    if !c.is_end() {
+        return Err(Error::syntax(format!("{text:?} is not the name of a feature view or service")).with_hint(format!(
+            "give the name alone, {:?}, and choose columns in the SELECT list: SELECT feature FROM ONLINE_LOOKUP(…)",
+            name.name
+        )));
+    }
+    Ok(name)
 }
 
 /// Refuses a target of which a view has no online values.
@@ -213,7 +221,7 @@ fn read_args(names: &dyn Names, args: Vec<FunctionArg>) -> Result<(Target, Optio
             return Err(Error::syntax(format!("ONLINE_LOOKUP wants a name in quotes first, not {other}")).with_hint(usage).or_span(place));
         }
     };
-    let mut n = read_name(&text).map_err(|e| Error::syntax(e.message().to_string()).or_span(place))?;
+    let mut n = read_name(&text).map_err(|e| e.without_span().or_span(place))?;
     n.span = place;
     let target = find(names, &n)?;
     let mut out = Args { rows: vec![], status: false, at: None };

@@ -6,8 +6,8 @@ use std::ops::ControlFlow;
 use datafusion::common::TableReference;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::sql::sqlparser::ast::{
-    Expr as SqlExpr, Ident, JoinOperator, Query, Select, SelectItem, SelectItemQualifiedWildcardKind, SetExpr, TableFactor, TableWithJoins,
-    VisitMut, VisitorMut, With,
+    ExcludeSelectItem, Expr as SqlExpr, Ident, JoinOperator, ObjectName, Query, Select, SelectItem, SelectItemQualifiedWildcardKind,
+    SetExpr, TableFactor, TableWithJoins, VisitMut, VisitorMut, WildcardAdditionalOptions, With,
 };
 
 use super::asof_keys::hidden_columns;
@@ -73,11 +73,10 @@ impl Expander<'_> {
         let mut out = vec![];
         for item in std::mem::take(&mut s.projection) {
             match item {
-                SelectItem::Wildcard(o)
-                    if o.opt_exclude.is_none() && o.opt_except.is_none() && o.opt_replace.is_none() && o.opt_rename.is_none() =>
-                {
-                    clash(&all)?;
-                    out.extend(all.iter().map(column));
+                SelectItem::Wildcard(o) => {
+                    let kept = kept(all.iter().collect(), &o)?;
+                    clash(&kept)?;
+                    out.extend(kept.iter().map(|c| replaced(c, &o)));
                 }
                 SelectItem::QualifiedWildcard(SelectItemQualifiedWildcardKind::ObjectName(n), o) => {
                     let name =
@@ -91,7 +90,7 @@ impl Expander<'_> {
                     if own.is_empty() {
                         out.push(SelectItem::QualifiedWildcard(SelectItemQualifiedWildcardKind::ObjectName(n), o));
                     } else {
-                        out.extend(own.into_iter().map(column));
+                        out.extend(kept(own, &o)?.into_iter().map(|c| replaced(c, &o)));
                     }
                 }
                 other => out.push(other),
@@ -146,9 +145,45 @@ fn column((q, name): &(Option<TableReference>, String)) -> SelectItem {
     })
 }
 
-fn clash(all: &[(Option<TableReference>, String)]) -> Result<()> {
+type Visible = (Option<TableReference>, String);
+
+fn folded(i: &Ident) -> String {
+    if i.quote_style.is_some() { i.value.clone() } else { i.value.to_lowercase() }
+}
+
+/// What EXCLUDE and EXCEPT behind a star leave.
+fn kept<'a>(columns: Vec<&'a Visible>, o: &WildcardAdditionalOptions) -> Result<Vec<&'a Visible>> {
+    let last = |n: &ObjectName| n.0.last().and_then(|p| p.as_ident()).map(folded);
+    let mut left_out: Vec<String> = match &o.opt_exclude {
+        Some(ExcludeSelectItem::Single(n)) => last(n).into_iter().collect(),
+        Some(ExcludeSelectItem::Multiple(list)) => list.iter().filter_map(last).collect(),
+        None => vec![],
+    };
+    if let Some(e) = &o.opt_except {
+        left_out.extend(std::iter::once(&e.first_element).chain(&e.additional_elements).map(folded));
+    }
+    let replaced = o.opt_replace.iter().flat_map(|r| r.items.iter().map(|i| folded(&i.column_name)));
+    for name in left_out.iter().cloned().chain(replaced) {
+        if !columns.iter().any(|(_, n)| *n == name) {
+            let known = columns.iter().map(|(_, n)| n.as_str());
+            return Err(Error::not_found(format!("column {name:?} behind * does not exist")).suggest(&name, known));
+        }
+    }
+    Ok(columns.into_iter().filter(|(_, n)| !left_out.contains(n)).collect())
+}
+
+/// A column of a star, or what REPLACE puts in its place.
+fn replaced(c: &Visible, o: &WildcardAdditionalOptions) -> SelectItem {
+    let items = o.opt_replace.iter().flat_map(|r| r.items.iter());
+    match items.into_iter().find(|i| folded(&i.column_name) == c.1) {
+        Some(i) => SelectItem::ExprWithAlias { expr: i.expr.clone(), alias: Ident::with_quote('"', &c.1) },
+        None => column(c),
+    }
+}
+
+fn clash(all: &[&Visible]) -> Result<()> {
     for (i, (q, name)) in all.iter().enumerate() {
-        if let Some((other, _)) = all[..i].iter().find(|(_, n)| n == name) {
+        if let Some((other, _)) = all[..i].iter().find(|(_, n)| *n == *name) {
             let side = |q: &Option<TableReference>| q.as_ref().map_or("the left side".to_string(), |q| q.to_string());
             let mut e = Error::invalid(format!("column {name:?} comes from {} and from {}", side(other), side(q)));
             if let Some(q) = q {

@@ -2,6 +2,7 @@
 //! the stock SQL parser read our join forms, and the cursor with which our own statements are read.
 
 pub mod asof;
+pub mod clauses;
 pub mod cursor;
 pub mod instant;
 pub mod marks;

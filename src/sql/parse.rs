@@ -6,6 +6,7 @@ use datafusion::sql::sqlparser::ast::{Expr, Query, Statement as SqlStatement};
 use datafusion::sql::sqlparser::parser::{Parser, ParserError};
 use datafusion::sql::sqlparser::tokenizer::TokenWithSpan;
 
+use super::clauses;
 use super::rewrite::rewrite;
 use super::text::{DIALECT, tokenize};
 use crate::error::{Error, Result, Span};
@@ -23,7 +24,11 @@ pub fn statement(text: &str) -> Result<Statement> {
         .map_err(|e| from_datafusion(e, end))?;
     let mut all = parser.parse_statements().map_err(|e| from_datafusion(e, end))?;
     match (all.pop_front(), all.is_empty()) {
-        (Some(one), true) => Ok(one),
+        (Some(mut one), true) => {
+            clauses::reduce(&mut one);
+            clauses::check(&one, text)?;
+            Ok(one)
+        }
         (None, _) => Err(Error::syntax("there is no statement")),
         (Some(_), false) => Err(Error::syntax("one statement at a time here")),
     }
@@ -45,9 +50,13 @@ pub fn expression(text: &str) -> Result<Expr> {
     let tokens = rewrite(tokenize(text)?)?;
     let end = end_of(&tokens);
     let mut p = Parser::new(&DIALECT).with_tokens_with_locations(tokens).with_recursion_limit(RECURSION_LIMIT);
-    let e = p.parse_expr().map_err(|e| from_parser(e, end))?;
+    let mut e = p.parse_expr().map_err(|e| from_parser(e, end))?;
     match p.peek_token().token {
-        datafusion::sql::sqlparser::tokenizer::Token::EOF => Ok(e),
+        datafusion::sql::sqlparser::tokenizer::Token::EOF => {
+            clauses::reduce_part(&mut e);
+            clauses::check_expression(&e, text)?;
+            Ok(e)
+        }
         other => Err(Error::syntax(format!("unexpected {:?} after the expression", other.to_string()))),
     }
 }

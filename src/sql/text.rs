@@ -23,7 +23,91 @@ pub fn tokenize(text: &str) -> Result<Vec<TokenWithSpan>> {
         Error::syntax(e.message).with_span(Span::new(at.line, at.column, at.line, at.column + 1))
     })?;
     tokens.retain(|t| !matches!(t.token, Token::Whitespace(_) | Token::EOF));
-    Ok(tokens)
+    numbers(text, tokens)
+}
+
+/// Reads `1_000` as one number, and refuses a number and a word without a space between them (`5DAYS`, `1.5.2`), which
+/// the parser would take for a value and its name.
+fn numbers(text: &str, tokens: Vec<TokenWithSpan>) -> Result<Vec<TokenWithSpan>> {
+    let touching = |w: &[TokenWithSpan]| is_number(text, &w[0]) && w[0].span.end == w[1].span.start && is_part(&w[1].token);
+    if !tokens.windows(2).any(touching) {
+        return Ok(tokens);
+    }
+    let mut out: Vec<TokenWithSpan> = Vec::with_capacity(tokens.len());
+    let mut i = 0;
+    while i < tokens.len() {
+        if !tokens[i..].get(..2).is_some_and(touching) {
+            out.push(tokens[i].clone());
+            i += 1;
+            continue;
+        }
+        let start = tokens[i].span.start;
+        let raw = &text[offset(text, start)..];
+        let length = number_length(raw);
+        let end = Location { line: start.line, column: start.column + length as u64 };
+        let mut last = i;
+        while tokens.get(last + 1).is_some_and(|t| t.span.start < end) {
+            last += 1;
+        }
+        let stands_alone = tokens[last].span.end == end
+            && !tokens.get(last + 1).is_some_and(|t| t.span.start == end && is_part(&t.token))
+            && matches!(tokens[i].token, Token::Number(..));
+        if !stands_alone {
+            while tokens.get(last + 1).is_some_and(|t| t.span.start == tokens[last].span.end && is_part(&t.token)) {
+                last += 1;
+            }
+            let span = TokenSpan { start, end: tokens[last].span.end };
+            let found = slice(text, start, span.end);
+            return Err(Error::syntax(format!("{found:?} is not a number"))
+                .with_span(place(span))
+                .with_hint("put a space between a number and a word; digits may have one _ between them: 1_000_000"));
+        }
+        let number = raw[..length].replace('_', "");
+        out.push(TokenWithSpan { token: Token::Number(number, false), span: TokenSpan { start, end } });
+        i = last + 1;
+    }
+    Ok(out)
+}
+
+fn is_number(text: &str, t: &TokenWithSpan) -> bool {
+    match t.token {
+        Token::Number(..) => true,
+        // 0x1F, not x'1F'
+        Token::HexStringLiteral(_) => text[offset(text, t.span.start)..].starts_with('0'),
+        _ => false,
+    }
+}
+
+/// What cannot follow a number without a space.
+fn is_part(t: &Token) -> bool {
+    match t {
+        Token::Word(w) => w.quote_style.is_none(),
+        Token::Number(..) => true,
+        _ => false,
+    }
+}
+
+/// How many bytes a number takes: digits with single `_` between them, a fraction, an exponent.
+fn number_length(raw: &str) -> usize {
+    let b = raw.as_bytes();
+    let digits = |mut at: usize| {
+        while b.get(at).is_some_and(u8::is_ascii_digit) {
+            let next = at + 1;
+            let joined = b.get(next) == Some(&b'_') && b.get(next + 1).is_some_and(u8::is_ascii_digit);
+            at = if joined { next + 1 } else { next };
+        }
+        at
+    };
+    let mut at = digits(0);
+    if b.get(at) == Some(&b'.') {
+        at = digits(at + 1);
+    }
+    if matches!(b.get(at), Some(b'e' | b'E')) {
+        let signed = at + 1 + usize::from(matches!(b.get(at + 1), Some(b'+' | b'-')));
+        let end = digits(signed);
+        at = if end > signed { end } else { at };
+    }
+    at
 }
 
 /// Cuts a script at its semicolons. Pieces without a token (blank, comments only) are left out.
@@ -67,6 +151,14 @@ pub fn slice(text: &str, from: Location, to: Location) -> &str {
     &text[a..b.max(a)]
 }
 
+/// The first characters of a text that may be long.
+pub fn short(text: &str, characters: usize) -> String {
+    match text.char_indices().nth(characters) {
+        Some((at, _)) => format!("{}…", &text[..at]),
+        None => text.to_string(),
+    }
+}
+
 /// The place of a token.
 pub fn place(span: TokenSpan) -> Span {
     Span::new(span.start.line, span.start.column, span.end.line, span.end.column)
@@ -90,6 +182,26 @@ mod tests {
             pieces,
             [Piece { text: "SELECT ';'".into(), line: 2, column: 1 }, Piece { text: "SELECT\n 'ä', x".into(), line: 3, column: 11 },]
         );
+    }
+
+    #[test]
+    fn numbers_have_single_underscores() {
+        let of = |text: &str| tokenize(text).map(|t| t.iter().map(|t| t.token.to_string()).collect::<Vec<_>>().join(" "));
+        for (text, want) in [
+            ("1_000_000+2", "1000000 + 2"),
+            ("x[1_0:2]", "x [ 10 : 2 ]"),
+            ("1_000.5_5e1_0", "1000.55e10"),
+            ("1_0e+5)", "10e+5 )"),
+            (".5 a", ".5 a"),
+            ("1. a", "1. a"),
+            ("_1 a1_0", "_1 a1_0"),
+        ] {
+            assert_eq!(of(text).unwrap(), want, "{text}");
+        }
+        for wrong in ["1_", "1__0", "5DAYS", "1e", "1e5x", "1.5.2", "1..2", "0b101", "0x1FZ", "1_000L_", "1_000a", "1AND x", "1_a"] {
+            let e = of(wrong).unwrap_err();
+            assert!(e.message().contains("is not a number"), "{wrong}: {e}");
+        }
     }
 
     #[test]

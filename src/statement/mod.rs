@@ -3,6 +3,7 @@
 
 mod about;
 mod alter;
+mod copy;
 mod create_entity;
 mod create_feature_view;
 pub use create_feature_view::{stats_columns, stored_schema};

@@ -18,8 +18,14 @@ pub struct CreateSchema {
 pub fn parse(mut c: Cursor<'_>) -> Result<Statement> {
     let if_not_exists = c.eat("IF NOT EXISTS");
     let (name, span) = c.identifier("the schema's name")?;
-    if name.contains('@') || name.is_empty() {
+    if name.contains('@') {
         return Err(Error::syntax("a schema's name cannot hold @").with_span(span));
+    }
+    let path = name.contains(['/', '\\', '%']) || name.chars().all(|c| c == '.') || name.chars().any(char::is_control);
+    if path || name.len() > 200 {
+        return Err(Error::invalid(format!("{:?} cannot be the name of a schema", crate::sql::text::short(&name, 60)))
+            .with_span(span)
+            .with_hint("its tables lie in a folder of that name: write at most 200 bytes, without /, \\, % and control characters"));
     }
     let comment = if c.eat("COMMENT") { Some(c.string("a text in quotes after COMMENT")?) } else { None };
     c.end(&["COMMENT '…'"])?;

@@ -23,7 +23,7 @@ pub fn parse(text: &str) -> Result<Statement> {
 
 fn check(s: &DfStatement) -> Result<()> {
     match s {
-        DfStatement::CopyTo(_) => Ok(()),
+        DfStatement::CopyTo(c) => super::copy::check(c),
         DfStatement::Explain(e) => check(&e.statement),
         DfStatement::Statement(s) => match s.as_ref() {
             SqlStatement::Query(_)

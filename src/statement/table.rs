@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use datafusion::arrow::datatypes::{DataType, Fields};
+use datafusion::arrow::datatypes::{DataType as ArrowType, Fields};
+use datafusion::logical_expr::LogicalPlan;
 use datafusion::sql::parser::{CreateExternalTable, Statement as DfStatement};
-use datafusion::sql::sqlparser::ast::{CreateTable, Statement as SqlStatement};
+use datafusion::sql::sqlparser::ast::{ColumnDef, CreateTable, DataType, Statement as SqlStatement};
+use datafusion::sql::sqlparser::tokenizer::{Location, Token};
 
 use super::training_set::{check_columns, moved};
 use super::{Planned, Planning, Statement, about};
@@ -101,6 +103,8 @@ pub struct CreateTableAs {
     or_replace: bool,
     if_not_exists: bool,
     syntax: Box<CreateTable>,
+    /// Names for the columns of AS SELECT …, where the list gives no types.
+    columns: Vec<(String, Span)>,
 }
 
 fn name_of(n: &datafusion::sql::sqlparser::ast::ObjectName) -> Result<NameRef> {
@@ -119,7 +123,8 @@ fn name_of(n: &datafusion::sql::sqlparser::ast::ObjectName) -> Result<NameRef> {
 }
 
 pub fn parse_create(text: &str) -> Result<Statement> {
-    match crate::sql::parse::statement(text)? {
+    let (text, columns) = without_names(text)?;
+    match crate::sql::parse::statement(&text)? {
         DfStatement::CreateExternalTable(syntax) => {
             let name = name_of(&syntax.name)?;
             Ok(Statement::CreateExternal(Box::new(CreateExternal { name, syntax })))
@@ -127,20 +132,53 @@ pub fn parse_create(text: &str) -> Result<Statement> {
         DfStatement::Statement(s) => match *s {
             SqlStatement::CreateTable(t) => {
                 let name = name_of(&t.name)?;
-                if t.temporary {
-                    return Err(Error::not_built("CREATE TEMPORARY TABLE").or_span(name.span));
-                }
                 Ok(Statement::CreateTableAs(CreateTableAs {
                     name,
                     or_replace: t.or_replace,
                     if_not_exists: t.if_not_exists,
                     syntax: Box::new(t),
+                    columns,
                 }))
             }
             other => Err(Error::not_built(first_words(&other.to_string()))),
         },
         other => Err(Error::not_built(first_words(&other.to_string()))),
     }
+}
+
+/// Takes the list of `CREATE TABLE t (a, b) AS …` out of the text, every other character keeping its place. The stock
+/// parser wants a type behind each name.
+fn without_names(text: &str) -> Result<(String, Vec<(String, Span)>)> {
+    let mut c = Cursor::new(text)?;
+    let mut names = vec![];
+    let _ = c.eat("CREATE") && c.eat("OR REPLACE");
+    if !c.eat("TABLE") {
+        return Ok((text.to_string(), names));
+    }
+    c.eat("IF NOT EXISTS");
+    if c.name("a table's name").is_err() || !c.is_token(&Token::LParen) {
+        return Ok((text.to_string(), names));
+    }
+    let from = c.here();
+    c.eat_token(&Token::LParen);
+    loop {
+        match c.identifier("a column's name") {
+            Ok(named) if c.is_token(&Token::Comma) || c.is_token(&Token::RParen) => names.push(named),
+            _ => return Ok((text.to_string(), vec![])),
+        }
+        if !c.eat_token(&Token::Comma) {
+            break;
+        }
+    }
+    let to = c.here();
+    c.eat_token(&Token::RParen);
+    if !c.is("AS") {
+        return Ok((text.to_string(), vec![]));
+    }
+    let at = |line, column| crate::sql::text::offset(text, Location { line, column });
+    let (start, end) = (at(from.line, from.column), at(to.end_line, to.end_column));
+    let blank: String = text[start..end].chars().map(|c| if c == '\n' { '\n' } else { ' ' }).collect();
+    Ok((format!("{}{blank}{}", &text[..start], &text[end..]), names))
 }
 
 fn first_words(s: &str) -> String {
@@ -163,9 +201,6 @@ impl CreateExternal {
                     .or_span(span));
             }
         };
-        if s.unbounded || !s.order_exprs.is_empty() || s.temporary {
-            return Err(Error::not_built("UNBOUNDED, WITH ORDER and TEMPORARY of CREATE EXTERNAL TABLE").or_span(span));
-        }
         let mut options = BTreeMap::new();
         for (key, value) in &s.options {
             let lower = key.to_lowercase();
@@ -187,15 +222,8 @@ impl CreateExternal {
             return Err(Error::invalid(format!("external table {name} wants one LOCATION (a file, a folder or a pattern)")).or_span(span));
         };
         let location = absolute(location)?;
-        let mut columns = vec![];
-        for c in &s.columns {
-            let text = c.data_type.to_string();
-            let data_type = Cursor::new(&text)?
-                .data_type()
-                .map_err(|e| Error::invalid(e.message().to_string()).or_span(Span::from_sql(c.name.span)))?;
-            let n = if c.name.quote_style.is_some() { c.name.value.clone() } else { c.name.value.to_lowercase() };
-            columns.push(Column { name: n, data_type });
-        }
+        let columns = s.columns.iter().map(|c| declared(p, c)).collect::<Result<Vec<_>>>()?;
+        distinct(&columns, &name).map_err(|e| e.or_span(span))?;
         let table = Table {
             name: name.clone(),
             format,
@@ -276,38 +304,23 @@ impl CreateTableAs {
             _ => {}
         }
         let (or_replace, if_not_exists) = (self.or_replace, self.if_not_exists);
+        let typed = self.syntax.columns.iter().map(|c| declared(p, c)).collect::<Result<Vec<_>>>()?;
         let inputs = match self.syntax.query.clone() {
             Some(q) => {
                 let plan = p.sql(DfStatement::Statement(Box::new(SqlStatement::Query(q))), p.names().schema()).await?;
-                check_columns(&plan, &format!("table {name}")).map_err(|e| e.or_span(span))?;
+                table.columns = filled(&name, &plan, typed, self.columns).map_err(|e| e.or_span(span))?;
+                walls(p, &name, plan.schema().fields());
                 vec![plan]
             }
+            None if typed.is_empty() => {
+                return Err(Error::syntax(format!("table {name} needs columns, or AS SELECT …")).or_span(span));
+            }
             None => {
-                for c in &self.syntax.columns {
-                    let data_type = Cursor::new(&c.data_type.to_string())?
-                        .data_type()
-                        .map_err(|e| Error::invalid(e.message().to_string()).or_span(Span::from_sql(c.name.span)))?;
-                    let n = if c.name.quote_style.is_some() { c.name.value.clone() } else { c.name.value.to_lowercase() };
-                    if table.columns.iter().any(|o| o.name == n) {
-                        return Err(Error::invalid(format!("table {name} has two columns called {n:?}")).or_span(span));
-                    }
-                    table.columns.push(Column { name: n, data_type });
-                }
-                if table.columns.is_empty() {
-                    return Err(Error::syntax(format!("table {name} needs columns, or AS SELECT …")).or_span(span));
-                }
+                table.columns = typed;
                 vec![]
             }
         };
-        if !inputs.is_empty() {
-            table.columns = inputs[0]
-                .schema()
-                .fields()
-                .iter()
-                .map(|f| Ok(Column { name: f.name().clone(), data_type: ColumnType::stored(f.data_type())? }))
-                .collect::<Result<_>>()?;
-            walls(p, &name, inputs[0].schema().fields());
-        }
+        distinct(&table.columns, &name).map_err(|e| e.or_span(span))?;
         Planned::command("CREATE TABLE", Command::CreateTableAs { table, or_replace, if_not_exists }, inputs)
     }
 }
@@ -315,7 +328,7 @@ impl CreateTableAs {
 /// Tells of timestamps without a zone, which become instants of UTC here.
 fn walls(p: &dyn Planning, table: &Name, fields: &Fields) {
     let naive: Vec<String> =
-        fields.iter().filter(|f| matches!(f.data_type(), DataType::Timestamp(_, None))).map(|f| quote(f.name())).collect();
+        fields.iter().filter(|f| matches!(f.data_type(), ArrowType::Timestamp(_, None))).map(|f| quote(f.name())).collect();
     if let Some(first) = naive.first() {
         let (are, them) = if naive.len() == 1 { ("has", "it is") } else { ("have", "they are") };
         p.names().notice(format!(
@@ -323,4 +336,55 @@ fn walls(p: &dyn Planning, table: &Name, fields: &Fields) {
             naive.join(", ")
         ));
     }
+}
+
+/// A column as it was written. What its type says and the table does not keep is told.
+fn declared(p: &dyn Planning, c: &ColumnDef) -> Result<Column> {
+    let text = c.data_type.to_string();
+    let span = Span::from_sql(c.name.span);
+    let name = if c.name.quote_style.is_some() { c.name.value.clone() } else { c.name.value.to_lowercase() };
+    let mut read = Cursor::new(&text)?;
+    let data_type = read.data_type().map_err(|e| e.without_span().or_span(span))?;
+    if !read.is_end() {
+        return Err(Error::invalid(format!("column {name:?}: the type {text} is not supported"))
+            .or_span(span)
+            .with_hint(format!("{data_type} is; DECIMAL(p, s) has digits, other types have no size")));
+    }
+    let sized = matches!(&c.data_type, DataType::Timestamp(Some(n), _) | DataType::Datetime(Some(n)) if *n != 6)
+        || (text.contains('(') && data_type.to_string().starts_with("VARCHAR"));
+    if sized {
+        p.names().notice(format!("column {name:?}: {text} is kept as {data_type}, without the size"));
+    }
+    Ok(Column { name, data_type })
+}
+
+fn distinct(columns: &[Column], table: &Name) -> Result<()> {
+    match columns.iter().enumerate().find(|(i, c)| columns[..*i].iter().any(|o| o.name == c.name)) {
+        Some((_, twice)) => {
+            Err(Error::invalid(format!("table {table} has two columns called {:?}", twice.name)).with_hint("give one of them another name"))
+        }
+        None => Ok(()),
+    }
+}
+
+/// Columns of a table that a query fills: named by the list in front of AS, where there is one, and by the query.
+fn filled(name: &Name, plan: &LogicalPlan, typed: Vec<Column>, named: Vec<(String, Span)>) -> Result<Vec<Column>> {
+    let given = plan.schema().fields();
+    let listed = typed.len().max(named.len());
+    if listed == 0 {
+        check_columns(plan, &format!("table {name}"))?;
+    } else if listed != given.len() {
+        return Err(Error::invalid(format!("the list names {listed} column(s) of table {name}, and the query gives {}", given.len()))
+            .with_hint("name each column of the query, in its order, or leave the list out"));
+    }
+    if !typed.is_empty() {
+        return Ok(typed);
+    }
+    let names = named.into_iter().map(|(n, _)| n).chain(given[listed..].iter().map(|f| f.name().clone()));
+    let stored = |n: String, t| {
+        ColumnType::stored(t)
+            .map(|data_type| Column { name: n.clone(), data_type })
+            .map_err(|e| e.context(format!("column {n:?} of table {name}")))
+    };
+    names.zip(given.iter()).map(|(n, f)| stored(n, f.data_type())).collect()
 }
