@@ -104,7 +104,6 @@ pub fn plan_sql<'a>(resolver: &'a Arc<Resolver>, statement: DfStatement, schema:
 async fn plan_statement(resolver: &Arc<Resolver>, mut statement: DfStatement, schema: &str) -> Result<LogicalPlan> {
     let state = state(resolver, schema)?;
     check_functions(&statement, &state)?;
-    marks::mark_statement(&mut statement);
     with_queries(&mut statement, &mut |q| {
         join_syntax::fold(q);
         Ok(())
@@ -122,7 +121,8 @@ async fn plan_statement(resolver: &Arc<Resolver>, mut statement: DfStatement, sc
         }
     }
     let plan_query = |q: Query| -> Result<LogicalPlan> {
-        let s = DfStatement::Statement(Box::new(SqlStatement::Query(Box::new(q))));
+        let mut s = DfStatement::Statement(Box::new(SqlStatement::Query(Box::new(q))));
+        marks::mark_statement(&mut s);
         // all tables are loaded: nothing is waited for
         match state.statement_to_plan(s).now_or_never() {
             Some(plan) => Ok(settle::plan(plan?)?),
@@ -136,6 +136,7 @@ async fn plan_statement(resolver: &Arc<Resolver>, mut statement: DfStatement, sc
         false => None,
     };
     let query = taken.as_mut().and_then(insert::Taken::query).map(&plan_query).transpose()?;
+    marks::mark_statement(&mut statement);
     let planned = state.statement_to_plan(statement).await.map_err(|e| {
         let e = Error::from(e);
         let named = missing.iter().find(|(s, t)| {
