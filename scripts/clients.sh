@@ -63,6 +63,9 @@ check "$python" tests/clients/schedule_check.py "$remige"
 check "$python" tests/clients/writers_check.py "$remige"
 check "$python" tests/clients/dashboard_check.py
 check "$python" tests/clients/online_faults.py "$remige"
+check "$python" tests/clients/cut_check.py "$remige" 150
+check "$python" tests/clients/wire_attack_check.py "$remige"
+check "$python" tests/clients/parameters_check.py "$remige"
 
 start_server "$tmp/demo"
 check "$python" examples/client.py "$address"

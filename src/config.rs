@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use crate::clock::{DAY, HOUR, MILLISECOND, MINUTE, Micros, SECOND};
 
 pub use load::{FILE_NAME, Flag, Loaded, load, load_text, read_file};
-pub use settings::{SETTINGS, Setting, example_file};
+pub use settings::{SETTINGS, Setting, WAREHOUSE, example_file};
 
 /// The settings of one process. Order of precedence, highest first: flag, environment
 /// (`REMIGE_…`), `remige.toml`, default.
@@ -135,11 +135,26 @@ pub struct ServerSettings {
     /// The same for lookups, which have places of their own: results that nobody reads must not hold them up.
     pub max_concurrent_lookups: usize,
     pub max_statement_bytes: usize,
+    /// Bytes of one message of a client that carries no rows.
+    pub max_request_bytes: usize,
+    /// Bytes of one message of rows, also where it comes compressed.
     pub max_message_bytes: usize,
     /// Bytes of parameters bound at once.
     pub max_parameter_bytes: usize,
     /// A prepared statement or result that nobody asked for is forgotten after this time.
     pub handle_ttl: Micros,
+    /// Connections at once.
+    pub max_connections: usize,
+    /// A connection must finish TLS and begin HTTP/2 within this time.
+    pub handshake_timeout: Micros,
+    /// A connection without a call is closed after this time.
+    pub idle_timeout: Micros,
+    /// A message that has begun must be whole within this time, and a second more per MiB.
+    pub message_timeout: Micros,
+    /// A client that sends rows must go on, or end, within this time.
+    pub sender_timeout: Micros,
+    /// A result that nobody reads on is ended after this time.
+    pub reader_timeout: Micros,
 }
 
 impl Default for OnlineSettings {
@@ -193,9 +208,16 @@ impl Default for ServerSettings {
             max_concurrent_statements: 64,
             max_concurrent_lookups: 256,
             max_statement_bytes: 1 << 20,
+            max_request_bytes: 4 << 20,
             max_message_bytes: 256 << 20,
             max_parameter_bytes: 64 << 20,
             handle_ttl: 30 * MINUTE,
+            max_connections: 1_000,
+            handshake_timeout: 10 * SECOND,
+            idle_timeout: 30 * MINUTE,
+            message_timeout: 30 * SECOND,
+            sender_timeout: 5 * MINUTE,
+            reader_timeout: 5 * MINUTE,
         }
     }
 }

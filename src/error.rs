@@ -1,6 +1,8 @@
 //! The one error type. Every error names its object, says what to do, and, where the user's text is
 //! at fault, knows the place in that text.
 
+mod words;
+
 use std::fmt;
 
 use datafusion::common::{DataFusionError, Span as DfSpan};
@@ -128,6 +130,12 @@ impl Error {
         self
     }
 
+    /// Puts something behind the message.
+    pub fn suffixed(mut self, what: &str) -> Self {
+        self.0.message.push_str(what);
+        self
+    }
+
     pub fn kind(&self) -> Kind {
         self.0.kind
     }
@@ -207,12 +215,12 @@ impl From<datafusion::arrow::error::ArrowError> for Error {
                 Ok(ours) => *ours,
                 Err(inner) => match inner.downcast::<DataFusionError>() {
                     Ok(df) => from_datafusion(*df),
-                    Err(other) => Error::internal(other.to_string()),
+                    Err(other) => said(Kind::Internal, &other.to_string()),
                 },
             },
             ArrowError::MemoryError(m) => Error::exhausted(m),
             ArrowError::IoError(m, _) => Error::unavailable(m),
-            other => Error::invalid(strip_prefix(&other.to_string())),
+            other => said(Kind::Invalid, &other.to_string()),
         }
     }
 }
@@ -262,7 +270,7 @@ fn convert(e: DataFusionError) -> Error {
             Ok(ours) => *ours,
             Err(inner) => match inner.downcast::<DataFusionError>() {
                 Ok(df) => convert(*df),
-                Err(other) => Error::internal(other.to_string()),
+                Err(other) => said(Kind::Internal, &other.to_string()),
             },
         },
         DataFusionError::Context(_, inner) | DataFusionError::Diagnostic(_, inner) => convert(*inner),
@@ -270,7 +278,7 @@ fn convert(e: DataFusionError) -> Error {
             DataFusionError::External(b) if b.downcast_ref::<Error>().is_some() => {
                 b.downcast_ref::<Error>().cloned().unwrap_or_else(|| Error::internal(inner.to_string()))
             }
-            other => Error::new(classify(other), strip_prefix(&other.to_string())),
+            other => said(classify(other), &other.strip_backtrace()),
         },
         DataFusionError::ArrowError(a, _) => Error::from(*a),
         DataFusionError::ResourcesExhausted(m) => Error::exhausted(m).with_hint("raise --memory-limit, or read fewer rows at a time"),
@@ -295,12 +303,13 @@ fn convert(e: DataFusionError) -> Error {
                     None => err.with_hint(known),
                 }
             }
-            other => Error::invalid(other.to_string()),
+            other => said(Kind::Invalid, &other.to_string()),
         },
+        DataFusionError::SQL(e, _) => at_its_place(&e.to_string()),
         DataFusionError::Collection(mut list) if !list.is_empty() => convert(list.remove(0)),
         other => {
             let kind = classify(&other);
-            Error::new(kind, strip_prefix(&other.strip_backtrace()))
+            said(kind, &other.strip_backtrace())
         }
     }
 }
@@ -340,24 +349,30 @@ fn classify(e: &DataFusionError) -> Kind {
     }
 }
 
-/// DataFusion's class names in front of a message help nobody who writes SQL.
-fn strip_prefix(message: &str) -> String {
-    let mut m = message;
-    for p in [
-        "Error during planning: ",
-        "Execution error: ",
-        "External error: ",
-        "SQL error: ",
-        "Invalid argument error: ",
-        "Compute error: ",
-        "Cast error: ",
-        "Parser error: ",
-        "Schema error: ",
-        "This feature is not implemented: ",
-    ] {
-        m = m.strip_prefix(p).unwrap_or(m);
+/// Names of the engine's types and literals, as in `Int64(1)`, as SQL has them.
+pub fn in_sql(text: &str) -> String {
+    words::names(text)
+}
+
+/// An error with the engine's message in our words.
+fn said(kind: Kind, message: &str) -> Error {
+    let words::Words { message, hint, of_statement } = words::plain(message);
+    let kind = if kind == Kind::Internal && of_statement { Kind::Invalid } else { kind };
+    let e = Error::new(kind, message);
+    match hint {
+        Some(hint) => e.with_hint(hint),
+        None => e,
     }
-    m.to_string()
+}
+
+/// The parser writes the place behind its message.
+fn at_its_place(message: &str) -> Error {
+    let Some((text, place)) = message.rsplit_once(" at Line: ") else { return said(Kind::Syntax, message) };
+    let mut numbers = place.split(", Column: ").map(|n| n.trim().parse::<u64>());
+    match (numbers.next(), numbers.next()) {
+        (Some(Ok(line)), Some(Ok(column))) if line > 0 => said(Kind::Syntax, text).with_span(Span::new(line, column, line, column + 1)),
+        _ => said(Kind::Syntax, message),
+    }
 }
 
 /// The candidate nearest to `wrong`, if it is near enough to be what was meant.

@@ -6,6 +6,7 @@
 //! ```
 
 mod lookup;
+mod parameters;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,12 +14,13 @@ use std::sync::Arc;
 use datafusion::arrow::array::AsArray;
 use datafusion::arrow::datatypes::{DataType, Schema, SchemaRef, UInt64Type};
 use datafusion::arrow::record_batch::RecordBatch;
-use datafusion::common::ParamValues;
 use datafusion::common::config::ConfigNonZeroUsize;
+use datafusion::common::{DataFusionError, ParamValues};
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::execution::TaskContext;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::execute_stream;
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::scalar::ScalarValue;
 use futures::future::BoxFuture;
 use futures::{StreamExt, TryStreamExt};
@@ -28,13 +30,14 @@ use crate::catalog::{CatalogSnapshot, Relation, SYSTEM_SCHEMA};
 use crate::clock::{Clock, Micros};
 use crate::config::Config;
 use crate::error::{Error, Result};
-use crate::exec::planner::{StatementPlanner, state};
+use crate::exec::planner::{StatementPlanner, explained, state};
 use crate::exec::resolve::{Resolver, Scope};
 use crate::exec::{Services, ingest, system};
 use crate::model::Name;
 use crate::operator::bound_rows::BoundRows;
 use crate::operator::pit_join::{PitJoinOptions, PitStrategy};
 pub use crate::plan::StatementKind;
+use crate::plan::blame::place_of_outer;
 use crate::plan::bound_rows::{insert_over_bound_rows, parameter_schema};
 use crate::plan::command::{Command, CommandNode};
 use crate::progress::Progress;
@@ -63,6 +66,8 @@ pub struct Prepared {
     pub schema: SchemaRef,
     /// One per placeholder, in the order $1, $2, …; `None`: any type (bind as text).
     pub parameters: Vec<Option<DataType>>,
+    /// The same for clients, with a guess where any type will do.
+    pub announced: Vec<Option<DataType>>,
     /// USE, SET and what else lasts for the session: refused where a client has none.
     pub changes_session: bool,
     /// It asks the online store.
@@ -204,11 +209,13 @@ impl Session {
             StatementKind::Update => Arc::new(Schema::empty()),
             _ => result_schema(&planned.plan),
         };
+        let parameters = parameters::parameters(&planned.plan)?;
         Ok(Prepared {
             sql: sql.to_string(),
             kind: planned.kind,
             schema,
-            parameters: parameters(&planned.plan)?,
+            announced: parameters::announced(&planned.plan, &parameters)?,
+            parameters,
             changes_session: planned.changes_session,
             looks_up: uses_lookup(&planned.plan)?,
             tag: planned.tag,
@@ -305,7 +312,7 @@ impl Session {
         if !values.is_empty() {
             planned.plan = planned.plan.with_param_values(ParamValues::from(values))?;
         }
-        self.execute_planned(planned, &resolver, None).await
+        self.execute_planned(planned, &resolver, None).await.map_err(|e| place_of_outer(e, &prepared.sql))
     }
 
     async fn execute_planned(&self, planned: Planned, resolver: &Arc<Resolver>, bound: Option<BoundRows>) -> Result<Outcome> {
@@ -325,10 +332,13 @@ impl Session {
             let handle = crate::exec::services::lookups(self.services()).await?;
             state.config_mut().set_extension(handle);
         }
-        let physical = state.create_physical_plan(&plan).await?;
+        let physical = state.create_physical_plan(&plan).await.map_err(|e| explained(e, &plan, &state))?;
         let cx = Arc::new(TaskContext::from(&state));
         metrics::counter!(crate::telemetry::STATEMENTS, "tag" => planned.tag).increment(1);
         let stream = execute_stream(physical, cx)?;
+        let schema = stream.schema();
+        let rows = stream.map_err(move |e| DataFusionError::from(explained(e, &plan, &state)));
+        let stream: SendableRecordBatchStream = Box::pin(RecordBatchStreamAdapter::new(schema, rows));
         if planned.kind == StatementKind::Query {
             return Ok(Outcome::Rows(stream));
         }
@@ -486,23 +496,6 @@ fn info(catalog: &CatalogSnapshot, name: &Name) -> Option<TableInfo> {
 /// The columns of a query's result, all nullable, without the planner's private metadata.
 fn result_schema(plan: &LogicalPlan) -> SchemaRef {
     Arc::new(plan.schema().as_arrow().clone())
-}
-
-/// Types of $1, $2, …; a gap in the numbers is a parameter of any type.
-fn parameters(plan: &LogicalPlan) -> Result<Vec<Option<DataType>>> {
-    let found = plan.get_parameter_types()?;
-    let mut out: Vec<Option<DataType>> = vec![];
-    for (id, t) in found {
-        let n: usize = id.strip_prefix('$').and_then(|n| n.parse().ok()).unwrap_or(1);
-        if n > 1_000 {
-            return Err(Error::invalid(format!("parameter {id}: a statement has at most 1,000 parameters")));
-        }
-        if out.len() < n {
-            out.resize(n, None);
-        }
-        out[n - 1] = t;
-    }
-    Ok(out)
 }
 
 /// One row of bound values, cast to the types that the statement wants.

@@ -33,7 +33,14 @@ fn entity(n: &str) -> Entity {
 }
 
 fn view(n: &str) -> View {
-    View { name: name(n), query: "SELECT 1".into(), query_schema: "public".into(), about: About::default(), created_at: T0 }
+    View {
+        name: name(n),
+        columns: vec![],
+        query: "SELECT 1".into(),
+        query_schema: "public".into(),
+        about: About::default(),
+        created_at: T0,
+    }
 }
 
 fn feature_view(n: &str, version: u32, online_id: u32, query: Option<&str>) -> FeatureView {

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
-use remige::config::Flag;
+use remige::config::{Flag, WAREHOUSE};
 
 use super::output::Format;
 
@@ -20,7 +20,7 @@ that over the default. `remige init` writes a remige.toml that lists them all. R
 const SQL_HELP: &str = "\
 Examples:
   remige sql -c 'SHOW FEATURE VIEWS'
-  remige sql -w s3://bucket/features -f 1_declare.sql -f 2_refresh.sql
+  remige sql -w /data/features -f 1_declare.sql -f 2_refresh.sql
   remige sql --format json -c 'SELECT * FROM user_features' | jq .user_id
   echo 'SELECT 1' | remige sql --format csv
   remige sql --connect grpc://127.0.0.1:8815
@@ -71,8 +71,7 @@ pub enum Command {
 /// Settings that `sql` and `serve` share. Values are checked where all settings are, so they stay texts here.
 #[derive(Debug, Args)]
 pub struct Common {
-    /// Directory or object-store URL that holds everything [default: warehouse]
-    #[arg(short, long, value_name = "WAREHOUSE")]
+    #[arg(short, long, value_name = "WAREHOUSE", help = format!("{} [default: warehouse]", WAREHOUSE.trim_end_matches('.')))]
     pub warehouse: Option<String>,
     /// Online store: embedded or redis://HOST:PORT/DB (passwords belong into REMIGE_ONLINE) [default: embedded]
     #[arg(long, value_name = "STORE")]

@@ -31,6 +31,13 @@ enum Slot<'a> {
 
 const YEAR: Micros = 365 * DAY;
 
+/// What this build can open.
+pub const WAREHOUSE: &str = if cfg!(any(feature = "s3", feature = "gcs", feature = "azure")) {
+    "Directory or object-store URL (such as s3://bucket/prefix) that holds everything."
+} else {
+    "Directory that holds everything."
+};
+
 macro_rules! setting {
     ($name:literal, $slot:expr, $meaning:literal) => {
         Setting { name: $name, meaning: $meaning, example: None, slot: $slot }
@@ -41,7 +48,7 @@ macro_rules! setting {
 }
 
 pub const SETTINGS: &[Setting] = &[
-    setting!("warehouse", |c| Slot::Text(&mut c.warehouse), "Directory or object-store URL (s3://bucket/prefix) that holds everything."),
+    Setting { name: "warehouse", meaning: WAREHOUSE, example: None, slot: |c| Slot::Text(&mut c.warehouse) },
     setting!("schema", |c| Slot::Text(&mut c.schema), "Schema that bare names mean at the start of a session."),
     setting!(
         "online",
@@ -233,12 +240,47 @@ pub const SETTINGS: &[Setting] = &[
         "Lookups that run at once, beside other statements."
     ),
     setting!("server.max_statement_bytes", |c| Slot::Bytes(&mut c.server.max_statement_bytes, 1024), "Length of one statement's text."),
-    setting!("server.max_message_bytes", |c| Slot::Bytes(&mut c.server.max_message_bytes, 64 << 10), "Size of one message received."),
+    setting!(
+        "server.max_request_bytes",
+        |c| Slot::Bytes(&mut c.server.max_request_bytes, 64 << 10),
+        "Size of one message received that carries no rows."
+    ),
+    setting!(
+        "server.max_message_bytes",
+        |c| Slot::Bytes(&mut c.server.max_message_bytes, 64 << 10),
+        "Size of one message of rows received, also once it is unpacked."
+    ),
     setting!("server.max_parameter_bytes", |c| Slot::Bytes(&mut c.server.max_parameter_bytes, 1024), "Parameters bound at once."),
     setting!(
         "server.handle_ttl",
         |c| Slot::Time(&mut c.server.handle_ttl, SECOND, 30 * DAY),
         "A prepared statement or result that nobody asks for is forgotten after this time."
+    ),
+    setting!("server.max_connections", |c| Slot::Count(&mut c.server.max_connections, 1, 1 << 20), "Connections at once."),
+    setting!(
+        "server.handshake_timeout",
+        |c| Slot::Time(&mut c.server.handshake_timeout, 100 * MILLISECOND, HOUR),
+        "A connection must finish TLS and begin HTTP/2 within this time."
+    ),
+    setting!(
+        "server.idle_timeout",
+        |c| Slot::Time(&mut c.server.idle_timeout, 100 * MILLISECOND, 30 * DAY),
+        "A connection without a call is closed after this time."
+    ),
+    setting!(
+        "server.message_timeout",
+        |c| Slot::Time(&mut c.server.message_timeout, 100 * MILLISECOND, HOUR),
+        "A message that a client has begun must be whole within this time, and a second more per MiB."
+    ),
+    setting!(
+        "server.sender_timeout",
+        |c| Slot::Time(&mut c.server.sender_timeout, 100 * MILLISECOND, DAY),
+        "A client that sends rows must send more, or end, within this time."
+    ),
+    setting!(
+        "server.reader_timeout",
+        |c| Slot::Time(&mut c.server.reader_timeout, 100 * MILLISECOND, DAY),
+        "A result that its client does not read on is ended after this time."
     ),
 ];
 

@@ -1,5 +1,12 @@
 //! Stock functions that need a word.
 
+mod extreme;
+mod float_sum;
+mod shift;
+mod sliding;
+mod sum;
+
+use std::collections::HashMap;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
@@ -7,7 +14,16 @@ use datafusion::arrow::datatypes::DataType;
 use datafusion::common::Result as DfResult;
 use datafusion::execution::FunctionRegistry;
 use datafusion::execution::session_state::SessionState;
-use datafusion::logical_expr::{ColumnarValue, Documentation, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature};
+use datafusion::logical_expr::{
+    AggregateUDF, ColumnarValue, Documentation, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, WindowUDF,
+};
+
+pub use self::extreme::FloatExtremes;
+use self::shift::WholePartitions;
+use self::sliding::{Mend, Mended};
+use self::sum::CheckedSum;
+use crate::error::Error;
+use crate::model::types::ColumnType;
 
 const TO_TIMESTAMP: [&str; 5] =
     ["to_timestamp", "to_timestamp_seconds", "to_timestamp_millis", "to_timestamp_micros", "to_timestamp_nanos"];
@@ -18,7 +34,62 @@ pub fn correct(state: &mut SessionState) -> DfResult<()> {
         let stock = state.udf(name)?;
         state.register_udf(Arc::new(ScalarUDF::new_from_impl(AsPromised(stock))))?;
     }
+    for name in ["lead", "lag"] {
+        let stock = state.udwf(name)?;
+        state.register_udwf(Arc::new(WindowUDF::new_from_impl(WholePartitions(stock))))?;
+    }
+    aggregates(state)
+}
+
+/// Sums that do not wrap, one order of floats, and moving frames for all.
+fn aggregates(state: &mut SessionState) -> DfResult<()> {
+    let stock: HashMap<String, Arc<AggregateUDF>> =
+        state.aggregate_functions().values().map(|f| (f.name().to_string(), Arc::clone(f))).collect();
+    for (name, stock) in stock {
+        let mend = match name.as_str() {
+            "sum" => {
+                state.register_udaf(Arc::new(AggregateUDF::new_from_impl(CheckedSum::new(stock))))?;
+                continue;
+            }
+            // no functions of rows: the planner looks for them
+            "count" | "grouping" => continue,
+            "avg" => Mend::Averages,
+            // in frames the engine reads some from behind: what is put together would come the other way around
+            "array_agg" | "string_agg" => Mend::Order,
+            // taking back loses digits, and answers 0 or NaN for what is none
+            "bit_xor" | "corr" => Mend::Again,
+            n if ["var", "stddev", "covar", "regr_"].iter().any(|p| n.starts_with(p)) => Mend::Again,
+            "min" => Mend::Least,
+            "max" => Mend::Greatest,
+            _ => Mend::Frames,
+        };
+        state.register_udaf(Arc::new(AggregateUDF::new_from_impl(Mended::new(&stock, mend))))?;
+    }
     Ok(())
+}
+
+/// The error of a function that does not take a type.
+fn refused(function: &str, t: &DataType, wants: &str) -> Error {
+    let shown = ColumnType::stored(t).map_or_else(|_| t.to_string(), |c| c.to_string());
+    let hint = match t {
+        DataType::Boolean => "count the true ones: count(*) FILTER (WHERE …), or sum(CAST(… AS INT))".to_string(),
+        _ => format!("write {function}(CAST(… AS DOUBLE)), or TRY_CAST, which answers NULL where it is no number"),
+    };
+    Error::invalid(format!("{function} adds {wants}, not {shown}")).with_hint(hint)
+}
+
+/// The call at the beginning of an aggregate's name: a window's name goes on with its frame.
+fn call(name: &str) -> &str {
+    let mut depth = 0;
+    for (i, c) in name.char_indices() {
+        match c {
+            '(' => depth += 1,
+            ')' if depth == 1 => return &name[..=i],
+            ')' => depth -= 1,
+            _ => {}
+        }
+    }
+    name
 }
 
 /// In a session with a time zone, `to_timestamp(column of text)` of DataFusion 55 promises that zone and answers

@@ -1,11 +1,12 @@
 //! Bulk ingest: a stream into a table or push view, one commit.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
+use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
-use futures::StreamExt;
+use futures::{StreamExt, stream};
 
 use super::push::PushSink;
 use super::resolve::Resolver;
@@ -43,6 +44,7 @@ pub async fn run(
     if name.schema == SYSTEM_SCHEMA {
         return Err(Error::denied("schema system is read-only"));
     }
+    check_columns(&rows.schema(), name)?;
     match catalog.relation(name) {
         None if mode == IngestMode::Append => Err(catalog.no_relation(name)),
         None => create(resolver, name, rows, None).await,
@@ -59,7 +61,7 @@ pub async fn run(
             }
             let known: Vec<String> = view.visible_columns().into_iter().map(|c| c.name).collect();
             if let Some(extra) = rows.schema().fields().iter().find(|f| !known.contains(f.name())) {
-                return Err(Error::invalid(format!("feature view {name} has no column {:?}", extra.name()))
+                return Err(Error::already_exists(format!("feature view {name} has no column {:?}", extra.name()))
                     .suggest(extra.name(), known.iter().map(String::as_str))
                     .or_hint(&format!("its columns are {}", known.join(", "))));
             }
@@ -87,7 +89,7 @@ async fn create(resolver: &Arc<Resolver>, name: &Name, rows: SendableRecordBatch
     let table = Table {
         name: name.clone(),
         format: "DELTA".into(),
-        location: format!("tables/{}/{}/{}", name.schema, name.name, &new_id()[..8]),
+        location: name.folder("tables", &new_id()),
         managed: true,
         columns,
         options: BTreeMap::new(),
@@ -110,19 +112,49 @@ async fn create(resolver: &Arc<Resolver>, name: &Name, rows: SendableRecordBatch
     Ok(stored)
 }
 
+/// Each column once: names that differ in case only are one in a Delta table.
+fn check_columns(schema: &SchemaRef, name: &Name) -> Result<()> {
+    let mut seen = HashSet::new();
+    match schema.fields().iter().find(|f| !seen.insert(f.name().to_lowercase())) {
+        None => Ok(()),
+        Some(twice) => Err(Error::invalid(format!("{name}: the rows have the column {:?} more than once", twice.name()))
+            .with_hint("give every column a name of its own, in other letters than case")),
+    }
+}
+
+/// Rows of a batch at once where columns are filled in.
+const FILLED_ROWS: usize = 16 << 10;
+
+/// Parts of a batch in which NULL columns may be filled in.
+fn parts(batch: RecordBatch, filled: bool) -> Vec<RecordBatch> {
+    if !filled || batch.num_rows() <= FILLED_ROWS {
+        return vec![batch];
+    }
+    let starts = (0..batch.num_rows()).step_by(FILLED_ROWS);
+    starts.map(|at| batch.slice(at, FILLED_ROWS.min(batch.num_rows() - at))).collect()
+}
+
 /// Columns in the table's order; missing ones are NULL, unknown ones an error.
 fn by_name(rows: SendableRecordBatchStream, want: &SchemaRef, name: &Name) -> Result<SendableRecordBatchStream> {
     let have = rows.schema();
     if let Some(extra) = have.fields().iter().find(|f| want.index_of(f.name()).is_err()) {
         let known: Vec<&str> = want.fields().iter().map(|f| f.name().as_str()).collect();
-        return Err(Error::invalid(format!("table {name} has no column {:?}", extra.name()))
+        return Err(Error::already_exists(format!("table {name} has no column {:?}", extra.name()))
             .suggest(extra.name(), known.iter().copied())
             .or_hint(&format!("its columns are {}", known.join(", "))));
     }
     let from: Vec<Option<usize>> = want.fields().iter().map(|f| have.index_of(f.name()).ok()).collect();
     let want = Arc::clone(want);
     let out = Arc::clone(&want);
-    let s = rows.map(move |b| {
+    let filled = from.contains(&None);
+    let pieces = rows.flat_map(move |b| {
+        let pieces: Vec<_> = match b {
+            Ok(b) => parts(b, filled).into_iter().map(Ok).collect(),
+            Err(e) => vec![Err(Error::from(e))],
+        };
+        stream::iter(pieces)
+    });
+    let s = pieces.map(move |b| {
         let b = b?;
         let columns = from
             .iter()

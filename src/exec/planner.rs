@@ -30,11 +30,11 @@ use crate::model::local_time::Doubtful;
 use crate::operator::bound_rows::BoundRowsPlanner;
 use crate::operator::online_lookup::OnlineLookupPlanner;
 use crate::operator::pit_join::PitJoinPlanner;
+use crate::plan::blame::{blame, place_of_outer};
 use crate::plan::names::Names;
-use crate::plan::{asof, at_time_zone, join_syntax, settle, wildcard};
-use crate::sql::clauses;
+use crate::plan::{asof, at_time_zone, join_syntax, settle, subqueries, wildcard};
 use crate::sql::cursor::NameRef;
-use crate::sql::marks;
+use crate::sql::{clauses, marks, titles};
 use crate::statement::Planning;
 
 /// The physical planner of all statements.
@@ -52,6 +52,7 @@ impl QueryPlanner for Physical {
         if let Some(resolver) = &self.resolver {
             planners.push(Arc::new(CommandPlanner { resolver: Arc::clone(resolver) }));
         }
+        subqueries::check(plan)?;
         DefaultPhysicalPlanner::with_extension_planners(planners).create_physical_plan(plan, session).await
     }
 }
@@ -86,6 +87,12 @@ fn tell_of_switches(resolver: &Arc<Resolver>) -> at_time_zone::Tell {
         list.push(text.clone());
         *told = text;
     })
+}
+
+/// An error of a statement that runs, with what it is about.
+pub fn explained(e: impl Into<Error>, plan: &LogicalPlan, state: &SessionState) -> Error {
+    let coerced = || state.analyzer().execute_and_check(plan.clone(), state.config_options(), |_, _| {}).ok();
+    blame(e.into(), plan, coerced)
 }
 
 /// Makes `now()` mean an instant.
@@ -129,7 +136,11 @@ async fn plan_statement(resolver: &Arc<Resolver>, mut statement: DfStatement, sc
             None => Err(Error::internal("planning had to wait for a table")),
         }
     };
-    with_queries(&mut statement, &mut |q| wildcard::expand(q, &plan_query))?;
+    with_queries(&mut statement, &mut |q| {
+        wildcard::expand(q, &plan_query)?;
+        titles::tell_apart(q);
+        Ok(())
+    })?;
     let copy = statement.clone();
     let mut taken = match missing.is_empty() {
         true => insert::take_query(resolver, &mut statement, schema).await?,
@@ -304,6 +315,11 @@ impl Planning for StatementPlanner {
             Expr::Placeholder(p) => Err(Error::invalid(format!("parameter {} has no value yet", p.id))),
             other => Err(Error::invalid(format!("{other} is not a constant"))),
         }
+    }
+
+    fn check(&self, plan: &LogicalPlan, text: &str) -> Result<()> {
+        let optimized = state(&self.resolver, &self.resolver.schema)?.optimize(plan).map_err(Error::from);
+        optimized.and_then(|o| subqueries::check(&o)).map_err(|e| place_of_outer(blame(e, plan, || None), text))
     }
 
     fn warnings(&self) -> Vec<(String, String)> {

@@ -193,8 +193,15 @@ pub fn commit<'a>(
     Box::pin(async move {
         let mut rows = sorted(rows, &order(view), cx)?;
         let mut writer = services.store.writer(&view.location, spec(services, view))?;
-        while let Some(batch) = rows.next().await {
-            writer.write(&batch?).await?;
+        let written = async {
+            while let Some(batch) = rows.next().await {
+                writer.write(&batch?).await?;
+            }
+            Ok::<(), Error>(())
+        };
+        if let Err(e) = written.await {
+            writer.abandon().await;
+            return Err(e);
         }
         let stored = writer.rows();
         let adds = writer.finish().await?;

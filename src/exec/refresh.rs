@@ -431,6 +431,13 @@ where
             let _ = failed.send(Err(e)).await;
         }
     });
-    let s = futures::stream::unfold((rx, task), |(mut rx, task)| async move { rx.recv().await.map(|b| (b, (rx, task))) });
+    // a task that broke off has not come to its end: what it gave is a part, and must not be stored as the whole
+    let s = futures::stream::unfold((rx, task), |(mut rx, mut task)| async move {
+        if let Some(batch) = rx.recv().await {
+            return Some((batch, (rx, task)));
+        }
+        let ended = task.join_next().await?;
+        ended.err().map(|e| (Err(Error::internal(format!("the rows of a statement broke off: {e}"))), (rx, task)))
+    });
     stream_of(schema, s)
 }

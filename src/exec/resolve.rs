@@ -21,9 +21,10 @@ use super::{external, system};
 use crate::catalog::{CatalogSnapshot, Relation, SYSTEM_SCHEMA};
 use crate::clock::Micros;
 use crate::error::{Error, Result};
-use crate::model::{FeatureView, Name, PinnedFile, PinnedTable, Table};
+use crate::model::{FeatureView, Name, PinnedFile, PinnedTable, Table, View};
 use crate::plan::feature_table::FeatureTable;
 use crate::plan::names::Names;
+use crate::plan::wildcard::renamed;
 use crate::sql::clauses;
 use crate::sql::cursor::{CATALOG, NameRef, VersionRef};
 use crate::sql::instant::parse_instant;
@@ -222,7 +223,7 @@ impl Resolver {
                     return Err(Error::invalid(format!("view {name} cannot be read in time"))
                         .with_hint("write VERSION AS OF behind the tables that it reads"));
                 }
-                self.view(&name, &v.query, &v.query_schema).await?
+                self.view(&name, v).await?
             }
             Relation::Service(s) => {
                 for item in &s.items {
@@ -235,7 +236,7 @@ impl Resolver {
         Ok(Some(provider))
     }
 
-    async fn view(&self, name: &Name, query: &str, schema: &str) -> Result<Arc<dyn TableProvider>> {
+    async fn view(&self, name: &Name, view: &View) -> Result<Arc<dyn TableProvider>> {
         {
             let mut l = self.loaded.lock();
             if l.views.contains(name) {
@@ -244,8 +245,9 @@ impl Resolver {
             l.views.push(name.clone());
         }
         let planned = async {
-            let statement = crate::sql::parse::statement(query)?;
-            super::planner::plan_sql(&self.shared()?, statement, schema).await
+            let statement = crate::sql::parse::statement(&view.query)?;
+            let plan = super::planner::plan_sql(&self.shared()?, statement, &view.query_schema).await?;
+            renamed(plan, &view.columns)
         };
         let plan = planned.await.map_err(|e| {
             Error::new(e.kind(), e.message())
@@ -253,7 +255,7 @@ impl Resolver {
                 .or_hint(e.hint().unwrap_or("the view's query no longer works; CREATE OR REPLACE VIEW changes it"))
         });
         self.loaded.lock().views.pop();
-        Ok(Arc::new(ViewTable::new(plan?, Some(query.to_string()))))
+        Ok(Arc::new(ViewTable::new(plan?, Some(view.query.clone()))))
     }
 
     /// The error for a name that is nothing, or nothing that can be read as a table.

@@ -201,6 +201,8 @@ fn base_state(config: &Config, runtime: Arc<RuntimeEnv>) -> Result<SessionState>
         .with_default_features()
         .with_query_planner(Arc::new(super::planner::Physical::default()))
         .with_type_planner(Arc::new(super::time::Types))
+        .with_analyzer_rule(Arc::new(crate::plan::checked::CheckArithmetic))
+        .with_analyzer_rule(Arc::new(super::functions::FloatExtremes))
         .with_optimizer_rule(Arc::new(crate::plan::pit_rules::PushLabelFilters))
         .with_physical_optimizer_rule(Arc::new(crate::operator::pit_join::KeepInputOrder))
         .build();

@@ -22,7 +22,7 @@ use super::rows::to_instants;
 use crate::clock::new_id;
 use crate::error::{Error, Result};
 use crate::model::Table;
-use crate::store::offline::{Commit, NewFile, Operation, Snapshot, TableOptions, WriteSpec};
+use crate::store::offline::{Commit, NewFile, OfflineStore, Operation, Snapshot, TableOptions, WriteSpec};
 
 /// A managed table at one Delta version.
 #[derive(Debug)]
@@ -141,11 +141,18 @@ pub async fn write(
         ..WriteSpec::plain(Arc::clone(&schema))
     };
     let mut writer = services.store.writer(location, spec)?;
-    while let Some(batch) = data.next().await {
-        let batch = stored(&batch?, &schema)?;
-        if batch.num_rows() > 0 {
-            writer.write(&batch).await?;
+    let written = async {
+        while let Some(batch) = data.next().await {
+            let batch = stored(&batch?, &schema)?;
+            if batch.num_rows() > 0 {
+                writer.write(&batch).await?;
+            }
         }
+        Ok(())
+    };
+    if let Err(e) = written.await {
+        writer.abandon().await;
+        return Err(e);
     }
     let rows = writer.rows();
     Ok((rows, writer.finish().await?))
@@ -181,6 +188,29 @@ pub fn stored_schema_of(schema: &Schema) -> Result<SchemaRef> {
     Ok(Arc::new(Schema::new(fields)))
 }
 
+/// A table that is being made: whoever is stopped in the middle, by being dropped too, leaves nothing.
+struct HalfMade {
+    store: Arc<OfflineStore>,
+    location: String,
+    made: bool,
+}
+
+impl Drop for HalfMade {
+    fn drop(&mut self) {
+        if self.made {
+            return;
+        }
+        let (store, location) = (Arc::clone(&self.store), std::mem::take(&mut self.location));
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(async move {
+                if let Err(error) = store.delete_table(&location).await {
+                    tracing::warn!(location, %error, "a half-made table could not be removed");
+                }
+            });
+        }
+    }
+}
+
 /// Makes a new Delta table from a stream: version 0 is empty, version 1 holds the rows.
 pub async fn create_filled(
     services: &Services,
@@ -190,6 +220,7 @@ pub async fn create_filled(
     run_id: String,
 ) -> Result<(u64, Snapshot)> {
     let base = services.store.create_table(location, Arc::clone(&schema), TableOptions::default()).await?;
+    let mut half = HalfMade { store: Arc::clone(&services.store), location: location.to_string(), made: false };
     let filled = async {
         let (rows, adds) = write(services, location, schema, data).await?;
         if adds.is_empty() {
@@ -198,7 +229,9 @@ pub async fn create_filled(
         let commit = Commit { adds, operation: Operation::Append, run_id: Some(run_id), ..Default::default() };
         Ok((rows, services.store.commit(&base, commit).await?))
     };
-    match filled.await {
+    let filled = filled.await;
+    half.made = true;
+    match filled {
         Ok(done) => Ok(done),
         Err(e) => {
             if let Err(second) = services.store.delete_table(location).await {

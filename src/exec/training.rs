@@ -89,7 +89,7 @@ pub fn create<'a>(resolver: &'a Arc<Resolver>, spec: &'a TrainingSetSpec, rows: 
         let schema = table::stored_schema_of(&rows.schema())?;
         let hash = Arc::new(Mutex::new(ContentHash::new(&schema)?));
         let files = resolver.pinned_files().await?;
-        let location = format!("training_sets/{}/{}/{}", spec.name.schema, spec.name.name, &new_id()[..8]);
+        let location = spec.name.folder("training_sets", &new_id());
         let rows = hashed(rows, &schema, &hash);
         let (rows, _) = table::create_filled(services, &location, schema, rows, new_id()).await.map_err(|e| e.context(what()))?;
         let committed = async {

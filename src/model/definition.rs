@@ -21,6 +21,19 @@ impl Name {
     pub fn new(schema: impl Into<String>, name: impl Into<String>) -> Self {
         Name { schema: schema.into(), name: name.into() }
     }
+
+    /// A new folder of the warehouse for what has this name, under the folder of its kind. `id` makes it unique.
+    pub fn folder(&self, kind: &str, id: &str) -> String {
+        let id: String = id.chars().take(8).collect();
+        format!("{kind}/{}/{}/{id}", part_of_path(&self.schema), part_of_path(&self.name))
+    }
+}
+
+/// A name as a part of a path: what paths give another meaning to becomes `_`, so that every name has a place.
+fn part_of_path(name: &str) -> String {
+    let plain = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | ' ' | '.');
+    let part: String = name.chars().take(60).map(|c| if plain(c) { c } else { '_' }).collect();
+    if part.chars().all(|c| matches!(c, '.' | ' ')) { "_".repeat(part.len().max(1)) } else { part }
 }
 
 impl fmt::Display for Name {
@@ -242,6 +255,9 @@ pub struct Table {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct View {
     pub name: Name,
+    /// Names of its columns, where they are not those of the query.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub columns: Vec<String>,
     pub query: String,
     /// Schema in which the query's bare names are looked up.
     pub query_schema: String,

@@ -5,11 +5,12 @@
 
 use std::sync::Arc;
 
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{Column, DFSchema, DataFusionError, Result as DfResult, Span as DfSpan, TableReference};
 use datafusion::datasource::provider_as_source;
 use datafusion::logical_expr::planner::{PlannedRelation, RelationPlanner, RelationPlannerContext, RelationPlanning};
-use datafusion::logical_expr::utils::split_conjunction_owned;
-use datafusion::logical_expr::{BinaryExpr, Expr, Extension, LogicalPlan, LogicalPlanBuilder, Operator, TableScan};
+use datafusion::logical_expr::utils::{conjunction, split_conjunction_owned};
+use datafusion::logical_expr::{BinaryExpr, Expr, Extension, LogicalPlan, LogicalPlanBuilder, Operator, TableScan, when};
 use datafusion::sql::sqlparser::ast::{Expr as SqlExpr, Join, Spanned, TableFactor};
 
 use super::asof_keys::{Callers, by_name, check_instant, default_instant, interval_micros, view_keys};
@@ -19,7 +20,7 @@ use super::names::{Names, reference};
 use super::pit_join::{MatchOp, PitItem, PitJoinNode};
 use super::target::{Target, TargetItem};
 use super::{lookup, online_join, service, settle};
-use crate::error::{Error, Result, Span};
+use crate::error::{Error, Result, Span, in_sql};
 use crate::model::live::narrow;
 
 /// Takes the joins and table functions of the dialect out of the SQL planner's hands.
@@ -85,13 +86,16 @@ fn plan_join(names: &dyn Names, left: LogicalPlan, join: Join, cx: &mut dyn Rela
             return plan_service(names, left, target, shown, c, cx);
         }
     }
-    let right = right_side(join.relation, cx)?;
+    let mut right = right_side(join.relation, cx)?;
     let name = match &right.table {
         Some((t, _)) => t.view.name.name.clone(),
         None => "the right side".into(),
     };
     let schema = both(&left, right.plan.schema())?;
-    let (equal, mut unequal) = on_conditions(&c, &left, right.plan.schema(), cx)?;
+    let Conditions { equal, mut unequal, candidates, eligible } = on_conditions(&c, &left, right.plan.schema(), cx)?;
+    if let Some(candidates) = conjunction(candidates) {
+        right.plan = LogicalPlanBuilder::from(right.plan).filter(candidates)?.build()?;
+    }
     if let Some(m) = &c.matching {
         if !unequal.is_empty() {
             return Err(Error::syntax("an inequality stands in MATCH_CONDITION or in ON, not in both"));
@@ -101,7 +105,7 @@ fn plan_join(names: &dyn Names, left: LogicalPlan, join: Join, cx: &mut dyn Rela
         let parts = split_conjunction_owned(settle::expression(cx.sql_to_expr(m, &schema)?, &schema)?);
         match (parts.len(), parts.into_iter().next()) {
             (1, Some(one)) => match condition(one, left.schema(), right.plan.schema())? {
-                (l, Some(op), r) => unequal.push((l, op, r)),
+                Condition::Unequal(l, op, r) => unequal.push((l, op, r)),
                 _ => return Err(match_hint(&shown)),
             },
             _ => return Err(match_hint(&shown)),
@@ -117,7 +121,7 @@ fn plan_join(names: &dyn Names, left: LogicalPlan, join: Join, cx: &mut dyn Rela
             }
             let roles = roles(&c, cx, &left)?;
             let item = feature_item(names, &left, table, qualifier, &roles, equal, &c, within, inner, cx)?;
-            attach(left, right.plan, item)
+            attach(left, right.plan, eligible_only(item, eligible)?)
         }
         (0, None) => {
             Err(Error::invalid(format!("ASOF JOIN with {name} needs MATCH_CONDITION or an inequality in ON: it is not a feature view"))
@@ -133,10 +137,32 @@ fn plan_join(names: &dyn Names, left: LogicalPlan, join: Join, cx: &mut dyn Rela
             }
             let Some((at, op, time)) = unequal.pop() else { return Err(Error::internal("no condition")) };
             let item = plain_item(names, at, op, time, equal, table.as_ref(), within, inner, &name)?;
-            attach(left, right.plan, item)
+            attach(left, right.plan, eligible_only(item, eligible)?)
         }
-        _ => Err(Error::invalid("an ASOF join has one inequality").with_hint("use WITHIN INTERVAL '…' for a lower bound")),
+        _ => Err(Error::invalid("an ASOF join has one inequality between its sides, and this one has several")
+            .with_hint("write WITHIN INTERVAL '…' for a lower bound; put other conditions on both sides into WHERE, which looks at the matched rows")
+            .or_span(unequal.get(1).and_then(|(l, _, _)| place_of(l)))),
     }
+}
+
+/// Left rows that a predicate on them leaves out match nothing: they have no instant.
+fn eligible_only(mut item: PitItem, predicates: Vec<Expr>) -> Result<PitItem> {
+    if let Some(predicate) = conjunction(predicates) {
+        item.at = when(predicate, item.at).end()?;
+    }
+    Ok(item)
+}
+
+/// Where the first column of an expression stands in the user's text.
+pub fn place_of(e: &Expr) -> Option<Span> {
+    let mut found = None;
+    let _ = e.apply(|e| {
+        if let Expr::Column(c) = e {
+            found = found.or(c.spans.first().map(Span::from));
+        }
+        Ok(TreeNodeRecursion::Continue)
+    });
+    found
 }
 
 /// The columns of both sides.
@@ -150,30 +176,38 @@ pub type Equal = Vec<(Expr, Expr)>;
 /// Left side, operator, right side.
 pub type Inequality = (Expr, MatchOp, Expr);
 
-/// Splits ON and USING into equalities and inequalities of a left with a right column.
-pub fn on_conditions(
-    c: &Clauses,
-    left: &LogicalPlan,
-    right: &DFSchema,
-    cx: &mut dyn RelationPlannerContext,
-) -> Result<(Equal, Vec<Inequality>)> {
-    let (mut equal, mut unequal) = (vec![], vec![]);
+/// What ON and USING of a join say.
+#[derive(Default)]
+pub struct Conditions {
+    pub equal: Equal,
+    pub unequal: Vec<Inequality>,
+    /// Predicates on the right side alone: which rows may be matched.
+    pub candidates: Vec<Expr>,
+    /// Predicates on the left side alone: which rows may match.
+    pub eligible: Vec<Expr>,
+}
+
+/// Sorts the conditions of ON and USING by the sides that they speak of.
+pub fn on_conditions(c: &Clauses, left: &LogicalPlan, right: &DFSchema, cx: &mut dyn RelationPlannerContext) -> Result<Conditions> {
+    let mut all = Conditions::default();
     if let Some(on) = &c.on {
         let both = both(left, right)?;
         let on = settle::expression(cx.sql_to_expr(on.clone(), &both)?, &both)?;
         for part in split_conjunction_owned(on) {
             match condition(part, left.schema(), right)? {
-                (l, None, r) => equal.push((l, r)),
-                (l, Some(op), r) => unequal.push((l, op, r)),
+                Condition::Equal(l, r) => all.equal.push((l, r)),
+                Condition::Unequal(l, op, r) => all.unequal.push((l, op, r)),
+                Condition::Right(e) => all.candidates.push(e),
+                Condition::Left(e) => all.eligible.push(e),
             }
         }
     }
     for ident in &c.using {
         let key = cx.normalize_ident(ident.clone());
         let r = right.qualified_field_with_unqualified_name(&key).map_err(Error::from)?;
-        equal.push((by_name(left, &key, "join column")?, Expr::Column(Column::from(r))));
+        all.equal.push((by_name(left, &key, "join column")?, Expr::Column(Column::from(r))));
     }
-    Ok((equal, unequal))
+    Ok(all)
 }
 
 fn match_hint(found: &str) -> Error {
@@ -188,30 +222,63 @@ fn strip_nested(e: SqlExpr) -> SqlExpr {
     }
 }
 
-/// One comparison, brought to left-op-right; `None` for equality.
-fn condition(e: Expr, left: &DFSchema, right: &DFSchema) -> Result<(Expr, Option<MatchOp>, Expr)> {
-    let shown = e.to_string();
+/// One part of ON.
+enum Condition {
+    Equal(Expr, Expr),
+    Unequal(Expr, MatchOp, Expr),
+    /// On one side alone.
+    Left(Expr),
+    Right(Expr),
+}
+
+/// One comparison, brought to left-op-right, or a predicate on one side.
+fn condition(e: Expr, left: &DFSchema, right: &DFSchema) -> Result<Condition> {
+    let side = |e: &Expr, s: &DFSchema| e.column_refs().iter().all(|c| s.has_column(c));
+    let named = |e: &Expr, s: &DFSchema| !e.column_refs().is_empty() && side(e, s);
+    let shown = in_sql(&e.schema_name().to_string());
+    let place = place_of(&e);
+    if named(&e, right) && !has_subquery(&e) {
+        return Ok(Condition::Right(e));
+    }
+    if side(&e, left) && !has_subquery(&e) {
+        return Ok(Condition::Left(e));
+    }
+    let refused = |why: String| Error::invalid(why).or_span(place);
+    if has_subquery(&e) {
+        return Err(refused(format!("ON of an ASOF join cannot hold a subquery ({shown})"))
+            .with_hint("choose the rows before the join: ASOF JOIN (SELECT … WHERE … IN (…)) AS alias"));
+    }
     let Expr::BinaryExpr(BinaryExpr { left: a, op, right: b }) = e else {
-        return Err(Error::invalid(format!("an ASOF join condition compares left with right columns; found {shown}")));
+        return Err(refused(format!("{shown} speaks of both sides of an ASOF join and is no comparison of one with the other"))
+            .with_hint("put it into WHERE, which looks at the matched rows; a condition on one side alone may stand in ON"));
     };
-    let side = |e: &Expr, s: &DFSchema| !e.column_refs().is_empty() && e.column_refs().iter().all(|c| s.has_column(c));
-    let (a, b, flipped) = if side(&a, left) && side(&b, right) {
+    let (a, b, flipped) = if named(&a, left) && named(&b, right) {
         (*a, *b, false)
-    } else if side(&b, left) && side(&a, right) {
+    } else if named(&b, left) && named(&a, right) {
         (*b, *a, true)
     } else {
-        return Err(Error::invalid(format!("{shown} does not compare a left column with a right column"))
-            .with_hint("filter one side in a subquery or in WHERE"));
+        let hint = match op {
+            Operator::Or => {
+                "ON of an ASOF join holds conditions joined by AND; put OR over both sides into WHERE, which looks at the matched rows"
+            }
+            _ => {
+                "each side of the comparison must speak of one table: l.ts >= r.ts; for the greatest distance write WITHIN INTERVAL '7 days'"
+            }
+        };
+        return Err(refused(format!("{shown} does not compare a left column with a right column")).with_hint(hint));
     };
-    let op = match (op, flipped) {
-        (Operator::Eq, _) => None,
-        (Operator::GtEq, false) | (Operator::LtEq, true) => Some(MatchOp::AtOrBefore),
-        (Operator::Gt, false) | (Operator::Lt, true) => Some(MatchOp::Before),
-        (Operator::LtEq, false) | (Operator::GtEq, true) => Some(MatchOp::AtOrAfter),
-        (Operator::Lt, false) | (Operator::Gt, true) => Some(MatchOp::After),
-        _ => return Err(Error::invalid(format!("{op} does not work in an ASOF join ({shown})")).with_hint("use =, >=, >, <= or <")),
-    };
-    Ok((a, op, b))
+    Ok(match (op, flipped) {
+        (Operator::Eq, _) => Condition::Equal(a, b),
+        (Operator::GtEq, false) | (Operator::LtEq, true) => Condition::Unequal(a, MatchOp::AtOrBefore, b),
+        (Operator::Gt, false) | (Operator::Lt, true) => Condition::Unequal(a, MatchOp::Before, b),
+        (Operator::LtEq, false) | (Operator::GtEq, true) => Condition::Unequal(a, MatchOp::AtOrAfter, b),
+        (Operator::Lt, false) | (Operator::Gt, true) => Condition::Unequal(a, MatchOp::After, b),
+        _ => return Err(refused(format!("{op} does not work in an ASOF join ({shown})")).with_hint("use =, >=, >, <= or <")),
+    })
+}
+
+fn has_subquery(e: &Expr) -> bool {
+    e.exists(|e| Ok(matches!(e, Expr::Exists(_) | Expr::InSubquery(_) | Expr::ScalarSubquery(_) | Expr::SetComparison(_)))).unwrap_or(true)
 }
 
 fn within(names: &dyn Names, e: &Option<SqlExpr>, cx: &mut dyn RelationPlannerContext, schema: &DFSchema) -> Result<Option<i64>> {
@@ -223,6 +290,14 @@ fn within(names: &dyn Names, e: &Option<SqlExpr>, cx: &mut dyn RelationPlannerCo
         },
         other => other,
     };
+    if !expr.column_refs().is_empty() {
+        return Err(Error::invalid(format!(
+            "WITHIN wants a constant interval, and {} differs from row to row",
+            in_sql(&expr.schema_name().to_string())
+        ))
+        .with_hint("write for example WITHIN INTERVAL '7 days', and a bound that differs from row to row into WHERE")
+        .or_span(Span::from_sql(e.span())));
+    }
     interval_micros(&expr).map(Some).map_err(|err| err.or_span(Span::from_sql(e.span())))
 }
 

@@ -8,7 +8,7 @@ use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan};
 use super::join_syntax::Roles;
 use super::target::{Target, TargetItem};
 use crate::clock::{DAY, Micros};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, in_sql};
 use crate::model::{Column as ModelColumn, FeatureView};
 use crate::plan::online_join;
 use crate::plan::pit_join::PitJoinNode;
@@ -92,6 +92,8 @@ fn feature_names(plan: &LogicalPlan) -> Option<Vec<String>> {
             Some(t.view.features.iter().map(|f| f.name.clone()).collect())
         }
         LogicalPlan::SubqueryAlias(a) => feature_names(&a.input),
+        // candidates that a predicate of ON has chosen
+        LogicalPlan::Filter(f) => feature_names(&f.input),
         _ => None,
     }
 }
@@ -224,7 +226,7 @@ pub fn default_instant(left: &LogicalPlan, event_timestamp: &str, target: &str) 
     match times[..] {
         [(q, n, _)] => Ok(Expr::Column(Column::new(q.clone(), n))),
         [] => {
-            let names: Vec<String> = columns.iter().map(|(_, n, t)| format!("{n} ({t})")).collect();
+            let names: Vec<String> = columns.iter().map(|(_, n, t)| format!("{n} ({})", in_sql(&t.to_string()))).collect();
             Err(Error::invalid(format!("ASOF JOIN {target} needs an instant per left row, and no left column is a timestamp"))
                 .with_hint(format!("write AT with an expression of type TIMESTAMP; the left columns are {}", names.join(", "))))
         }
@@ -250,7 +252,7 @@ pub fn check_instant(expr: Expr, schema: &DFSchema, clause: &str) -> Result<Expr
             Box::new(expr),
             DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
         ))),
-        t => Err(Error::invalid(format!("{clause} wants a timestamp or date, but {expr} is {t}"))
+        t => Err(Error::invalid(format!("{clause} wants a timestamp or date, but {expr} is {}", in_sql(&t.to_string())))
             .with_hint(format!("write {clause} CAST({expr} AS TIMESTAMP), or to_timestamp(…) with its format"))),
     }
 }

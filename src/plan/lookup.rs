@@ -194,10 +194,21 @@ pub fn plan(
             list.push(own(&item.view.event_timestamp).alias_qualified(Some(qualifier.clone()), format!("{}__event_timestamp", item.alias)));
         }
     }
+    each_once(&list, &name.to_string())?;
     LogicalPlanBuilder::from(plan)
         .project(list)
         .and_then(|b| b.build())
         .map_err(|e| Error::from(e).context(format!("ONLINE_LOOKUP('{name}')")))
+}
+
+/// The columns that `status => true` adds may have the name of a feature.
+fn each_once(columns: &[Expr], target: &str) -> Result<()> {
+    let names: Vec<String> = columns.iter().map(|e| e.qualified_name().1).collect();
+    match names.iter().enumerate().find(|(i, n)| names[..*i].contains(n)) {
+        Some((_, twice)) => Err(Error::invalid(format!("ONLINE_LOOKUP('{target}') would have two columns called {twice:?}"))
+            .with_hint("leave status => true out, or look it up through a feature service whose FROM gives the view another alias")),
+        None => Ok(()),
+    }
 }
 
 fn read_args(names: &dyn Names, args: Vec<FunctionArg>) -> Result<(Target, Option<Span>, Args)> {

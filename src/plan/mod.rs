@@ -3,7 +3,9 @@
 pub mod asof;
 pub mod asof_keys;
 pub mod at_time_zone;
+pub mod blame;
 pub mod bound_rows;
+pub mod checked;
 pub mod command;
 pub mod exact_number;
 pub mod feature_table;
@@ -17,6 +19,7 @@ pub mod pit_rules;
 pub mod pit_types;
 pub mod service;
 pub mod settle;
+pub mod subqueries;
 pub mod target;
 pub mod whole_micros;
 pub mod wildcard;

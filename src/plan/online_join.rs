@@ -11,7 +11,7 @@ use datafusion::logical_expr::utils::conjunction;
 use datafusion::logical_expr::{Expr, ExprSchemable, Extension, Filter, LogicalPlan, Projection, cast, try_cast, when};
 use datafusion::sql::sqlparser::ast::{Expr as SqlExpr, FunctionArg, FunctionArgExpr, Ident, ObjectName, Spanned, TableFactor};
 
-use super::asof::on_conditions;
+use super::asof::{Conditions, on_conditions, place_of};
 use super::asof_keys::{Callers, view_keys};
 use super::join_syntax::{Clauses, roles};
 use super::names::Names;
@@ -220,7 +220,12 @@ fn plan_view(left: LogicalPlan, item: &TargetItem, alias: String, c: &Clauses, c
     let qualifier = TableReference::bare(alias.as_str());
     let fields: Vec<Field> = view.visible_columns().iter().map(|c| Field::new(&c.name, c.data_type.arrow().clone(), true)).collect();
     let right = DFSchema::try_from_qualified_schema(qualifier.clone(), &Schema::new(fields))?;
-    let (equal, unequal) = on_conditions(c, &left, &right, cx)?;
+    let Conditions { equal, unequal, candidates, eligible } = on_conditions(c, &left, &right, cx)?;
+    if let Some(e) = candidates.iter().chain(&eligible).next() {
+        return Err(Error::invalid(format!("ON of an ONLINE JOIN maps keys, and {} does not", e.human_display()))
+            .with_hint("filter in WHERE")
+            .or_span(place_of(e)));
+    }
     if !unequal.is_empty() {
         return Err(Error::invalid("an inequality cannot stand in the ON of an ONLINE JOIN: it answers what is live now")
             .with_hint("map keys with ON left_column = key, and filter in WHERE"));

@@ -25,12 +25,13 @@ pub fn common_key_type(left: &str, l: &DataType, right: &str, r: &DataType) -> R
     for (name, t) in [(left, l), (right, r)] {
         if t.is_floating() {
             return Err(Error::invalid(format!(
-                "key {name} is of type {t}: two floats that print alike may differ in their last bit, so they never name an entity reliably"
+                "key {name} is of type {}: two floats that print alike may differ in their last bit, so they never name an entity reliably",
+                shown(t)
             ))
             .with_hint("cast it to BIGINT, VARCHAR or DECIMAL(p, s)"));
         }
         if t.is_nested() || matches!(t, Interval(_)) {
-            return Err(Error::invalid(format!("key {name} cannot be of type {t}"))
+            return Err(Error::invalid(format!("key {name} cannot be of type {}", shown(t)))
                 .with_hint("key types are integers, VARCHAR, BYTEA, BOOLEAN, DATE, TIMESTAMP and DECIMAL"));
         }
     }
@@ -55,7 +56,7 @@ pub fn common_key_type(left: &str, l: &DataType, right: &str, r: &DataType) -> R
         },
     };
     common.ok_or_else(|| {
-        Error::invalid(format!("key {left} of type {l} cannot be compared with key {right} of type {r}"))
+        Error::invalid(format!("key {left} of type {} cannot be compared with key {right} of type {}", shown(l), shown(r)))
             .with_hint(format!("cast one of them, for example CAST({left} AS …)"))
     })
 }
@@ -172,11 +173,16 @@ impl TimeLines {
             (Some(ttl), _) if ttl < 0 => return Err(Error::invalid("WITHIN must not be negative")),
             (Some(ttl), TimeLine::Ticks(unit)) => Some(i128::from(ttl) * per_second(unit) / 1_000_000),
             (Some(_), _) => {
-                return Err(Error::invalid(format!("WITHIN needs timestamps, but {} is of type {}", at.0, at.1)));
+                return Err(Error::invalid(format!("WITHIN needs timestamps, but {} is of type {}", at.0, shown(at.1))));
             }
         };
         Ok(TimeLines { event, created, wide: wide || wide_created, ttl })
     }
+}
+
+/// A type as SQL writes it.
+fn shown(t: &DataType) -> String {
+    crate::error::in_sql(&t.to_string())
 }
 
 /// The line for two columns, and whether its values may need more than 64 bits.
@@ -191,9 +197,8 @@ fn line(a: Typed, b: Option<Typed>, floor: Option<TimeUnit>, micros: bool) -> Re
     let (ta, tb) = (&null_as(ta, tb), &null_as(tb, ta));
     for (name, t) in [(a.0, ta), (b.0, tb)] {
         if is_string(t) {
-            return Err(
-                Error::invalid(format!("{name} is of type {t}, not a timestamp")).with_hint(format!("write CAST({name} AS TIMESTAMP)"))
-            );
+            return Err(Error::invalid(format!("{name} is of type {}, not a timestamp", shown(t)))
+                .with_hint(format!("write CAST({name} AS TIMESTAMP)")));
         }
     }
     if let (Some(ua), Some(ub)) = (time_unit(ta), time_unit(tb)) {
@@ -213,7 +218,7 @@ fn line(a: Typed, b: Option<Typed>, floor: Option<TimeUnit>, micros: bool) -> Re
         _ => None,
     };
     found.ok_or_else(|| {
-        Error::invalid(format!("{} of type {} cannot be compared in time with {} of type {}", a.0, a.1, b.0, b.1))
+        Error::invalid(format!("{} of type {} cannot be compared in time with {} of type {}", a.0, shown(a.1), b.0, shown(b.1)))
             .with_hint("cast both to one type: TIMESTAMP, DATE, an integer, or a DECIMAL of the same scale")
     })
 }

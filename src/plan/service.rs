@@ -10,6 +10,7 @@ use datafusion::logical_expr::expr::{Cast, ScalarFunction, TryCast};
 use datafusion::logical_expr::{BinaryExpr, Expr, ExprSchemable, Operator, Volatility};
 use datafusion::sql::sqlparser::ast::Expr as SqlExpr;
 
+use super::checked::arithmetic;
 use super::names::Names;
 use super::target::Target;
 use crate::error::{Error, Result};
@@ -81,7 +82,8 @@ pub fn outputs(names: &dyn Names, target: &Target) -> Result<Vec<(Expr, String)>
         .collect()
 }
 
-/// Makes an expression total: integer and decimal division by zero and failed casts give NULL for that row.
+/// Makes an expression total: integer and decimal division by zero, results that do not fit their type and failed
+/// casts give NULL for that row.
 /// Refuses what a service cannot hold.
 pub fn safe(expr: Expr, schema: &DFSchema) -> Result<Expr> {
     let out = expr.transform_up(|e| {
@@ -104,7 +106,10 @@ pub fn safe(expr: Expr, schema: &DFSchema) -> Result<Expr> {
                 Transformed::yes(Expr::BinaryExpr(BinaryExpr { left, op, right: Box::new(nullif(*right, zero)) }))
             }
             Expr::Cast(Cast { expr, field }) => Transformed::yes(Expr::TryCast(TryCast { expr, field })),
-            other => Transformed::no(other),
+            other => match arithmetic(&other, schema, true) {
+                Some(checked) => Transformed::yes(checked),
+                None => Transformed::no(other),
+            },
         })
     });
     Ok(out?.data)

@@ -41,10 +41,14 @@ fn node(plan: LogicalPlan) -> DfResult<Transformed<LogicalPlan>> {
     {
         schema.merge(&DFSchema::try_from_qualified_schema(scan.table_name.clone(), &scan.source.schema())?);
     }
-    let names = NamePreserver::new(&plan);
+    // cells of VALUES have no names
+    let names = (!matches!(plan, LogicalPlan::Values(_))).then(|| NamePreserver::new(&plan));
     let done = plan.map_expressions(|e| {
-        let name = names.save(&e);
-        Ok(settled(e, &schema)?.update_data(|e| name.restore(e)))
+        let name = names.as_ref().map(|n| n.save(&e));
+        Ok(settled(e, &schema)?.update_data(|e| match name {
+            Some(name) => name.restore(e),
+            None => e,
+        }))
     })?;
     changed |= done.transformed;
     let plan = match done.data {

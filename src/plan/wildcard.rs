@@ -1,17 +1,34 @@
 //! `*` and `f.*` over a feature join show the left columns, then the features; keys and timestamps of
-//! the views can still be named. The SQL planner has no hidden columns, so they are expanded here.
+//! the views can still be named. The SQL planner has no hidden columns, so they are expanded here. So are the
+//! bare names of columns that an ASOF join merges by USING: they mean the left side's.
 
 use std::ops::ControlFlow;
 
 use datafusion::common::TableReference;
-use datafusion::logical_expr::LogicalPlan;
+use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder};
 use datafusion::sql::sqlparser::ast::{
     ExcludeSelectItem, Expr as SqlExpr, Ident, JoinOperator, ObjectName, Query, Select, SelectItem, SelectItemQualifiedWildcardKind,
     SetExpr, TableFactor, TableWithJoins, VisitMut, VisitorMut, WildcardAdditionalOptions, With,
 };
 
 use super::asof_keys::hidden_columns;
+use super::join_syntax::clauses;
 use crate::error::{Error, Result};
+use crate::sql::rewrite::fold_ident;
+
+/// A query with other names for its columns; none: as it is.
+pub fn renamed(plan: LogicalPlan, names: &[String]) -> Result<LogicalPlan> {
+    if names.is_empty() {
+        return Ok(plan);
+    }
+    let columns = plan.schema().columns();
+    if columns.len() != names.len() {
+        return Err(Error::invalid(format!("the list names {} column(s), the query has {}", names.len(), columns.len()))
+            .with_hint("name every column of the query, in order"));
+    }
+    let named = columns.into_iter().zip(names).map(|(c, name)| Expr::Column(c).alias(name)).collect::<Vec<_>>();
+    Ok(LogicalPlanBuilder::from(plan).project(named)?.build()?)
+}
 
 /// Expands wildcards in every SELECT that joins features. `plan` plans a query whose tables are loaded.
 pub fn expand(query: &mut Query, plan: &dyn Fn(Query) -> Result<LogicalPlan>) -> Result<()> {
@@ -62,14 +79,22 @@ impl Expander<'_> {
     }
 
     fn select(&self, s: &mut Select) -> Result<()> {
-        let starred = s.projection.iter().any(|i| matches!(i, SelectItem::Wildcard(_) | SelectItem::QualifiedWildcard(..)));
-        if !starred || !s.from.iter().any(has_asof) {
+        if !s.from.iter().any(has_asof) {
             return Ok(());
         }
-        let Ok(all) = self.visible_columns(s) else {
+        let mut merged = vec![];
+        s.from.iter().for_each(|t| merged_columns(t, &mut merged));
+        let starred = s.projection.iter().any(|i| matches!(i, SelectItem::Wildcard(_) | SelectItem::QualifiedWildcard(..)));
+        if !starred && merged.is_empty() {
+            return Ok(());
+        }
+        let Ok(mut all) = self.visible_columns(s) else {
             // the statement itself will fail with a better place
             return Ok(());
         };
+        merge(s, &merged, &all);
+        let own = all.clone();
+        all.retain(|(q, name)| !merged.iter().any(|m| m.name == *name && q.as_ref().is_some_and(|q| q.table() == m.side)));
         let mut out = vec![];
         for item in std::mem::take(&mut s.projection) {
             match item {
@@ -83,7 +108,7 @@ impl Expander<'_> {
                         n.0.last()
                             .and_then(|p| p.as_ident())
                             .map(|i| if i.quote_style.is_some() { i.value.clone() } else { i.value.to_lowercase() });
-                    let own: Vec<_> = all
+                    let own: Vec<_> = own
                         .iter()
                         .filter(|(q, _)| q.as_ref().is_some_and(|q| Some(q.table()) == name.as_deref() && q.schema().is_none()))
                         .collect();
@@ -124,6 +149,78 @@ impl Expander<'_> {
         hidden_columns(inner, &mut hidden);
         Ok(plan.schema().iter().map(|(q, f)| (q.cloned(), f.name().clone())).filter(|c| !hidden.contains(c)).collect())
     }
+}
+
+/// A column that USING of an ASOF join merges with the left side's, and the right side's name.
+struct Merged {
+    name: String,
+    side: String,
+}
+
+fn merged_columns(t: &TableWithJoins, out: &mut Vec<Merged>) {
+    let nested = |f: &TableFactor, out: &mut Vec<Merged>| {
+        if let TableFactor::NestedJoin { table_with_joins, .. } = f {
+            merged_columns(table_with_joins, out);
+        }
+    };
+    nested(&t.relation, out);
+    for join in &t.joins {
+        nested(&join.relation, out);
+        if !matches!(join.join_operator, JoinOperator::AsOf { .. }) {
+            continue;
+        }
+        let Ok(c) = clauses(join) else { continue };
+        if let Some(side) = side_of(&join.relation) {
+            out.extend(c.using.iter().map(|i| Merged { name: fold_ident(i), side: side.clone() }));
+        }
+    }
+}
+
+/// What columns of a table are qualified with.
+fn side_of(f: &TableFactor) -> Option<String> {
+    match f {
+        TableFactor::Table { alias: Some(a), .. } | TableFactor::Derived { alias: Some(a), .. } => Some(fold_ident(&a.name)),
+        TableFactor::Table { name, .. } => name.0.last().and_then(|p| p.as_ident()).map(fold_ident),
+        _ => None,
+    }
+}
+
+/// Gives bare names of merged columns the qualifier of the left side, outside of subqueries.
+fn merge(s: &mut Select, merged: &[Merged], all: &[(Option<TableReference>, String)]) {
+    struct Qualify<'a> {
+        depth: usize,
+        merged: &'a [Merged],
+        all: &'a [(Option<TableReference>, String)],
+    }
+    impl VisitorMut for Qualify<'_> {
+        type Break = ();
+        fn pre_visit_query(&mut self, _: &mut Query) -> ControlFlow<()> {
+            self.depth += 1;
+            ControlFlow::Continue(())
+        }
+        fn post_visit_query(&mut self, _: &mut Query) -> ControlFlow<()> {
+            self.depth -= 1;
+            ControlFlow::Continue(())
+        }
+        fn post_visit_expr(&mut self, e: &mut SqlExpr) -> ControlFlow<()> {
+            if let (0, SqlExpr::Identifier(i)) = (self.depth, &*e) {
+                let name = fold_ident(i);
+                let left = self.all.iter().find(|(_, n)| *n == name).filter(|_| self.merged.iter().any(|m| m.name == name));
+                if let Some((Some(q), _)) = left {
+                    let mut parts: Vec<Ident> = q.schema().into_iter().map(|s| Ident::with_quote('"', s)).collect();
+                    parts.extend([Ident::with_quote('"', q.table()), i.clone()]);
+                    *e = SqlExpr::CompoundIdentifier(parts);
+                }
+            }
+            ControlFlow::Continue(())
+        }
+    }
+    if merged.is_empty() {
+        return;
+    }
+    let from = std::mem::take(&mut s.from);
+    let _ = s.visit(&mut Qualify { depth: 0, merged, all });
+    s.from = from;
 }
 
 fn has_asof(t: &TableWithJoins) -> bool {

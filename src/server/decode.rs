@@ -2,27 +2,46 @@
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arrow::compute::concat_batches;
 use arrow::record_batch::RecordBatchOptions;
 use arrow_flight::decode::{DecodedPayload, FlightDataDecoder};
 use arrow_flight::error::FlightError;
-use arrow_flight::sql::server::PeekableFlightDataStream;
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use datafusion::arrow::record_batch::RecordBatch;
 use datafusion::common::DataFusionError;
 use datafusion::execution::SendableRecordBatchStream;
+use datafusion::execution::memory_pool::{MemoryConsumer, MemoryPool, MemoryReservation};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use futures::stream::BoxStream;
-use futures::{StreamExt, TryStreamExt, future};
+use futures::{StreamExt, TryStreamExt, future, stream};
 
 use super::encode::wire_type;
-use super::incoming::{Incoming, guarded, unreadable};
+use super::gate::Place;
+use super::incoming::{Incoming, Pieces, guarded, unreadable};
+use super::put::Messages;
 use crate::error::{Error, Result};
 use crate::model::exact::exactly;
 
+/// How long a client may take for its next rows before its statement gives its place to others.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// What the rows of a client may take.
+pub(super) struct Room {
+    /// Bytes of one message of rows, or of all parameters.
+    pub limit: usize,
+    pub pool: Arc<dyn MemoryPool>,
+}
+
+impl Room {
+    fn reserve(&self, what: &str) -> MemoryReservation {
+        MemoryConsumer::new(what).register(&self.pool)
+    }
+}
+
 /// The decoded messages; each is looked at first.
-fn decoder(messages: PeekableFlightDataStream, mut incoming: Incoming) -> BoxStream<'static, Result<DecodedPayload>> {
+fn decoder(messages: Messages, mut incoming: Incoming) -> BoxStream<'static, Result<DecodedPayload>> {
     // Updates without parameters, and some clients' last messages, carry no Arrow data.
     let messages =
         messages.try_filter(|m| future::ready(!m.data_header.is_empty())).map_err(|s| FlightError::Tonic(Box::new(s))).and_then(move |m| {
@@ -43,7 +62,10 @@ fn client_error(e: FlightError) -> Error {
         FlightError::Tonic(s) if s.code() == tonic::Code::OutOfRange || s.code() == tonic::Code::ResourceExhausted => {
             Error::exhausted(s.message().to_string()).with_hint("send smaller record batches")
         }
-        FlightError::Tonic(s) => Error::cancelled(format!("the client stopped sending: {}", s.message())),
+        FlightError::Tonic(s) if s.code() == tonic::Code::Aborted || s.code() == tonic::Code::DeadlineExceeded => {
+            Error::cancelled(s.message().to_string()).with_hint("nothing was stored")
+        }
+        FlightError::Tonic(s) => Error::invalid(s.message().to_string()),
         FlightError::Arrow(a) => Error::from(a).context("record batch from the client"),
         FlightError::ExternalError(e) => match e.downcast::<Error>() {
             Ok(ours) => *ours,
@@ -54,15 +76,18 @@ fn client_error(e: FlightError) -> Error {
 }
 
 /// All rows of a parameter stream; `None` where the client sent no schema.
-pub(super) async fn parameters(messages: PeekableFlightDataStream, limit: usize) -> Result<Option<RecordBatch>> {
-    let mut decoder = decoder(messages, Incoming::parameters(limit));
-    let mut flat = Incoming::parameters(limit);
+pub(super) async fn parameters(messages: Messages, room: Room) -> Result<Option<RecordBatch>> {
+    let mut decoder = decoder(messages, Incoming::parameters(room.limit));
+    let mut flat = Incoming::parameters(room.limit);
+    let reserved = room.reserve("parameters");
     let (mut schema, mut batches) = (None, vec![]);
     while let Some(message) = decoder.try_next().await? {
         match message {
             DecodedPayload::Schema(s) => schema = Some(s),
             DecodedPayload::RecordBatch(b) => {
-                guarded(|| flat.admit_flat(&b))?;
+                let bytes = guarded(|| flat.admit_flat(&b))?;
+                // as they came, put together, and as the types of the statement
+                reserved.try_grow(bytes.saturating_mul(3))?;
                 batches.push(b);
             }
             DecodedPayload::None => {}
@@ -74,9 +99,10 @@ pub(super) async fn parameters(messages: PeekableFlightDataStream, limit: usize)
     }
 }
 
-/// The rows of a bulk ingest, as they come; a message may hold `limit` bytes, also where they come compressed.
-pub(super) async fn rows(messages: PeekableFlightDataStream, limit: usize) -> Result<SendableRecordBatchStream> {
-    let mut decoder = decoder(messages, Incoming::rows(limit));
+/// The rows of a bulk ingest, as they come; a message may hold `room.limit` bytes, also where they come compressed.
+/// The statement has its place while it has rows.
+pub(super) async fn rows(messages: Messages, room: Room, place: Place) -> Result<SendableRecordBatchStream> {
+    let mut decoder = decoder(messages, Incoming::rows(room.limit));
     let schema = loop {
         match decoder.try_next().await? {
             Some(DecodedPayload::Schema(s)) => break s,
@@ -85,15 +111,58 @@ pub(super) async fn rows(messages: PeekableFlightDataStream, limit: usize) -> Re
             None => return Err(Error::invalid("bulk ingest: the client sent no rows and no schema")),
         }
     };
-    let batches = decoder.filter_map(|m| {
-        future::ready(match m {
-            Ok(DecodedPayload::RecordBatch(b)) => Some(Ok(b)),
-            Ok(DecodedPayload::Schema(_)) => Some(Err(DataFusionError::from(Error::invalid("bulk ingest: the schema changed midway")))),
-            Ok(DecodedPayload::None) => None,
-            Err(e) => Some(Err(DataFusionError::from(e))),
-        })
+    let rows = Rows { decoder, reserved: room.reserve("rows of a client"), incoming: Incoming::rows(room.limit), pieces: None, place };
+    let batches = stream::try_unfold(rows, |mut rows| async move {
+        let next = rows.next().await.map_err(DataFusionError::from)?;
+        Ok(next.map(|batch| (batch, rows)))
     });
     Ok(Box::pin(RecordBatchStreamAdapter::new(schema, batches)))
+}
+
+struct Rows {
+    decoder: BoxStream<'static, Result<DecodedPayload>>,
+    incoming: Incoming,
+    /// What is left of the last message.
+    pieces: Option<Pieces>,
+    reserved: MemoryReservation,
+    place: Place,
+}
+
+impl Rows {
+    async fn next(&mut self) -> Result<Option<RecordBatch>> {
+        loop {
+            if let Some(piece) = self.pieces.as_mut().and_then(Pieces::next) {
+                return Ok(Some(piece));
+            }
+            self.pieces = None;
+            self.reserved.free();
+            match self.message().await? {
+                Some(DecodedPayload::RecordBatch(batch)) => {
+                    let pieces = guarded(|| Pieces::of(batch, &mut self.incoming))?;
+                    self.place.take().await?;
+                    self.reserved.try_grow(pieces.bytes())?;
+                    self.pieces = Some(pieces);
+                }
+                Some(DecodedPayload::Schema(_)) => return Err(Error::invalid("bulk ingest: the schema changed midway")),
+                Some(DecodedPayload::None) => {}
+                // whatever is done with the rows begins, at the latest, now
+                None => return self.place.take().await.map(|()| None),
+            }
+        }
+    }
+
+    async fn message(&mut self) -> Result<Option<DecodedPayload>> {
+        if !self.place.is_taken() {
+            return self.decoder.try_next().await;
+        }
+        match tokio::time::timeout(PAUSE, self.decoder.try_next()).await {
+            Ok(message) => message,
+            Err(_) => {
+                self.place.give_back();
+                self.decoder.try_next().await
+            }
+        }
+    }
 }
 
 /// Name of placeholder `i` (from 0) in schemas that clients see.

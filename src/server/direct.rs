@@ -14,6 +14,7 @@ use tonic::{Response, Status};
 use super::encode::FlightStream;
 use super::incoming::{Incoming, admit_stream, guarded};
 use super::sessions::Caller;
+use super::statement::caught;
 use super::{Shared, decode, status};
 use crate::error::{Error, Result};
 use crate::session::StatementKind;
@@ -40,8 +41,8 @@ impl Shared {
         }
         if !query.parameters.is_empty() {
             let rows = rows(&query.parameters, self.settings().max_parameter_bytes)?;
-            let bound = decode::bind(&statement.prepared.parameters, &rows).map_err(|e| status::in_statement(&e, &query.sql))?;
-            statement.parameters = Some(bound);
+            let bound = decode::bind(statement.wanted(), &rows).map_err(|e| status::in_statement(&e, &query.sql))?;
+            statement = caught(statement.bind(bound)).await.map_err(|e| status::in_statement(&e, &query.sql))?;
         }
         self.fetch(&Arc::new(statement)).await
     }

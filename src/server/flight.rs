@@ -20,6 +20,7 @@ use super::Shared;
 use super::encode::FlightStream;
 use super::flight_sql::{BoxStream, FlightSql};
 use super::prepared::Created;
+use super::request::Seen;
 use super::sessions::Caller;
 use crate::clock::stopwatch;
 
@@ -50,6 +51,7 @@ impl Flight {
 
     /// Takes a request in, or refuses it; the caller goes with it.
     fn admit<T>(&self, request: &mut Request<T>) -> Result<Caller, Status> {
+        Seen::mark(request);
         if self.shared.draining.load(Ordering::SeqCst) {
             return Err(Status::unavailable("the server is shutting down"));
         }
@@ -82,7 +84,7 @@ fn any(bytes: &[u8]) -> Result<Any, Status> {
     Any::decode(bytes).map_err(|e| Status::invalid_argument(format!("not a Flight SQL command: {e}")))
 }
 
-fn command(bytes: &[u8]) -> Result<Command, Status> {
+pub(super) fn command(bytes: &[u8]) -> Result<Command, Status> {
     Command::try_from(any(bytes)?).map_err(|e| Status::invalid_argument(format!("not a Flight SQL command: {e}")))
 }
 
@@ -179,7 +181,7 @@ impl FlightService for Flight {
 
     async fn do_put(&self, mut request: Request<Streaming<FlightData>>) -> Result<Response<Self::DoPutStream>, Status> {
         self.admit(&mut request)?;
-        self.sql.do_put(request).await
+        self.shared.put(request).await
     }
 
     async fn do_exchange(&self, _: Request<Streaming<FlightData>>) -> Result<Response<Self::DoExchangeStream>, Status> {

@@ -1,11 +1,11 @@
-//! The table of Flight SQL commands: one line each, the work is in the modules.
+//! The table of Flight SQL commands but those of DoPut (`put`): one line each, the work is in the modules.
 
 use std::sync::Arc;
 
 use arrow_flight::sql::metadata::SqlInfoDataBuilder;
-use arrow_flight::sql::server::{DoPutError, FlightSqlService, PeekableFlightDataStream};
+use arrow_flight::sql::server::FlightSqlService;
 use arrow_flight::sql::*;
-use arrow_flight::{Action, FlightDescriptor, FlightInfo, HandshakeRequest, HandshakeResponse, PutResult, SchemaResult, Ticket};
+use arrow_flight::{Action, FlightDescriptor, FlightInfo, HandshakeRequest, HandshakeResponse, SchemaResult, Ticket};
 use futures::Stream;
 use tonic::{Request, Response, Status, Streaming};
 
@@ -22,7 +22,7 @@ type Rows = Result<Response<FlightStream>, Status>;
 pub(super) struct FlightSql(pub Arc<Shared>);
 
 const NO_TRANSACTIONS: &str = "transactions are not supported: every statement commits by itself";
-const NO_SUBSTRAIT: &str = "Substrait plans are not supported: send SQL";
+pub(super) const NO_SUBSTRAIT: &str = "Substrait plans are not supported: send SQL";
 
 #[tonic::async_trait]
 impl FlightSqlService for FlightSql {
@@ -47,12 +47,6 @@ impl FlightSqlService for FlightSql {
             _ => self.0.do_get_result(&ticket),
         }
     }
-    async fn do_put_statement_update(&self, command: CommandStatementUpdate, r: Request<PeekableFlightDataStream>) -> Result<i64, Status> {
-        self.0.put_statement_update(command, r).await
-    }
-    async fn do_put_statement_ingest(&self, command: CommandStatementIngest, r: Request<PeekableFlightDataStream>) -> Result<i64, Status> {
-        self.0.ingest(command, r).await
-    }
 
     // Prepared statements
 
@@ -76,20 +70,6 @@ impl FlightSqlService for FlightSql {
     }
     async fn do_get_prepared_statement(&self, query: CommandPreparedStatementQuery, _: Request<Ticket>) -> Rows {
         self.0.do_get_handle(&query.prepared_statement_handle).await
-    }
-    async fn do_put_prepared_statement_query(
-        &self,
-        query: CommandPreparedStatementQuery,
-        request: Request<PeekableFlightDataStream>,
-    ) -> Result<DoPutPreparedStatementResult, Status> {
-        self.0.bind(query, request).await
-    }
-    async fn do_put_prepared_statement_update(
-        &self,
-        command: CommandPreparedStatementUpdate,
-        request: Request<PeekableFlightDataStream>,
-    ) -> Result<i64, Status> {
-        self.0.put_prepared_update(command, request).await
     }
 
     // Metadata
@@ -167,23 +147,10 @@ impl FlightSqlService for FlightSql {
     async fn get_flight_info_fallback(&self, command: Command, _: Request<FlightDescriptor>) -> Info {
         Err(Status::unimplemented(format!("GetFlightInfo does not know {:?}", command.type_url())))
     }
-    async fn do_put_fallback(&self, _: Request<PeekableFlightDataStream>, command: Any) -> Result<Response<BoxStream<PutResult>>, Status> {
-        Err(Status::unimplemented(format!("DoPut does not know {:?}", command.type_url)))
-    }
-    async fn do_put_error_callback(
-        &self,
-        _: Request<PeekableFlightDataStream>,
-        e: DoPutError,
-    ) -> Result<Response<BoxStream<PutResult>>, Status> {
-        Err(Status::invalid_argument(format!("DoPut: {e}")))
-    }
     async fn do_action_fallback(&self, request: Request<Action>) -> Result<Response<BoxStream<arrow_flight::Result>>, Status> {
         Err(Status::unimplemented(format!("there is no action {:?}", request.get_ref().r#type)))
     }
     async fn get_flight_info_substrait_plan(&self, _: CommandStatementSubstraitPlan, _: Request<FlightDescriptor>) -> Info {
-        Err(Status::unimplemented(NO_SUBSTRAIT))
-    }
-    async fn do_put_substrait_plan(&self, _: CommandStatementSubstraitPlan, _: Request<PeekableFlightDataStream>) -> Result<i64, Status> {
         Err(Status::unimplemented(NO_SUBSTRAIT))
     }
     async fn do_action_create_prepared_substrait_plan(

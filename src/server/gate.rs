@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::error::{Error, Result};
@@ -49,6 +50,37 @@ impl Gate {
     }
 }
 
+/// A place of one statement, which is given back while a client is waited for.
+#[derive(Debug, Clone)]
+pub(super) struct Place {
+    gate: Arc<Gate>,
+    held: Arc<Mutex<Option<OwnedSemaphorePermit>>>,
+}
+
+impl Place {
+    /// None is taken yet.
+    pub fn of(gate: &Arc<Gate>) -> Self {
+        Place { gate: Arc::clone(gate), held: Arc::default() }
+    }
+
+    /// Waits for a place, unless there is one already.
+    pub async fn take(&self) -> Result<()> {
+        if !self.is_taken() {
+            let place = self.gate.enter().await?;
+            *self.held.lock() = Some(place);
+        }
+        Ok(())
+    }
+
+    pub fn is_taken(&self) -> bool {
+        self.held.lock().is_some()
+    }
+
+    pub fn give_back(&self) {
+        drop(self.held.lock().take());
+    }
+}
+
 struct Waiting<'a>(&'a AtomicUsize);
 
 impl<'a> Waiting<'a> {
@@ -75,6 +107,14 @@ mod tests {
         assert!(gate.enter().await.unwrap_err().message().contains("1 statements are running"));
         drop(first);
         drop(gate.enter().await.unwrap());
+        let gate = Arc::new(gate);
+        let (one, other) = (Place::of(&gate), Place::of(&gate));
+        one.take().await.unwrap();
+        one.take().await.unwrap();
+        assert!(other.take().await.is_err());
+        one.give_back();
+        other.take().await.unwrap();
+        assert!(!one.is_taken() && other.is_taken());
         assert_eq!(gate.waiting.load(Ordering::Relaxed), 0);
     }
 }

@@ -7,6 +7,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::Shared;
 use super::flight_sql::BoxStream;
+use super::put::readable;
 use super::sessions::{Caller, strip_scheme};
 
 impl Shared {
@@ -30,7 +31,7 @@ impl Shared {
         };
         // The first message belongs to the protocol; what it says does not matter.
         if let Some(message) = request.get_mut().next().await {
-            message?;
+            message.map_err(readable)?;
         }
         let value: MetadataValue<_> =
             format!("Bearer {token}").parse().map_err(|_| Status::internal("the session token is not a header value"))?;

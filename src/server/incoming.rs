@@ -1,15 +1,15 @@
 //! Arrow messages from clients, looked at before they are decoded. arrow-ipc believes what their headers declare: a wrong
 //! number there is a panic or, worse, an allocation that fails, which ends the process.
 
+mod pieces;
+mod weight;
+
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use datafusion::arrow::array::{Array, AsArray};
-use datafusion::arrow::compute::cast;
-use datafusion::arrow::compute::kernels::length::length;
-use datafusion::arrow::datatypes::{DataType, Int64Type};
 use datafusion::arrow::ipc::{CompressionType, Message, MessageHeader, RecordBatch as Header, root_as_message};
 use datafusion::arrow::record_batch::RecordBatch;
 
+pub(super) use self::pieces::Pieces;
 use super::lz4;
 use crate::error::{Error, Result};
 
@@ -60,11 +60,18 @@ impl Incoming {
 
     /// Refuses decoded values that would become larger than the limit where each stands for itself: many keys of a
     /// dictionary may mean one long text.
-    pub fn admit_flat(&mut self, batch: &RecordBatch) -> Result<()> {
+    /// Answers the bytes of this one.
+    pub fn admit_flat(&mut self, batch: &RecordBatch) -> Result<usize> {
+        let mut bytes = 0_usize;
         for column in batch.columns() {
-            self.flat = self.flat.saturating_add(flat(column)?);
+            if self.kept {
+                weight::check_plain(column.data_type())?;
+            }
+            bytes = bytes.saturating_add(weight::of(column));
         }
-        self.within(self.flat)
+        self.flat = if self.kept { self.flat.saturating_add(bytes) } else { bytes };
+        self.within(self.flat)?;
+        Ok(bytes)
     }
 
     fn within(&self, size: usize) -> Result<()> {
@@ -170,30 +177,6 @@ fn size_inflated(data: &[u8], codec: CompressionType) -> Result<usize> {
             real.map(|real| declared.max(real)).ok_or_else(|| damaged("a compressed buffer is no LZ4 frame"))
         }
     }
-}
-
-fn flat(values: &dyn Array) -> Result<usize> {
-    use DataType::*;
-    match values.data_type() {
-        Utf8View | BinaryView => lengths(values),
-        Dictionary(_, of) if of.is_string() || of.is_binary() || matches!(**of, FixedSizeBinary(_)) => lengths(values),
-        Dictionary(_, of) if of.is_primitive() || matches!(**of, Boolean | Null) => Ok(0),
-        Struct(_) => values.as_struct().columns().iter().try_fold(0_usize, |sum, c| flat(c).map(|n| sum.saturating_add(n))),
-        List(_) => flat(values.as_list::<i32>().values()),
-        LargeList(_) => flat(values.as_list::<i64>().values()),
-        FixedSizeList(..) => flat(values.as_fixed_size_list().values()),
-        Map(..) => flat(values.as_map().entries()),
-        odd @ (Dictionary(..) | RunEndEncoded(..) | Union(..) | ListView(_) | LargeListView(_)) => {
-            Err(Error::invalid(format!("parameters cannot be of type {odd}")).with_hint("bind plain values or lists of them"))
-        }
-        _ => Ok(0),
-    }
-}
-
-fn lengths(values: &dyn Array) -> Result<usize> {
-    let lengths = cast(&length(values)?, &DataType::Int64)?;
-    let sum = lengths.as_primitive::<Int64Type>().iter().flatten().fold(0_i64, i64::saturating_add);
-    Ok(usize::try_from(sum).unwrap_or(usize::MAX))
 }
 
 #[cfg(test)]

@@ -1,11 +1,12 @@
 //! Bulk ingest: rows stream into a table or push view, one atomic commit per call.
 
-use arrow_flight::sql::server::PeekableFlightDataStream;
 use arrow_flight::sql::{CommandStatementIngest, TableDefinitionOptions, TableExistsOption, TableNotExistOption};
-use tonic::{Request, Status};
+use tonic::Status;
 
+use super::gate::Place;
+use super::put::Messages;
 use super::sessions::Caller;
-use super::statement::no_transaction;
+use super::statement::{caught, no_transaction};
 use super::{CATALOG, Shared, decode};
 use crate::clock;
 use crate::error::{Error, Result};
@@ -13,19 +14,20 @@ use crate::session::IngestMode;
 use crate::telemetry;
 
 impl Shared {
-    pub(super) async fn ingest(&self, command: CommandStatementIngest, request: Request<PeekableFlightDataStream>) -> Result<i64, Status> {
+    pub(super) async fn ingest(&self, command: CommandStatementIngest, caller: Caller, messages: Messages) -> Result<i64, Status> {
         no_transaction(command.transaction_id.as_ref())?;
         let mode = mode(command.table_definition_options.as_ref())?;
         check_target(&command)?;
-        let session = self.sessions.session(&Caller::of(&request))?;
-        let _place = self.gate.enter().await?;
+        let session = self.sessions.session(&caller)?;
         let since = clock::stopwatch();
-        let rows = decode::rows(request.into_inner(), self.settings().max_message_bytes).await?;
+        let place = Place::of(&self.gate);
+        let rows = decode::rows(messages, self.room(), place.clone()).await?;
         let schema = command.schema.as_deref().filter(|s| !s.is_empty());
         let done = tokio::select! {
-            done = session.ingest(schema, &command.table, mode, rows) => done,
+            done = caught(session.ingest(schema, &command.table, mode, rows)) => done,
             () = self.stop.cancelled() => Err(Error::unavailable("the server is shutting down; nothing was stored")),
         };
+        place.give_back();
         let outcome = if done.is_ok() { "ok" } else { "error" };
         let seconds = since.elapsed().as_secs_f64();
         metrics::counter!(telemetry::STATEMENTS, "kind" => "ingest", "outcome" => outcome).increment(1);

@@ -6,6 +6,7 @@
 //! | GetFlightInfo, GetSchema, PollFlightInfo, DoGet | StatementQuery | `statement` |
 //! | DoPut | StatementUpdate | `statement` |
 //! | CreatePreparedStatement, ClosePreparedStatement, GetFlightInfo, DoPut | PreparedStatementQuery/Update | `prepared` |
+//! | DoPut | all commands | `put` |
 //! | DoPut | StatementIngest | `ingest` |
 //! | GetFlightInfo, DoGet | GetCatalogs, GetDbSchemas, GetTables, GetTableTypes, keys | `metadata` |
 //! | GetFlightInfo, DoGet | GetSqlInfo, GetXdbcTypeInfo | `sql_info`, `type_info` |
@@ -15,13 +16,14 @@
 //! | CancelQuery, CancelFlightInfo | | `cancel` |
 //!
 //! `flight_sql` holds the table of Flight SQL commands, `flight` the few RPCs around it that
-//! arrow-flight leaves out. `status` maps errors to codes, `encode`/`decode` rows to messages; `incoming` looks at
-//! messages before they are decoded.
+//! arrow-flight leaves out. `status` maps errors to codes, `encode`/`decode` rows to messages; `request` looks at
+//! bodies before they are messages, `incoming` at messages before they are decoded.
 
 // `tonic::Status` is what every RPC answers with; boxing it would only move the cost.
 #![allow(clippy::result_large_err)]
 
 mod cancel;
+mod connections;
 mod decode;
 mod direct;
 mod encode;
@@ -37,7 +39,10 @@ mod lz4;
 mod metadata;
 mod online_gauges;
 mod prepared;
+mod put;
+mod reader;
 mod ready;
+mod request;
 mod schedule;
 mod session_actions;
 mod sessions;
@@ -66,7 +71,6 @@ use arrow_flight::sql::metadata::{SqlInfoData, XdbcTypeInfoData};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
-use tonic::transport::server::TcpIncoming;
 
 use crate::config::ServerSettings;
 use crate::error::{Error, Result};
@@ -87,8 +91,8 @@ struct Shared {
     engine: Arc<Engine>,
     sessions: sessions::Sessions,
     statements: statements::Statements,
-    gate: gate::Gate,
-    lookups: gate::Gate,
+    gate: Arc<gate::Gate>,
+    lookups: Arc<gate::Gate>,
     wires: ready::Wires,
     sql_info: Static<SqlInfoData>,
     type_info: Static<XdbcTypeInfoData>,
@@ -118,8 +122,8 @@ impl Shared {
                 settings.max_prepared,
                 settings.max_parameter_bytes.saturating_mul(4),
             ),
-            gate: gate::Gate::new(settings.max_concurrent_statements, ("statements", "server.max_concurrent_statements")),
-            lookups: gate::Gate::new(settings.max_concurrent_lookups, ("lookups", "server.max_concurrent_lookups")),
+            gate: Arc::new(gate::Gate::new(settings.max_concurrent_statements, ("statements", "server.max_concurrent_statements"))),
+            lookups: Arc::new(gate::Gate::new(settings.max_concurrent_lookups, ("lookups", "server.max_concurrent_lookups"))),
             wires: ready::Wires::new(engine.config().online_settings.kept_plans),
             sql_info: Static(sql_info::build()?),
             type_info: Static(type_info::build()?),
@@ -132,6 +136,11 @@ impl Shared {
     fn settings(&self) -> &ServerSettings {
         &self.engine.config().server
     }
+
+    /// Room for the rows of a client.
+    fn room(&self) -> decode::Room {
+        decode::Room { limit: self.settings().max_message_bytes, pool: Arc::clone(&self.engine.services().runtime.memory_pool) }
+    }
 }
 
 /// Serves Flight SQL on `listener` until `shutdown` resolves; then takes no new work, lets running
@@ -142,9 +151,12 @@ pub async fn serve(engine: Arc<Engine>, listener: TcpListener, shutdown: impl Fu
     let settings = engine.config().server.clone();
     let tls = tls::config(&settings, &listener)?;
     let shared = Shared::new(engine)?;
+    let limits = request::Limits::of(shared.engine.config());
     let service = FlightServiceServer::new(flight::Flight::new(Arc::clone(&shared)))
-        .max_decoding_message_size(settings.max_message_bytes)
+        // they are measured before, by what they are for
+        .max_decoding_message_size(usize::MAX)
         .max_encoding_message_size(usize::MAX);
+    let service = request::Requests::new(service, limits);
     let mut server = Server::builder()
         .http2_keepalive_interval(Some(KEEPALIVE))
         .http2_max_header_list_size(MAX_HEADERS)
@@ -158,7 +170,7 @@ pub async fn serve(engine: Arc<Engine>, listener: TcpListener, shutdown: impl Fu
     let _freshness = freshness::start(Arc::clone(&shared.engine));
     let begun = CancellationToken::new();
     let signal = begun.clone();
-    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+    let incoming = connections::accept(listener, &settings);
     let serving = server.add_service(service).serve_with_incoming_shutdown(incoming, signal.cancelled_owned());
     tokio::pin!(serving, shutdown);
     tokio::select! {

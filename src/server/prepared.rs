@@ -3,7 +3,6 @@
 
 use std::sync::Arc;
 
-use arrow_flight::sql::server::PeekableFlightDataStream;
 use arrow_flight::sql::{
     ActionClosePreparedStatementRequest, ActionCreatePreparedStatementRequest, ActionCreatePreparedStatementResult,
     CommandPreparedStatementQuery, CommandPreparedStatementUpdate, DoPutPreparedStatementResult,
@@ -13,7 +12,10 @@ use bytes::Bytes;
 use tonic::{Request, Response, Status};
 
 use super::Shared;
+use super::decode::Room;
+use super::put::Messages;
 use super::sessions::Caller;
+use super::statement::caught;
 use super::statements::Statement;
 use super::{decode, encode, status};
 use crate::session::StatementKind;
@@ -30,7 +32,7 @@ impl Shared {
         let is_update = statement.kind() == StatementKind::Update;
         // Clients take an empty schema for "no rows will come".
         let dataset_schema = if is_update { Bytes::new() } else { encode::schema_bytes(&statement.schema)? };
-        let parameter_schema = encode::schema_bytes(&decode::parameter_schema(&statement.prepared.parameters))?;
+        let parameter_schema = encode::schema_bytes(&decode::parameter_schema(&statement.prepared.announced))?;
         let (handle, _) = self.statements.insert(statement);
         let result = ActionCreatePreparedStatementResult { prepared_statement_handle: handle, dataset_schema, parameter_schema };
         Ok(Created { result, is_update })
@@ -53,43 +55,41 @@ impl Shared {
     pub(super) async fn bind(
         &self,
         query: CommandPreparedStatementQuery,
-        request: Request<PeekableFlightDataStream>,
+        messages: Messages,
     ) -> Result<DoPutPreparedStatementResult, Status> {
-        let bound = self.bound(&query.prepared_statement_handle, request).await?;
+        let bound = self.bound(&query.prepared_statement_handle, messages).await?;
         let (handle, _) = self.statements.insert(bound);
         Ok(DoPutPreparedStatementResult { prepared_statement_handle: Some(handle) })
     }
 
-    pub(super) async fn put_prepared_update(
-        &self,
-        command: CommandPreparedStatementUpdate,
-        request: Request<PeekableFlightDataStream>,
-    ) -> Result<i64, Status> {
+    pub(super) async fn put_prepared_update(&self, command: CommandPreparedStatementUpdate, messages: Messages) -> Result<i64, Status> {
         let handle = command.prepared_statement_handle;
         let statement = match self.statements.get(&handle)? {
+            // Nothing more is needed: some clients wait for the answer before they end their stream.
+            s if s.prepared.parameters.is_empty() && !messages.brings_columns() => s,
             // Bound by an earlier DoPut: this one only says "run".
-            s if s.parameters.is_some() => match self.sent(&s, request).await? {
+            s if s.parameters.is_some() => match self.sent(&s, messages).await? {
                 Some(bound) => Arc::new(bound),
                 None => s,
             },
-            s => Arc::new(self.sent(&s, request).await?.unwrap_or_else(|| s.with_parameters(None))),
+            s => Arc::new(self.sent(&s, messages).await?.unwrap_or_else(|| s.with_parameters(None))),
         };
         self.run_for_count(&statement).await
     }
 
-    async fn bound(&self, handle: &[u8], request: Request<PeekableFlightDataStream>) -> Result<Statement, Status> {
+    async fn bound(&self, handle: &[u8], messages: Messages) -> Result<Statement, Status> {
         let statement = self.statements.get(handle)?;
-        Ok(self.sent(&statement, request).await?.unwrap_or_else(|| statement.with_parameters(None)))
+        Ok(self.sent(&statement, messages).await?.unwrap_or_else(|| statement.with_parameters(None)))
     }
 
     /// The statement with the parameters that the client sends; `None` where it sends none.
-    async fn sent(&self, statement: &Statement, request: Request<PeekableFlightDataStream>) -> Result<Option<Statement>, Status> {
-        let limit = self.settings().max_parameter_bytes;
-        let Some(rows) = decode::parameters(request.into_inner(), limit).await? else { return Ok(None) };
+    async fn sent(&self, statement: &Statement, messages: Messages) -> Result<Option<Statement>, Status> {
+        let room = Room { limit: self.settings().max_parameter_bytes, ..self.room() };
+        let Some(rows) = decode::parameters(messages, room).await? else { return Ok(None) };
         if rows.num_columns() == 0 && rows.num_rows() == 0 {
             return Ok(None);
         }
-        let rows = decode::bind(&statement.prepared.parameters, &rows).map_err(|e| status::in_statement(&e, statement.sql()))?;
-        Ok(Some(statement.with_parameters(Some(rows))))
+        let rows = decode::bind(statement.wanted(), &rows).map_err(|e| status::in_statement(&e, statement.sql()))?;
+        caught(statement.bind(rows)).await.map(Some).map_err(|e| status::in_statement(&e, statement.sql()))
     }
 }

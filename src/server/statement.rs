@@ -4,7 +4,6 @@
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
-use arrow_flight::sql::server::PeekableFlightDataStream;
 use arrow_flight::sql::{Any, CommandStatementQuery, CommandStatementUpdate, ProstMessageExt, TicketStatementQuery};
 use arrow_flight::{FlightData, FlightDescriptor, FlightEndpoint, FlightInfo, Ticket};
 use bytes::Bytes;
@@ -18,6 +17,9 @@ use prost::Message;
 use tonic::{Request, Response, Status};
 
 use super::encode::{FlightStream, encode};
+use super::gate::Place;
+use super::reader::Watched;
+use super::request::duration;
 use super::sessions::Caller;
 use super::statements::{RunGuard, Statement};
 use super::{Shared, status};
@@ -139,13 +141,9 @@ impl Shared {
         Ok(Response::new(encode(rows, Arc::clone(&statement.schema), statement.sql().into())))
     }
 
-    pub(super) async fn put_statement_update(
-        &self,
-        command: CommandStatementUpdate,
-        request: Request<PeekableFlightDataStream>,
-    ) -> Result<i64, Status> {
-        let statement = self.plan(Caller::of(&request), &command.query, command.transaction_id.as_ref()).await?;
-        drain(request.into_inner()).await?;
+    /// All of it is in the first message: some clients wait for the answer before they end their stream.
+    pub(super) async fn put_statement_update(&self, command: CommandStatementUpdate, caller: Caller) -> Result<i64, Status> {
+        let statement = self.plan(caller, &command.query, command.transaction_id.as_ref()).await?;
         self.run_for_count(&Arc::new(statement)).await
     }
 
@@ -213,7 +211,8 @@ impl Shared {
         let stop = async move {
             tokio::select! { () = cancelled => Error::cancelled("the statement was cancelled"), () = stopped => stopping() }
         };
-        Ok(futures::stream::unfold((rows, Box::pin(stop), run, false), |(mut rows, mut stop, mut run, over)| async move {
+        let place = run.place.clone();
+        let rows = futures::stream::unfold((rows, Box::pin(stop), run, false), |(mut rows, mut stop, mut run, over)| async move {
             if over {
                 return None;
             }
@@ -231,16 +230,17 @@ impl Shared {
                 run.finish(false);
             }
             Some((next, (rows, stop, run, failed)))
-        })
-        .boxed())
+        });
+        Ok(Watched::new(rows.boxed(), place, duration(self.settings().reader_timeout)).boxed())
     }
 
     async fn begin(&self, statement: &Arc<Statement>) -> Result<Run, Status> {
         let gate = if statement.prepared.looks_up { &self.lookups } else { &self.gate };
-        let place = gate.enter().await?;
+        let place = Place::of(gate);
+        place.take().await?;
         Ok(Run {
             guard: statement.start(),
-            _place: place,
+            place,
             kind: statement.kind(),
             lookup: statement.prepared.looks_up,
             since: clock::stopwatch(),
@@ -266,7 +266,7 @@ impl Shared {
 /// One statement while it runs; measured when it ends, also by being dropped.
 struct Run {
     guard: RunGuard,
-    _place: tokio::sync::OwnedSemaphorePermit,
+    place: Place,
     kind: StatementKind,
     /// Lookups are many and small: they are no lines of the log.
     lookup: bool,
@@ -302,6 +302,7 @@ impl Run {
 impl Drop for Run {
     fn drop(&mut self) {
         self.record("dropped");
+        self.place.give_back();
     }
 }
 
@@ -324,12 +325,6 @@ pub(super) fn no_transaction(id: Option<&Bytes>) -> Result<()> {
         }
         _ => Ok(()),
     }
-}
-
-/// Reads what a client still sends, so that it does not see its stream broken.
-pub(super) async fn drain(mut messages: PeekableFlightDataStream) -> Result<(), Status> {
-    while messages.next().await.transpose()?.is_some() {}
-    Ok(())
 }
 
 fn messages(messages: Vec<FlightData>) -> Response<FlightStream> {

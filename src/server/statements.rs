@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use arrow_flight::FlightData;
 use bytes::Bytes;
-use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::arrow::datatypes::{DataType, SchemaRef};
 use datafusion::arrow::record_batch::RecordBatch;
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
@@ -23,6 +23,8 @@ pub(super) struct Statement {
     pub caller: Caller,
     pub session: Session,
     pub prepared: Arc<Prepared>,
+    /// As it was before values were bound, which others may follow.
+    asked: Arc<Prepared>,
     /// Columns as they cross the wire; empty for an update.
     pub schema: SchemaRef,
     /// One column per placeholder, one row per run.
@@ -48,7 +50,9 @@ pub(super) struct RunGuard {
 impl Statement {
     pub fn new(caller: Caller, session: Session, prepared: Prepared) -> Self {
         let schema = wire_schema(&prepared.schema);
-        Statement { caller, session, prepared: Arc::new(prepared), schema, parameters: None, result: None, running: Mutex::default() }
+        let prepared = Arc::new(prepared);
+        let asked = Arc::clone(&prepared);
+        Statement { caller, session, prepared, asked, schema, parameters: None, result: None, running: Mutex::default() }
     }
 
     pub fn sql(&self) -> &str {
@@ -65,11 +69,28 @@ impl Statement {
             caller: self.caller.clone(),
             session: self.session.clone(),
             prepared: Arc::clone(&self.prepared),
+            asked: Arc::clone(&self.asked),
             schema: Arc::clone(&self.schema),
             parameters,
             result: None,
             running: Mutex::default(),
         }
+    }
+
+    /// Types of the parameters that are to be bound; `None`: any.
+    pub fn wanted(&self) -> &[Option<DataType>] {
+        &self.asked.parameters
+    }
+
+    /// With rows bound whose types decide what it answers.
+    pub async fn bind(&self, rows: RecordBatch) -> Result<Self> {
+        if self.asked.parameters.iter().all(Option::is_some) {
+            return Ok(self.with_parameters(Some(rows)));
+        }
+        let types = rows.schema().fields().iter().map(|f| f.data_type().clone()).collect();
+        let prepared = self.session.bound_to(&self.asked, types).await?;
+        let (caller, session) = (self.caller.clone(), self.session.clone());
+        Ok(Statement { asked: Arc::clone(&self.asked), parameters: Some(rows), ..Statement::new(caller, session, prepared) })
     }
 
     pub fn with_result(&self, result: Vec<FlightData>) -> Self {
@@ -230,6 +251,7 @@ mod tests {
             kind: StatementKind::Query,
             schema: Arc::new(Schema::empty()),
             parameters: vec![None],
+            announced: vec![None],
             changes_session: false,
             looks_up: false,
             tag: "SELECT",

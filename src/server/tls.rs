@@ -3,6 +3,7 @@
 use tokio::net::TcpListener;
 use tonic::transport::{Identity, ServerTlsConfig};
 
+use super::request::duration;
 use crate::config::ServerSettings;
 use crate::error::{Error, Result};
 
@@ -33,5 +34,6 @@ pub(super) fn config(settings: &ServerSettings, listener: &TcpListener) -> Resul
     };
     let read = |path: &std::path::Path| std::fs::read(path).map_err(|e| Error::from(e).context(path.display()));
     choose_crypto();
-    Ok(Some(ServerTlsConfig::new().identity(Identity::from_pem(read(cert)?, read(key)?))))
+    let identity = Identity::from_pem(read(cert)?, read(key)?);
+    Ok(Some(ServerTlsConfig::new().identity(identity).timeout(duration(settings.handshake_timeout))))
 }

@@ -9,7 +9,8 @@ use datafusion::arrow::datatypes::{DataType, SchemaRef};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use futures::future::BoxFuture;
 
-use super::{Notices, Outcome, Prepared, Session, parameters, state};
+use super::parameters::parameters;
+use super::{Notices, Outcome, Prepared, Session, state};
 use crate::catalog::CatalogSnapshot;
 use crate::clock::Micros;
 use crate::error::{Error, Kind, Result};

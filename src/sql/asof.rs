@@ -5,7 +5,7 @@
 
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan};
 
-use super::rewrite::{at, is_word};
+use super::rewrite::{at, fold, is_distinct_from, is_word};
 use super::text::place;
 use crate::error::{Error, Result};
 
@@ -91,6 +91,11 @@ fn ends(t: &TokenWithSpan) -> bool {
 
 /// The clause that begins at `i`, and how many tokens its words take.
 fn clause_at(tokens: &[TokenWithSpan], i: usize) -> Option<(Clause, usize)> {
+    clause_behind(tokens, i, i == 0 || at(tokens, i - 1).is_some_and(is_operand_end))
+}
+
+/// The same, where it is known whether an operand or a table has just ended.
+fn clause_behind(tokens: &[TokenWithSpan], i: usize, after_operand: bool) -> Option<(Clause, usize)> {
     let t = at(tokens, i);
     let next = at(tokens, i + 1);
     let word = |w| is_word(t, w);
@@ -110,12 +115,11 @@ fn clause_at(tokens: &[TokenWithSpan], i: usize) -> Option<(Clause, usize)> {
     if word("known") && is_word(next, "by") {
         return Some((Clause::KnownBy, 2));
     }
-    let interval = is_word(next, "interval") || lparen || matches!(next.map(|n| &n.token), Some(Token::Placeholder(_)));
-    if word("within") && interval {
+    // Columns may be called `at` and `within`: a clause begins only where an operand has just ended and another
+    // one begins.
+    if word("within") && (lparen || after_operand && next.is_some_and(is_operand_begin)) {
         return Some((Clause::Within, 1));
     }
-    // A column may be called `at`: it is a clause only where an operand has just ended and another one begins.
-    let after_operand = i == 0 || at(tokens, i - 1).is_some_and(is_operand_end);
     if word("at") && !is_word(next, "time") && after_operand && next.is_some_and(is_operand_begin) {
         return Some((Clause::At, 1));
     }
@@ -264,7 +268,7 @@ fn join(tokens: &[TokenWithSpan], start: usize, head: &Head, out: &mut Vec<Token
     }
     let alias_end = i.min(tokens.len());
     let mut clauses: Vec<(Clause, usize, usize)> = vec![];
-    while let Some((clause, words)) = clause_at(tokens, i) {
+    while let Some((clause, words)) = if i == alias_end { clause_behind(tokens, i, true) } else { clause_at(tokens, i) } {
         if clauses.iter().any(|(c, ..)| *c == clause) {
             return Err(Error::syntax(format!("{} is written twice in one join", clause.name())).with_span(place(tokens[i].span)));
         }
@@ -289,7 +293,7 @@ fn join(tokens: &[TokenWithSpan], start: usize, head: &Head, out: &mut Vec<Token
         }
         false => out.extend(rewrite(&tokens[head.factor..factor_end])?),
     }
-    out.extend(tokens[factor_end..alias_end].iter().cloned());
+    out.extend(alias(&tokens[factor_end..alias_end]));
     let kind = if head.online { format!("online {}", head.kind) } else { head.kind.to_string() };
     out.extend([made(Token::make_keyword("MATCH_CONDITION")), made(Token::LParen), made(Token::make_word(MARKER, None))]);
     out.extend([made(Token::LParen), made(Token::SingleQuotedString(kind))]);
@@ -309,13 +313,37 @@ fn join(tokens: &[TokenWithSpan], start: usize, head: &Head, out: &mut Vec<Token
     Ok(i)
 }
 
+/// An alias of a table, quoted: the stock parser takes some words (`at`, `within`) for none.
+fn alias(tokens: &[TokenWithSpan]) -> Vec<TokenWithSpan> {
+    let mut out = tokens.to_vec();
+    let name = if is_word(tokens.first(), "as") { 1 } else { 0 };
+    if let Some(t) = out.get_mut(name)
+        && let Token::Word(w) = &t.token
+    {
+        t.token = Token::make_word(&fold(w), Some('"'));
+    }
+    out
+}
+
 /// Where the expression that begins at `i` ends: at the next clause or the end of the factor.
 fn expression_end(tokens: &[TokenWithSpan], mut i: usize) -> Result<usize> {
     let from = i;
+    let mut brackets = 0usize;
     while i < tokens.len() {
         let t = &tokens[i];
-        if t.token == Token::LParen {
-            i = close(tokens, i)?;
+        match t.token {
+            Token::LParen => {
+                i = close(tokens, i)?;
+                continue;
+            }
+            Token::LBracket | Token::LBrace => brackets += 1,
+            Token::RBracket | Token::RBrace => brackets = brackets.saturating_sub(1),
+            _ => {}
+        }
+        // ARRAY[1, 2], IS DISTINCT FROM and TIMESTAMP WITH TIME ZONE go on
+        let goes_on = brackets > 0 || is_distinct_from(tokens, i) || (is_word(Some(t), "with") && is_word(at(tokens, i + 1), "time"));
+        if goes_on {
+            i += 1;
             continue;
         }
         // left(x, 3) and right(x, 3) are functions
@@ -373,7 +401,17 @@ mod tests {
 
     #[test]
     fn clause_words_may_be_names() {
-        assert!(pass("FROM l ASOF JOIN v AS at AT l.at").contains("v AS at MATCH_CONDITION"));
+        assert!(
+            pass("FROM l ASOF JOIN v AS at AT l.at")
+                .ends_with("v AS \"at\" MATCH_CONDITION ( __remige_asof ( 'default' , NULL , NULL , NULL , l . at , NULL , NULL ) )")
+        );
+        assert!(pass("FROM l ASOF JOIN v AS within WITHIN INTERVAL '1 day'").ends_with("NULL , INTERVAL '1 day' ) )"));
+        assert!(
+            marker("FROM l ASOF JOIN v ON l.k IS NOT DISTINCT FROM v.k AT l.t")
+                .contains("( l . k IS NOT DISTINCT FROM v . k ) , NULL , l . t")
+        );
+        assert!(marker("FROM l ASOF JOIN v ON l.k = ARRAY[1, 2][1] AT l.t").contains("ARRAY [ 1 , 2 ] [ 1 ] , NULL , l . t"));
+        assert!(marker("FROM l ASOF JOIN v AT l.t WITHIN l.k * INTERVAL '1 day'").contains("l . k * INTERVAL '1 day'"));
         assert!(marker("FROM l ASOF JOIN v ON at = v.k AT at").contains("NULL , at = v . k , NULL , at ,"));
         assert!(marker("FROM l ASOF JOIN v AT l.t AT TIME ZONE 'UTC'").contains("l . t AT TIME ZONE 'UTC'"));
         assert!(pass("SELECT t.asof FROM t").contains("t . asof"));

@@ -3,7 +3,7 @@
 
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan};
 
-use super::rewrite::fold;
+use super::rewrite::{fold, is_distinct_from};
 use super::text::{place, slice, tokenize};
 use crate::clock::{DAY, HOUR, MILLISECOND, MINUTE, Micros, SECOND};
 use crate::error::{Error, Result, Span, nearest};
@@ -342,7 +342,7 @@ impl<'a> Cursor<'a> {
                         break;
                     }
                 }
-                self.want_token(&Token::Gt)?;
+                self.want_close()?;
                 format!("STRUCT<{}>", fields.join(", "))
             }
             _ => {
@@ -358,6 +358,18 @@ impl<'a> Cursor<'a> {
             text.push_str("[]");
         }
         text.parse::<ColumnType>().map_err(|e| e.with_span(span))
+    }
+
+    /// The `>` of a type; the tokenizer takes those of nested types for one operator (`>>`).
+    fn want_close(&mut self) -> Result<()> {
+        if let Some(t) = self.tokens.get_mut(self.pos)
+            && t.token == Token::ShiftRight
+        {
+            t.token = Token::Gt;
+            t.span.start.column += 1;
+            return Ok(());
+        }
+        self.want_token(&Token::Gt)
     }
 
     /// `name TYPE`
@@ -382,11 +394,11 @@ impl<'a> Cursor<'a> {
         let mut depth = 0i32;
         while !self.is_end() {
             match self.tokens[self.pos].token {
-                Token::LParen => depth += 1,
+                Token::LParen | Token::LBracket | Token::LBrace => depth += 1,
                 Token::RParen if depth == 0 => break,
-                Token::RParen => depth -= 1,
+                Token::RParen | Token::RBracket | Token::RBrace => depth -= 1,
                 Token::Comma if depth == 0 && words.contains(&",") => break,
-                _ if depth == 0 && words.iter().any(|w| self.is(w)) => break,
+                _ if depth == 0 && !is_distinct_from(&self.tokens, self.pos) && words.iter().any(|w| self.is(w)) => break,
                 _ => {}
             }
             self.pos += 1;
@@ -535,5 +547,10 @@ mod tests {
             c.eat_token(&Token::Comma);
         }
         assert_eq!(seen, ["DECIMAL(10, 2)", "DOUBLE", "VARCHAR[]", "STRUCT<a INT, b VARCHAR>"]);
+        let nested = "STRUCT<a STRUCT<b STRUCT<c BIGINT[]>[]>>[]";
+        let read = Cursor::new(nested).unwrap().data_type().unwrap().to_string();
+        assert_eq!(read, nested);
+        assert_eq!(Cursor::new("STRUCT<a STRUCT<b BIGINT> >").unwrap().data_type().unwrap().to_string(), "STRUCT<a STRUCT<b BIGINT>>");
+        assert!(Cursor::new("STRUCT<a BIGINT>>").unwrap().column().is_err());
     }
 }

@@ -4,11 +4,13 @@
 pub mod asof;
 pub mod clauses;
 pub mod cursor;
+mod distinct;
 pub mod instant;
 pub mod marks;
 pub mod parse;
 pub mod rewrite;
 pub mod text;
+pub mod titles;
 
 pub use cursor::Cursor;
 pub use text::{Piece, split};

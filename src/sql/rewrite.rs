@@ -4,6 +4,7 @@
 //! - `"X"@v1` becomes one name; `x @v1` is refused (it would read as an alias);
 //! - `t VERSION AS OF n`, `t TIMESTAMP AS OF 'ts'` become a name that carries the version;
 //! - `ONLINE LOOKUP (…)` becomes `ONLINE_LOOKUP(…)`;
+//! - `a IS DISTINCT FROM b` gets parentheses (see `distinct`);
 //! - `?` becomes `$n`;
 //! - all forms of `ASOF JOIN` and `ONLINE JOIN` become `ASOF JOIN … MATCH_CONDITION (marker)` (see `asof`).
 
@@ -20,7 +21,7 @@ pub const TIME_TRAVEL: &str = "@@";
 pub fn rewrite(tokens: Vec<TokenWithSpan>) -> Result<Vec<TokenWithSpan>> {
     let tokens = names(tokens)?;
     let tokens = placeholders(tokens)?;
-    let tokens = time_travel(tokens)?;
+    let tokens = super::distinct::enclose(time_travel(tokens)?);
     asof::rewrite(&tokens)
 }
 
@@ -32,9 +33,20 @@ pub fn at(tokens: &[TokenWithSpan], i: usize) -> Option<&TokenWithSpan> {
     tokens.get(i)
 }
 
+/// True where the word at `i` is the FROM of `IS [NOT] DISTINCT FROM`, which begins no clause.
+pub fn is_distinct_from(tokens: &[TokenWithSpan], i: usize) -> bool {
+    let before = |n: usize| i.checked_sub(n).and_then(|p| tokens.get(p));
+    is_word(tokens.get(i), "from") && is_word(before(1), "distinct") && (is_word(before(2), "is") || is_word(before(2), "not"))
+}
+
 /// A name as the catalog knows it: folded unless quoted.
 pub fn fold(w: &Word) -> String {
     if w.quote_style.is_some() { w.value.clone() } else { w.value.to_lowercase() }
+}
+
+/// A name of the stock parser as the catalog knows it.
+pub fn fold_ident(i: &datafusion::sql::sqlparser::ast::Ident) -> String {
+    if i.quote_style.is_some() { i.value.clone() } else { i.value.to_lowercase() }
 }
 
 fn quoted(value: String, like: &TokenWithSpan) -> TokenWithSpan {

@@ -151,6 +151,29 @@ pub fn slice(text: &str, from: Location, to: Location) -> &str {
     &text[a..b.max(a)]
 }
 
+/// Where a dotted name stands inside of parentheses, for errors of subqueries that know it by name only.
+pub fn inside(text: &str, name: &str) -> Option<Span> {
+    let parts: Vec<&str> = name.split('.').collect();
+    let tokens = tokenize(text).ok()?;
+    let is = |t: &TokenWithSpan, part: &str| matches!(&t.token, Token::Word(w) if w.value == part || w.value.to_lowercase() == part);
+    let mut depth = 0usize;
+    for (i, t) in tokens.iter().enumerate() {
+        match t.token {
+            Token::LParen => depth += 1,
+            Token::RParen => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        // a.b is three tokens
+        let all = |(n, part): (usize, &&str)| tokens.get(i + 2 * n).is_some_and(|t| is(t, part));
+        let dots = |n: usize| tokens.get(i + 2 * n - 1).is_some_and(|t| t.token == Token::Period);
+        if depth > 0 && parts.iter().enumerate().all(all) && (1..parts.len()).all(dots) {
+            let (from, to) = (place(t.span), place(tokens[i + 2 * (parts.len() - 1)].span));
+            return Some(Span { end_line: to.end_line, end_column: to.end_column, ..from });
+        }
+    }
+    None
+}
+
 /// The first characters of a text that may be long.
 pub fn short(text: &str, characters: usize) -> String {
     match text.char_indices().nth(characters) {

@@ -235,7 +235,7 @@ impl CreateFeatureView {
             name: name.clone(),
             version: 1,
             table_id: id.clone(),
-            location: format!("features/{}/{}/{}", name.schema, name.name, &id[..8]),
+            location: name.folder("features", &id),
             online_id: 0,
             entities,
             keys,
@@ -333,6 +333,7 @@ impl CreateFeatureView {
             return Err(Error::syntax("AS wants a query (SELECT …)").with_span(place));
         }
         let plan = p.sql(statement, p.names().schema()).await.map_err(moved)?;
+        p.check(&plan, query).map_err(|e| moved(e).or_span(Some(place)))?;
         check_functions(&plan, name)?;
         if let Some(words) = asks_online(&plan)? {
             return Err(Error::invalid(format!("feature view {name} cannot use {words}: a second run would give other values"))

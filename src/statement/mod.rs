@@ -47,6 +47,9 @@ pub trait Planning: Send + Sync {
     fn now(&self) -> Micros;
     /// Plans a statement of the stock parser, its ASOF joins and lookups included, in a schema.
     async fn sql(&self, statement: DfStatement, schema: &str) -> Result<LogicalPlan>;
+    /// Refuses a plan that could not be run: what is stored now and run later is better refused now.
+    /// `text` is what it was planned from.
+    fn check(&self, plan: &LogicalPlan, text: &str) -> Result<()>;
     /// Columns of a table, view, feature view or training set.
     async fn columns(&self, name: &NameRef) -> Result<SchemaRef>;
     /// The value of a constant expression (`now() - INTERVAL '7 days'`, `'2026-02-01'`, `$1`).

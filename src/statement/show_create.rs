@@ -149,7 +149,14 @@ fn training_set(t: &TrainingSet) -> String {
 }
 
 fn view(v: &View) -> String {
-    format!("CREATE VIEW {} AS\n{}", name(&v.name), v.query)
+    let mut out = format!("CREATE VIEW {}", name(&v.name));
+    if !v.columns.is_empty() {
+        out.push_str(&format!(" ({})", v.columns.iter().map(|c| quote(c)).collect::<Vec<_>>().join(", ")));
+    }
+    about(&mut out, &v.about);
+    let space = if v.about == About::default() { " " } else { "\n" };
+    out.push_str(&format!("{space}AS\n{}", v.query));
+    out
 }
 
 fn table(t: &Table) -> String {

@@ -1,7 +1,7 @@
 //! Everything that the stock parser reads: queries, EXPLAIN, INSERT, DELETE, COPY. What would go past our
 //! catalog and limits is refused by name.
 
-use datafusion::logical_expr::{LogicalPlan, WriteOp};
+use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, WriteOp};
 use datafusion::sql::parser::Statement as DfStatement;
 use datafusion::sql::sqlparser::ast::Statement as SqlStatement;
 
@@ -9,6 +9,7 @@ use super::{Planned, Planning, Statement};
 use crate::error::{Error, Result};
 use crate::plan::StatementKind;
 use crate::plan::feature_table::as_feature_table;
+use crate::sql::titles;
 
 #[derive(Debug, Clone)]
 pub struct Sql {
@@ -42,9 +43,29 @@ fn check(s: &DfStatement) -> Result<()> {
     }
 }
 
+/// Takes the marks off columns that share a name.
+fn shared_names(plan: LogicalPlan) -> Result<LogicalPlan> {
+    let marked = |name: &str| name.contains(titles::MARK);
+    if !plan.schema().fields().iter().any(|f| marked(f.name())) {
+        return Ok(plan);
+    }
+    let columns = plan.schema().columns();
+    let named = columns.into_iter().enumerate().map(|(i, c)| match c.name.split_once(titles::MARK) {
+        Some((title, _)) => Expr::Column(c.clone()).alias_qualified(Some(format!("_remige_{i}")), title),
+        None => Expr::Column(c),
+    });
+    Ok(LogicalPlanBuilder::from(plan).project(named)?.build()?)
+}
+
 impl Sql {
     pub async fn plan(self, p: &dyn Planning) -> Result<Planned> {
-        let plan = p.sql(self.statement, p.names().schema()).await?;
+        let mut statement = self.statement;
+        if let DfStatement::Statement(s) = &mut statement
+            && let SqlStatement::Query(q) = s.as_mut()
+        {
+            titles::entitle(q);
+        }
+        let plan = shared_names(p.sql(statement, p.names().schema()).await?)?;
         Ok(match &plan {
             LogicalPlan::Dml(d) => {
                 if d.op == WriteOp::Delete && as_feature_table(&d.target).is_none() {

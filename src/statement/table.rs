@@ -17,6 +17,7 @@ use crate::error::{Error, Result, Span};
 use crate::model::types::{ColumnType, quote};
 use crate::model::{About, Column, Name, Table, View};
 use crate::plan::command::Command;
+use crate::plan::wildcard::renamed;
 use crate::sql::Cursor;
 use crate::sql::cursor::NameRef;
 
@@ -27,6 +28,7 @@ pub struct CreateView {
     name: NameRef,
     or_replace: bool,
     if_not_exists: bool,
+    columns: Vec<(String, Span)>,
     about: About,
     query: (String, Span),
 }
@@ -35,13 +37,14 @@ pub fn parse_view(mut c: Cursor<'_>, or_replace: bool) -> Result<Statement> {
     let if_not_exists = c.eat("IF NOT EXISTS");
     about::exclusive(&c, or_replace, if_not_exists)?;
     let name = c.plain_name("view")?;
+    let columns = if c.is_token(&Token::LParen) { c.list(|c| c.identifier("a column's name"))? } else { vec![] };
     let mut about = About::default();
     while about::clause(&mut c, &mut about)? {}
     if !c.eat("AS") {
         return Err(c.expected("AS SELECT …"));
     }
     let at = c.here();
-    Ok(Statement::CreateView(CreateView { name, or_replace, if_not_exists, about, query: (c.rest()?.to_string(), at) }))
+    Ok(Statement::CreateView(CreateView { name, or_replace, if_not_exists, columns, about, query: (c.rest()?.to_string(), at) }))
 }
 
 /// Puts one relation under a name: checks, and the change. Replaces only its own kind.
@@ -72,6 +75,14 @@ impl CreateView {
             return Err(Error::syntax("AS wants a query (SELECT …)").with_span(place));
         }
         let plan = p.sql(statement, p.names().schema()).await.map_err(|e| moved(e, place))?;
+        p.check(&plan, &query).map_err(|e| moved(e, place).or_span(Some(place)))?;
+        let columns: Vec<String> = self.columns.iter().map(|(n, _)| n.clone()).collect();
+        for (i, (column, span)) in self.columns.iter().enumerate() {
+            if columns[..i].contains(column) {
+                return Err(Error::invalid(format!("view {name} would have two columns called {column:?}")).with_span(*span));
+            }
+        }
+        let plan = renamed(plan, &columns).map_err(|e| e.or_span(self.columns.first().map(|(_, s)| *s)))?;
         let fields = plan.schema().fields();
         for (i, f) in fields.iter().enumerate() {
             if fields[..i].iter().any(|o| o.name() == f.name()) {
@@ -80,7 +91,14 @@ impl CreateView {
                     .with_hint("give one of them another name with AS"));
             }
         }
-        let view = View { name: name.clone(), query, query_schema: p.names().schema().to_string(), about: self.about, created_at: p.now() };
+        let view = View {
+            name: name.clone(),
+            columns,
+            query,
+            query_schema: p.names().schema().to_string(),
+            about: self.about,
+            created_at: p.now(),
+        };
         let (or_replace, if_not_exists, span) = (self.or_replace, self.if_not_exists, self.name.span);
         let what = format!("CREATE VIEW {name}");
         let build = Arc::new(move |c: &CatalogSnapshot| {
@@ -283,7 +301,7 @@ impl CreateTableAs {
         let mut table = Table {
             name: name.clone(),
             format: "DELTA".into(),
-            location: format!("tables/{}/{}/{}", name.schema, name.name, &new_id()[..8]),
+            location: name.folder("tables", &new_id()),
             managed: true,
             columns: vec![],
             options: BTreeMap::new(),

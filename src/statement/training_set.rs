@@ -130,6 +130,7 @@ impl CreateTrainingSet {
         }
         let statement = crate::sql::parse::statement(&query).map_err(|e| moved(e, place))?;
         let plan = p.sql(statement, p.names().schema()).await.map_err(|e| moved(e, place))?;
+        p.check(&plan, &query).map_err(|e| moved(e, place).or_span(Some(place)))?;
         let what = format!("training set {name}");
         refuse_volatile(&plan, &what)?;
         refuse_passing(&plan, &what).map_err(|e| e.or_span(Some(place)))?;

@@ -1,7 +1,10 @@
 //! Tests of the whole engine: one binary, because linking takes longer than running.
 
+mod asof_conditions;
 mod cache;
 mod clauses;
 mod online_join;
+mod round_trip;
 mod slt;
 mod tidy;
+mod wrong_statements;

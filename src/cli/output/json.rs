@@ -1,12 +1,14 @@
-//! One JSON object per row; timestamps as RFC 3339 in UTC, bytes as hex.
+//! One JSON object per row; timestamps as RFC 3339 in UTC, bytes as hex, floats that JSON has no number for as the
+//! texts "NaN", "Infinity" and "-Infinity".
 
 use std::collections::HashSet;
 use std::io::Write;
+use std::sync::Arc;
 
-use datafusion::arrow::array::RecordBatch;
-use datafusion::arrow::datatypes::SchemaRef;
-use datafusion::arrow::json::WriterBuilder;
-use datafusion::arrow::json::writer::LineDelimited;
+use datafusion::arrow::array::{Array, AsArray, RecordBatch};
+use datafusion::arrow::datatypes::{DataType, FieldRef, Float16Type, Float32Type, Float64Type, SchemaRef};
+use datafusion::arrow::error::ArrowError;
+use datafusion::arrow::json::writer::{Encoder, EncoderFactory, EncoderOptions, LineDelimited, NullableEncoder, WriterBuilder};
 use remige::error::{Error, Result};
 
 use super::{Printer, Stop, in_utc, utc_schema};
@@ -31,6 +33,49 @@ impl JsonPrinter {
     }
 }
 
+/// Writes floats.
+#[derive(Debug)]
+struct Floats;
+
+impl EncoderFactory for Floats {
+    fn make_default_encoder<'a>(
+        &self,
+        _: &'a FieldRef,
+        array: &'a dyn Array,
+        _: &'a EncoderOptions,
+    ) -> Result<Option<NullableEncoder<'a>>, ArrowError> {
+        let value: Box<dyn Fn(usize) -> (f64, String) + 'a> = match array.data_type() {
+            DataType::Float64 => Box::new(|i| of(array.as_primitive::<Float64Type>().value(i))),
+            DataType::Float32 => Box::new(|i| {
+                let v = array.as_primitive::<Float32Type>().value(i);
+                (f64::from(v), format!("{v:?}"))
+            }),
+            DataType::Float16 => Box::new(|i| of(f64::from(array.as_primitive::<Float16Type>().value(i)))),
+            _ => return Ok(None),
+        };
+        Ok(Some(NullableEncoder::new(Box::new(Float(value)), array.nulls().cloned())))
+    }
+}
+
+fn of(v: f64) -> (f64, String) {
+    (v, format!("{v:?}"))
+}
+
+/// A value and how a number of its width is written.
+struct Float<'a>(Box<dyn Fn(usize) -> (f64, String) + 'a>);
+
+impl Encoder for Float<'_> {
+    fn encode(&mut self, idx: usize, out: &mut Vec<u8>) {
+        let (value, text) = (self.0)(idx);
+        out.extend_from_slice(match value {
+            v if v.is_nan() => b"\"NaN\"",
+            f64::INFINITY => b"\"Infinity\"",
+            f64::NEG_INFINITY => b"\"-Infinity\"",
+            _ => text.as_bytes(),
+        });
+    }
+}
+
 impl Printer for JsonPrinter {
     fn batch(&mut self, batch: &RecordBatch, out: &mut dyn Write) -> Result<(), Stop> {
         if batch.num_columns() == 0 {
@@ -42,7 +87,8 @@ impl Printer for JsonPrinter {
         let columns = in_utc(batch, true)?;
         let rows = RecordBatch::try_new(self.schema.clone(), columns).map_err(Error::from)?;
         // Through a buffer: a failing pipe must stay an I/O error.
-        let mut writer = WriterBuilder::new().with_explicit_nulls(true).build::<_, LineDelimited>(Vec::new());
+        let mut writer =
+            WriterBuilder::new().with_explicit_nulls(true).with_encoder_factory(Arc::new(Floats)).build::<_, LineDelimited>(Vec::new());
         writer.write(&rows).and_then(|()| writer.finish()).map_err(Error::from)?;
         out.write_all(&writer.into_inner())?;
         Ok(())

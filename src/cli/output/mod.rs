@@ -115,6 +115,16 @@ fn utc_type(data_type: &DataType, zoneless: bool) -> DataType {
         DataType::LargeList(f) => DataType::LargeList(inner(f)),
         DataType::FixedSizeList(f, n) => DataType::FixedSizeList(inner(f), *n),
         DataType::Struct(fields) => DataType::Struct(fields.iter().map(inner).collect()),
+        // an object of JSON has texts as keys
+        DataType::Map(entries, sorted) => match entries.data_type() {
+            DataType::Struct(pair) if pair.len() == 2 => {
+                let key = if pair[0].data_type().is_string() { DataType::clone(pair[0].data_type()) } else { DataType::Utf8 };
+                let key = Arc::new(pair[0].as_ref().clone().with_data_type(key));
+                let pair = DataType::Struct(vec![key, inner(&pair[1])].into());
+                DataType::Map(Arc::new(entries.as_ref().clone().with_data_type(pair)), *sorted)
+            }
+            _ => data_type.clone(),
+        },
         DataType::Dictionary(_, values) if values.is_temporal() => utc_type(values, zoneless),
         other => other.clone(),
     }

@@ -49,6 +49,29 @@ fn json_has_an_object_per_row_and_utc_times() {
 }
 
 #[test]
+fn json_has_texts_for_what_is_no_number_and_for_keys() {
+    use datafusion::arrow::array::{Float32Array, Float64Array, Int64Builder, MapBuilder};
+    let mut map = MapBuilder::new(None, Int64Builder::new(), Int64Builder::new());
+    for key in [7, 8, 9] {
+        map.keys().append_value(key);
+        map.values().append_value(key * 10);
+        map.append(true).unwrap();
+    }
+    let columns: Vec<(&str, ArrayRef)> = vec![
+        ("d", Arc::new(Float64Array::from(vec![f64::NAN, f64::INFINITY, 1e300]))),
+        ("f", Arc::new(Float32Array::from(vec![Some(f32::NEG_INFINITY), None, Some(0.1)]))),
+        ("m", Arc::new(map.finish())),
+    ];
+    let (text, _) = shown(vec![RecordBatch::try_from_iter(columns).unwrap()], Format::Json, None);
+    assert_eq!(
+        text,
+        "{\"d\":\"NaN\",\"f\":\"-Infinity\",\"m\":{\"7\":70}}\n\
+         {\"d\":\"Infinity\",\"f\":null,\"m\":{\"8\":80}}\n\
+         {\"d\":1e300,\"f\":0.1,\"m\":{\"9\":90}}\n"
+    );
+}
+
+#[test]
 fn json_refuses_two_columns_of_one_name() {
     let twice = Arc::new(Schema::new(vec![Field::new("a", DataType::Int64, true), Field::new("a", DataType::Int64, true)]));
     let error = json::JsonPrinter::new(&twice).err().map(|e| e.to_string());

@@ -163,9 +163,7 @@ impl OfflineStore {
         match outcome {
             Ok(()) => writer.finish().await,
             Err(e) => {
-                let written = std::mem::take(&mut writer.done);
-                drop(writer);
-                self.discard(location, &written).await;
+                writer.abandon().await;
                 Err(e)
             }
         }
@@ -209,6 +207,17 @@ impl FileWriter {
             }
             Ok(())
         })
+    }
+
+    /// Gives up: what was written is taken back.
+    pub async fn abandon(mut self) {
+        let written = std::mem::take(&mut self.done);
+        self.open = None;
+        for file in written {
+            if let Ok(path) = table_path(&format!("{}/{}", self.location, file.path)) {
+                let _ = self.store.delete(&path).await;
+            }
+        }
     }
 
     /// Ends the last file. No rows: no files.

@@ -1,0 +1,146 @@
+//! Results that nobody reads: a client that takes no rows keeps its statement from nobody's place, and in the end it
+//! loses the statement.
+
+use std::pin::Pin;
+use std::sync::{Arc, Weak};
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+
+use datafusion::arrow::record_batch::RecordBatch;
+use datafusion::common::Result as DfResult;
+use futures::future::BoxFuture;
+use futures::stream::BoxStream;
+use futures::{FutureExt, Stream, StreamExt};
+use parking_lot::Mutex;
+
+use super::gate::Place;
+use crate::clock::stopwatch;
+use crate::error::{Error, Result};
+
+type Rows = BoxStream<'static, DfResult<RecordBatch>>;
+
+/// How often readers are looked at, and how long one may pause before others have its place.
+const PAUSE: Duration = Duration::from_secs(1);
+
+struct Reading {
+    /// `None`: the reader has lost them.
+    rows: Option<Rows>,
+    /// Since when rows wait for their reader.
+    idle: Option<Instant>,
+}
+
+/// Rows of a statement for a client, who must take the next ones within `patience`.
+pub(super) struct Watched {
+    reading: Arc<Mutex<Reading>>,
+    place: Place,
+    taking: Option<BoxFuture<'static, Result<()>>>,
+    patience: Duration,
+    over: bool,
+}
+
+impl Watched {
+    pub fn new(rows: Rows, place: Place, patience: Duration) -> Self {
+        let reading = Arc::new(Mutex::new(Reading { rows: Some(rows), idle: Some(stopwatch()) }));
+        tokio::spawn(watch(Arc::downgrade(&reading), place.clone(), patience));
+        Watched { reading, place, taking: None, patience, over: false }
+    }
+
+    fn end(&mut self, e: Error) -> Poll<Option<DfResult<RecordBatch>>> {
+        self.over = true;
+        self.reading.lock().rows = None;
+        self.place.give_back();
+        Poll::Ready(Some(Err(e.into())))
+    }
+}
+
+async fn watch(reading: Weak<Mutex<Reading>>, place: Place, patience: Duration) {
+    loop {
+        tokio::time::sleep(PAUSE.min(patience)).await;
+        let Some(reading) = reading.upgrade() else { return };
+        // whoever holds it reads
+        let Some(mut now) = reading.try_lock() else { continue };
+        let Some(idle) = now.idle.map(|since| since.elapsed()) else { continue };
+        if idle >= PAUSE {
+            place.give_back();
+        }
+        if idle >= patience {
+            let rows = now.rows.take();
+            drop(now);
+            drop(rows);
+            return;
+        }
+    }
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        self.place.give_back();
+    }
+}
+
+impl Stream for Watched {
+    type Item = DfResult<RecordBatch>;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = self.get_mut();
+        if this.over {
+            return Poll::Ready(None);
+        }
+        this.reading.lock().idle = None;
+        if this.taking.is_none() && !this.place.is_taken() {
+            let place = this.place.clone();
+            this.taking = Some(async move { place.take().await }.boxed());
+        }
+        if let Some(taking) = &mut this.taking {
+            let taken = ready!(taking.poll_unpin(cx));
+            this.taking = None;
+            if let Err(e) = taken {
+                return this.end(e);
+            }
+        }
+        let mut reading = this.reading.lock();
+        let Some(rows) = &mut reading.rows else {
+            drop(reading);
+            let seconds = this.patience.as_secs_f64();
+            return this.end(
+                Error::cancelled(format!("the client read nothing for {seconds} s"))
+                    .with_hint("read faster or fetch less; server.reader_timeout says how long a result waits for its reader"),
+            );
+        };
+        let next = ready!(rows.poll_next_unpin(cx));
+        match &next {
+            Some(_) => reading.idle = Some(stopwatch()),
+            None => this.over = true,
+        }
+        Poll::Ready(next)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::stream;
+
+    use super::super::gate::Gate;
+    use super::*;
+
+    fn rows() -> Rows {
+        let batch = RecordBatch::new_empty(Arc::new(datafusion::arrow::datatypes::Schema::empty()));
+        stream::repeat_with(move || Ok(batch.clone())).boxed()
+    }
+
+    #[tokio::test]
+    async fn a_reader_that_pauses_gives_way_and_one_that_stops_loses_its_rows() {
+        let gate = Arc::new(Gate::new(1, ("statements", "x")));
+        let place = Place::of(&gate);
+        place.take().await.unwrap();
+        let mut read = Watched::new(rows(), place.clone(), Duration::from_secs(3));
+        assert!(read.next().await.unwrap().is_ok());
+        tokio::time::sleep(Duration::from_millis(2200)).await;
+        assert!(!place.is_taken(), "others may run");
+        assert!(read.next().await.unwrap().is_ok() && place.is_taken());
+        tokio::time::sleep(Duration::from_millis(5500)).await;
+        assert!(read.reading.lock().rows.is_none());
+        assert!(read.next().await.unwrap().unwrap_err().to_string().contains("read nothing"));
+        assert!(read.next().await.is_none());
+    }
+}
