@@ -123,7 +123,8 @@ impl AtTimeZone {
             DataType::Null => Ok(new_null_array(target, array.len())),
             DataType::Timestamp(_, Some(_)) => Ok(cast_with_options(array, target, &strict)?),
             DataType::Timestamp(_, None) => {
-                let ticks = cast_with_options(&cast_with_options(array, &DataType::Timestamp(*unit, None), &strict)?, &DataType::Int64, &strict)?;
+                let ticks =
+                    cast_with_options(&cast_with_options(array, &DataType::Timestamp(*unit, None), &strict)?, &DataType::Int64, &strict)?;
                 self.local(ticks.as_primitive(), *unit, zone, target)
             }
             _ => self.texts(array, *unit, zone, target),
@@ -170,6 +171,8 @@ impl AtTimeZone {
 
 fn parse(zone: &str) -> DfResult<Tz> {
     zone.parse::<Tz>().map_err(|_| {
-        Error::invalid(format!("time zone {zone:?} is not known")).with_hint("write a name such as 'Europe/Berlin', 'UTC' or '+02:00'").into()
+        Error::invalid(format!("time zone {zone:?} is not known"))
+            .with_hint("write a name such as 'Europe/Berlin', 'UTC' or '+02:00'")
+            .into()
     })
 }

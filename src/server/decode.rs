@@ -216,8 +216,8 @@ pub(super) fn bind(types: &[Option<DataType>], rows: &RecordBatch) -> Result<Rec
 #[cfg(test)]
 mod tests {
     use datafusion::arrow::array::{
-        Array, ArrayRef, AsArray, DictionaryArray, Float64Array, Int64Array, StringArray, TimestampMicrosecondArray, TimestampMillisecondArray,
-        TimestampNanosecondArray,
+        Array, ArrayRef, AsArray, DictionaryArray, Float64Array, Int64Array, StringArray, TimestampMicrosecondArray,
+        TimestampMillisecondArray, TimestampNanosecondArray,
     };
     use datafusion::arrow::datatypes::{Int8Type, Int32Type, TimestampMicrosecondType};
 

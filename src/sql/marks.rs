@@ -200,7 +200,10 @@ mod tests {
     #[test]
     fn numbers_with_a_point_are_marked() {
         assert_eq!(pass("SELECT 1, 0.5, -0.5, 1e3, 1.5e3"), "SELECT 1, _remige_exact('0.5'), _remige_exact('-0.5'), 1e3, 1.5e3");
-        assert_eq!(pass("SELECT 18446744073709551615, 18446744073709551616"), "SELECT 18446744073709551615, _remige_exact('18446744073709551616')");
+        assert_eq!(
+            pass("SELECT 18446744073709551615, 18446744073709551616"),
+            "SELECT 18446744073709551615, _remige_exact('18446744073709551616')"
+        );
         assert_eq!(pass("SELECT INTERVAL 1.5 DAY"), "SELECT INTERVAL 1.5 DAY");
         let frame = "SELECT sum(x) OVER (ORDER BY y RANGE BETWEEN 0.5 PRECEDING AND 0.5 FOLLOWING) FROM t";
         assert_eq!(pass(frame), frame);

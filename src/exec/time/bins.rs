@@ -114,4 +114,3 @@ impl Bins {
         self.stock.invoke_with_args(args)
     }
 }
-

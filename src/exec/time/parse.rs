@@ -70,7 +70,9 @@ impl ScalarUDFImpl for ToTimestamp {
         let (array, one) = rows(value, args.number_rows)?;
         let made = match have {
             t if is_text(&t) => strict(&strict(&array, &DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())))?, &target)?,
-            t if t.is_integer() => strict(&strict(&strict(&array, &DataType::Int64)?, &DataType::Timestamp(TimeUnit::Second, None))?, &target)?,
+            t if t.is_integer() => {
+                strict(&strict(&strict(&array, &DataType::Int64)?, &DataType::Timestamp(TimeUnit::Second, None))?, &target)?
+            }
             t if t.is_floating() => strict(&from_doubles(&array)?, &target)?,
             _ => strict(&from_decimals(&array)?, &target)?,
         };
@@ -94,7 +96,9 @@ impl ToTimestamp {
         let texts = values.iter().map(|v| strict(&v.to_array(count)?, &DataType::Utf8)).collect::<DfResult<Vec<_>>>()?;
         let Some((texts, formats)) = texts.split_first() else { return Err(fault) };
         match by_formats(texts.as_string(), formats) {
-            Some(micros) => answer(strict(&strict(&micros, &DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())))?, target)?, one),
+            Some(micros) => {
+                answer(strict(&strict(&micros, &DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())))?, target)?, one)
+            }
             None => Err(fault),
         }
     }
@@ -128,7 +132,11 @@ fn from_doubles(array: &ArrayRef) -> DfResult<ArrayRef> {
     let micros: Int64Array = seconds.try_unary(|s| {
         let micros = (s * 1e6).round();
         // the bounds are powers of two: both are exact
-        if micros >= i64::MIN as f64 && micros < i64::MAX as f64 { Ok(micros as i64) } else { Err(Error::invalid(format!("{s} seconds are out of range"))) }
+        if micros >= i64::MIN as f64 && micros < i64::MAX as f64 {
+            Ok(micros as i64)
+        } else {
+            Err(Error::invalid(format!("{s} seconds are out of range")))
+        }
     })?;
     strict(&(Arc::new(micros) as ArrayRef), &DataType::Timestamp(TimeUnit::Microsecond, None))
 }

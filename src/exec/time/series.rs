@@ -29,7 +29,8 @@ pub fn correct(state: &mut SessionState) -> DfResult<()> {
 }
 
 fn too_far(e: &dyn std::fmt::Display) -> Error {
-    Error::invalid(format!("a series of instants reaches from 1677 to 2262: {e}")).with_hint("make a series of numbers, and add them as days")
+    Error::invalid(format!("a series of instants reaches from 1677 to 2262: {e}"))
+        .with_hint("make a series of numbers, and add them as days")
 }
 
 #[derive(Debug, PartialEq, Eq, Hash)]

@@ -74,7 +74,10 @@ fn met(e: &Expr, schema: &DFSchema) -> DfResult<Option<Expr>> {
             let mut f = f.clone();
             let mut changed = false;
             for arg in f.args.iter_mut().skip(1) {
-                if matches!(arg.get_type(schema)?, DataType::Date32 | DataType::Date64 | DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View) {
+                if matches!(
+                    arg.get_type(schema)?,
+                    DataType::Date32 | DataType::Date64 | DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View
+                ) {
                     *arg = cast(arg.clone(), DataType::Timestamp(TimeUnit::Microsecond, None));
                     changed = true;
                 }

@@ -136,7 +136,9 @@ fn with_decimals(whole: &Expr, parts: &[&Expr], schema: &DFSchema) -> DfResult<O
 fn meeting(e: Expr, schema: &DFSchema) -> DfResult<Expr> {
     let (precision, scale) = MEETING;
     match e.get_type(schema)? {
-        DataType::Decimal128(p, s) if (0..=scale).contains(&s) && i16::from(p) - i16::from(s) <= i16::from(precision) - i16::from(scale) => {
+        DataType::Decimal128(p, s)
+            if (0..=scale).contains(&s) && i16::from(p) - i16::from(s) <= i16::from(precision) - i16::from(scale) =>
+        {
             e.cast_to(&DataType::Decimal128(precision, scale), schema)
         }
         _ => Ok(e),
@@ -224,7 +226,9 @@ fn unaliased(e: &Expr) -> &Expr {
 
 fn room(have: &DataType, want: &DataType) -> bool {
     match (have, want) {
-        (DataType::Decimal128(p, s), DataType::Decimal128(wp, ws)) => s <= ws && i16::from(*p) - i16::from(*s) <= i16::from(*wp) - i16::from(*ws),
+        (DataType::Decimal128(p, s), DataType::Decimal128(wp, ws)) => {
+            s <= ws && i16::from(*p) - i16::from(*s) <= i16::from(*wp) - i16::from(*ws)
+        }
         _ => false,
     }
 }

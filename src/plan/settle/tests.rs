@@ -46,7 +46,8 @@ fn shape(plan: &LogicalPlan) -> Vec<(String, DataType)> {
 }
 
 fn number() -> impl Strategy<Value = String> {
-    let leaf = prop::sample::select(vec!["0.5", "1.25", "-0.1", "2", "NULL", "id", "small", "d", "x", "1e1", "12345678901234567.891", "0.10"]);
+    let leaf =
+        prop::sample::select(vec!["0.5", "1.25", "-0.1", "2", "NULL", "id", "small", "d", "x", "1e1", "12345678901234567.891", "0.10"]);
     leaf.prop_map(str::to_string).prop_recursive(4, 24, 3, |inner| {
         let two = (inner.clone(), prop::sample::select(vec!["+", "-", "*", "/", "%"]), inner.clone());
         prop_oneof![
@@ -54,7 +55,8 @@ fn number() -> impl Strategy<Value = String> {
             inner.clone().prop_map(|a| format!("abs({a})")),
             (inner.clone(), inner.clone()).prop_map(|(a, b)| format!("coalesce({a}, {b})")),
             (inner.clone(), inner.clone()).prop_map(|(a, b)| format!("CASE WHEN {a} > {b} THEN {a} ELSE {b} END")),
-            (inner.clone(), inner.clone(), inner.clone()).prop_map(|(a, b, c)| format!("nullif({a}, CASE WHEN {b} IN ({a}, {c}) THEN {b} END)")),
+            (inner.clone(), inner.clone(), inner.clone())
+                .prop_map(|(a, b, c)| format!("nullif({a}, CASE WHEN {b} IN ({a}, {c}) THEN {b} END)")),
             inner.prop_map(|a| format!("CAST({a} AS DECIMAL(38, 6))")),
         ]
     })
