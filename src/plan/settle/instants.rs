@@ -117,7 +117,8 @@ enum Texts {
 /// Expressions of which one is a timestamp: dates, and texts where they are meant, become timestamps of the finest unit,
 /// zone-less ones local times of the zone. `None` where nothing changes.
 fn together(parts: &[&Expr], texts: Texts, schema: &DFSchema) -> DfResult<Option<Vec<Expr>>> {
-    let types = parts.iter().map(|p| p.get_type(schema)).collect::<DfResult<Vec<_>>>()?;
+    // what has no type is told by whoever types the plan
+    let Ok(types) = parts.iter().map(|p| p.get_type(schema)).collect::<DfResult<Vec<_>>>() else { return Ok(None) };
     let mut unit = TimeUnit::Microsecond;
     let mut zone: Option<&Arc<str>> = None;
     let mut found = false;
@@ -237,7 +238,7 @@ fn case(c: &Case, schema: &DFSchema) -> DfResult<Option<Expr>> {
 /// A comparison of nanoseconds with a coarser instant that nanoseconds cannot hold, or may not: nothing is rounded.
 fn finer(left: &Expr, op: Operator, right: &Expr, schema: &DFSchema) -> DfResult<Option<Expr>> {
     let fine = |t: &DataType| matches!(t, DataType::Timestamp(TimeUnit::Nanosecond, _));
-    let (l, r) = (left.get_type(schema)?, right.get_type(schema)?);
+    let (Ok(l), Ok(r)) = (left.get_type(schema), right.get_type(schema)) else { return Ok(None) };
     match (&l, &r) {
         (DataType::Timestamp(..), DataType::Timestamp(..)) if fine(&l) && !fine(&r) => against(left, op, right),
         (DataType::Timestamp(..), DataType::Timestamp(..)) if fine(&r) && !fine(&l) => match op.swap() {

@@ -82,7 +82,7 @@ fn every(parts: &[&Expr], schema: &DFSchema) -> DfResult<Option<Vec<Expr>>> {
                 changed = true;
                 out.push(e);
             }
-            None if is_exact(&part.get_type(schema)?) => out.push((*part).clone()),
+            None if part.get_type(schema).is_ok_and(|t| is_exact(&t)) => out.push((*part).clone()),
             None => return Ok(None),
         }
     }
@@ -95,7 +95,7 @@ fn is_exact(t: &DataType) -> bool {
 
 /// A DOUBLE that is calculated from DECIMALs and numbers with a point: rounded once, at the end. `None` for all others.
 pub fn rounded_once(e: &Expr, schema: &DFSchema) -> DfResult<Option<Expr>> {
-    if !matches!(e, Expr::BinaryExpr(b) if calculates(b.op)) || e.get_type(schema)? != DataType::Float64 {
+    if !matches!(e, Expr::BinaryExpr(b) if calculates(b.op)) || e.get_type(schema).ok() != Some(DataType::Float64) {
         return Ok(None);
     }
     let beside = e.exists(|e| Ok(e.get_type(schema).is_ok_and(|t| t.is_decimal())))?;
@@ -112,7 +112,7 @@ fn with_decimals(whole: &Expr, parts: &[&Expr], schema: &DFSchema) -> DfResult<O
     for part in parts {
         match exact(part, schema)? {
             Some(e) => numbers.push(((*part).clone(), meeting(e, schema)?)),
-            None => beside |= part.get_type(schema)?.is_decimal(),
+            None => beside |= part.get_type(schema).is_ok_and(|t| t.is_decimal()),
         }
     }
     if numbers.is_empty() || !beside {
