@@ -28,9 +28,9 @@ impl Doubtful {
         let (local, instant) = self.example?;
         let local = format_micros(local);
         let local = local.trim_end_matches('Z').replace('T', " ");
-        let times = if self.count == 1 { "local time falls" } else { "local times fall" };
+        let (fall, are) = if self.count == 1 { ("local time falls", "is") } else { ("local times fall", "are") };
         Some(format!(
-            "{what}: {} {times} on a switch of the clocks in {zone} and are taken at the later reading, for example {local} as {}",
+            "{what}: {} {fall} on a switch of the clocks in {zone} and {are} taken at the later reading, for example {local} as {}",
             self.count,
             format_micros(instant)
         ))
