@@ -11,7 +11,7 @@ mod parameters;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use datafusion::arrow::array::AsArray;
+use datafusion::arrow::array::{ArrayRef, AsArray};
 use datafusion::arrow::datatypes::{DataType, Schema, SchemaRef, UInt64Type};
 use datafusion::arrow::record_batch::RecordBatch;
 use datafusion::common::config::ConfigNonZeroUsize;
@@ -34,6 +34,7 @@ use crate::exec::planner::{StatementPlanner, explained, state};
 use crate::exec::resolve::{Resolver, Scope};
 use crate::exec::{Services, ingest, system};
 use crate::model::Name;
+use crate::model::exact::exactly;
 use crate::operator::bound_rows::BoundRows;
 use crate::operator::pit_join::{PitJoinOptions, PitStrategy};
 pub use crate::plan::StatementKind;
@@ -202,7 +203,7 @@ impl Session {
         let notices = Notices::default();
         let resolver = self.resolver(vec![], Arc::clone(&notices)).await?;
         let planned = self.plan(sql, &resolver).await?;
-        if planned.tag != "SHOW" {
+        if !planned.tag.starts_with("SHOW") {
             *self.own.notices.lock() = notices;
         }
         let schema = match planned.kind {
@@ -238,6 +239,13 @@ impl Session {
         {
             return Ok(outcome);
         }
+        if let (true, Some(rows)) = (prepared.tag == "INSERT", &parameters)
+            && rows.num_columns() > 0
+            && rows.num_rows() > 0
+            && let Some(outcome) = crate::exec::boxed(self.insert_rows(prepared, rows)).await?
+        {
+            return Ok(outcome);
+        }
         let rows = match parameters {
             Some(b) if b.num_columns() > 0 && b.num_rows() != 1 => b,
             one => {
@@ -250,9 +258,6 @@ impl Session {
         };
         match prepared.kind {
             StatementKind::Update => {
-                if let Some(outcome) = crate::exec::boxed(self.insert_rows(prepared, &rows)).await? {
-                    return Ok(outcome);
-                }
                 let mut total = 0;
                 for row in 0..rows.num_rows() {
                     if let Outcome::Updated(n) = self.run_once(prepared, row_values(&rows, row, prepared)?).await? {
@@ -272,9 +277,10 @@ impl Session {
         let resolver = self.resolver(vec![], Arc::clone(&notices)).await?;
         let mut planned = self.plan(&prepared.sql, &resolver).await?;
         let Some(plan) = insert_over_bound_rows(&planned.plan, &types)? else { return Ok(None) };
+        let rows = crate::exec::insert::bound(&planned.plan, rows, &types)?;
         planned.plan = plan;
         *self.own.notices.lock() = notices;
-        let rows = RecordBatch::try_new(Arc::new(parameter_schema(&types)), lookup::bound(rows, &types)?)?;
+        let rows = RecordBatch::try_new(Arc::new(parameter_schema(&types)), rows)?;
         self.execute_planned(planned, &resolver, Some(BoundRows(rows))).await.map(Some)
     }
 
@@ -306,7 +312,7 @@ impl Session {
         let notices = Notices::default();
         let resolver = self.resolver(values.clone(), Arc::clone(&notices)).await?;
         let mut planned = self.plan(&prepared.sql, &resolver).await?;
-        if planned.tag != "SHOW" {
+        if !planned.tag.starts_with("SHOW") {
             *self.own.notices.lock() = notices;
         }
         if !values.is_empty() {
@@ -498,25 +504,20 @@ fn result_schema(plan: &LogicalPlan) -> SchemaRef {
     Arc::new(plan.schema().as_arrow().clone())
 }
 
-/// One row of bound values, cast to the types that the statement wants.
+/// One row of bound values, in the types that the statement wants; a value that would be another one there is refused.
 fn row_values(batch: &RecordBatch, row: usize, prepared: &Prepared) -> Result<Vec<ScalarValue>> {
     if row >= batch.num_rows() {
         return Ok(vec![]);
     }
-    batch
-        .columns()
-        .iter()
-        .enumerate()
-        .map(|(i, c)| {
-            let v = ScalarValue::try_from_array(c, row)?;
-            match prepared.parameters.get(i) {
-                Some(Some(want)) if *want != v.data_type() => {
-                    v.cast_to(want).map_err(|e| Error::from(e).context(format!("parameter ${}", i + 1)))
-                }
-                _ => Ok(v),
-            }
-        })
-        .collect()
+    let value = |(i, c): (usize, &ArrayRef)| {
+        let one = c.slice(row, 1);
+        let one = match prepared.parameters.get(i) {
+            Some(Some(want)) => exactly(&one, want).map_err(|e| e.context(format!("parameter ${}", i + 1)))?,
+            _ => one,
+        };
+        Ok(ScalarValue::try_from_array(&one, 0)?)
+    };
+    batch.columns().iter().enumerate().map(value).collect()
 }
 
 fn affected(batches: &[RecordBatch]) -> u64 {

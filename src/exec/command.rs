@@ -230,7 +230,10 @@ async fn create_table(
             services.store.create_table(&table.location, schema, TableOptions::default()).await?;
             0
         }
-        false => table::create_filled(services, &table.location, schema, input()?, new_id()).await?.0,
+        false => {
+            let made = table::create_filled(services, &table.location, schema, input()?, new_id()).await;
+            made.map_err(|e| e.context(format!("table {}", table.name)))?.0
+        }
     };
     let old = parking_lot::Mutex::new(None);
     let needed = AtomicBool::new(true);

@@ -1,5 +1,7 @@
 //! Source data outside of the warehouse: Parquet, CSV and JSON files, and foreign Delta tables.
 
+mod bounds;
+
 use std::sync::Arc;
 
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
@@ -12,6 +14,7 @@ use datafusion::datasource::file_format::parquet::ParquetFormat;
 use datafusion::datasource::listing::{ListingOptions, ListingTable, ListingTableConfig, ListingTableUrl};
 use futures::TryStreamExt;
 
+use self::bounds::{WithoutBounds, has_floats};
 use super::resolve::Travel;
 use super::services::Services;
 use crate::error::{Error, Result};
@@ -122,7 +125,10 @@ pub fn open<'a>(services: &'a Services, t: &'a Table) -> futures::future::BoxFut
         let fields = all.fields().iter().filter(|f| !t.partition_columns.contains(f.name()));
         let schema = Arc::new(Schema::new(fields.map(|f| wide_keys(f)).collect::<Vec<_>>()));
         let config = ListingTableConfig::new(url).with_listing_options(options).with_schema(schema);
-        Ok(Arc::new(ListingTable::try_new(config)?))
+        let table = ListingTable::try_new(config)?;
+        let bounds = t.format != "PARQUET" || !has_floats(&table.schema());
+        let table: Arc<dyn TableProvider> = if bounds { Arc::new(table) } else { Arc::new(WithoutBounds(table)) };
+        Ok(table)
     })
 }
 

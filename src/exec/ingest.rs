@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
-use datafusion::arrow::array::RecordBatch;
-use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::arrow::array::{RecordBatch, new_null_array};
+use datafusion::arrow::datatypes::{Field, FieldRef, Schema, SchemaRef};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
-use futures::{StreamExt, stream};
+use futures::{Stream, StreamExt, stream};
 
 use super::push::PushSink;
 use super::resolve::Resolver;
@@ -17,7 +17,7 @@ use crate::catalog::{CatalogChange, PutMode, Relation, SYSTEM_SCHEMA};
 use crate::clock::new_id;
 use crate::error::{Error, Result};
 use crate::model::types::ColumnType;
-use crate::model::{About, Column, Name, Table};
+use crate::model::{About, Column, FeatureView, Name, Table};
 
 /// What bulk ingest does with the target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,6 +65,7 @@ pub async fn run(
                     .suggest(extra.name(), known.iter().map(String::as_str))
                     .or_hint(&format!("its columns are {}", known.join(", "))));
             }
+            let rows = with_features(rows, view);
             PushSink::new(Arc::clone(services), Arc::new(view.clone()), resolver.notice_list()).store(rows, cx).await
         }
         Some(Relation::Table(t)) if t.managed && mode == IngestMode::Replace => {
@@ -76,6 +77,27 @@ pub async fn run(
         }
         Some(r) => Err(Error::invalid(format!("{} {name} is not a table that rows can be put into", r.kind()))),
     }
+}
+
+/// Rows with the columns that they leave out, as NULL; a key or an event timestamp is never left out.
+fn with_features(rows: SendableRecordBatchStream, view: &FeatureView) -> SendableRecordBatchStream {
+    let have = rows.schema();
+    let required = view.keys.len() + 1;
+    let left_out = view.visible_columns().into_iter().skip(required).filter(|c| have.index_of(&c.name).is_err());
+    let new: Vec<Field> = left_out.map(|c| Field::new(c.name, c.data_type.into(), true)).collect();
+    if new.is_empty() {
+        return rows;
+    }
+    let fields = have.fields().iter().map(|f| f.as_ref().clone()).chain(new.iter().cloned());
+    let schema: SchemaRef = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
+    let out = Arc::clone(&schema);
+    let s = in_parts(rows, true).map(move |batch| {
+        let batch = batch?;
+        let nulls = new.iter().map(|f| new_null_array(f.data_type(), batch.num_rows()));
+        let columns = batch.columns().iter().cloned().chain(nulls).collect();
+        Ok(RecordBatch::try_new(Arc::clone(&schema), columns)?)
+    });
+    stream_of(out, s)
 }
 
 async fn create(resolver: &Arc<Resolver>, name: &Name, rows: SendableRecordBatchStream, old: Option<String>) -> Result<u64> {
@@ -97,7 +119,8 @@ async fn create(resolver: &Arc<Resolver>, name: &Name, rows: SendableRecordBatch
         about: About::default(),
         created_at: services.clock.now(),
     };
-    let (stored, _) = create_filled(services, &table.location, schema, rows, new_id()).await?;
+    let (stored, _) =
+        create_filled(services, &table.location, schema, rows, new_id()).await.map_err(|e| e.context(format!("table {name}")))?;
     let mode = if old.is_some() { PutMode::Replace } else { PutMode::Create };
     let done = services.registry.commit(None, |c| c.schema(&name.schema).map(|_| vec![CatalogChange::PutTable(table.clone(), mode)])).await;
     if let Err(e) = done {
@@ -134,6 +157,17 @@ fn parts(batch: RecordBatch, filled: bool) -> Vec<RecordBatch> {
     starts.map(|at| batch.slice(at, FILLED_ROWS.min(batch.num_rows() - at))).collect()
 }
 
+/// The batches of a stream, cut where columns are filled in.
+fn in_parts(rows: SendableRecordBatchStream, filled: bool) -> impl Stream<Item = Result<RecordBatch>> + Send + 'static {
+    rows.flat_map(move |batch| {
+        let pieces: Vec<Result<RecordBatch>> = match batch {
+            Ok(batch) => parts(batch, filled).into_iter().map(Ok).collect(),
+            Err(e) => vec![Err(Error::from(e))],
+        };
+        stream::iter(pieces)
+    })
+}
+
 /// Columns in the table's order; missing ones are NULL, unknown ones an error.
 fn by_name(rows: SendableRecordBatchStream, want: &SchemaRef, name: &Name) -> Result<SendableRecordBatchStream> {
     let have = rows.schema();
@@ -144,38 +178,19 @@ fn by_name(rows: SendableRecordBatchStream, want: &SchemaRef, name: &Name) -> Re
             .or_hint(&format!("its columns are {}", known.join(", "))));
     }
     let from: Vec<Option<usize>> = want.fields().iter().map(|f| have.index_of(f.name()).ok()).collect();
-    let want = Arc::clone(want);
-    let out = Arc::clone(&want);
-    let filled = from.contains(&None);
-    let pieces = rows.flat_map(move |b| {
-        let pieces: Vec<_> = match b {
-            Ok(b) => parts(b, filled).into_iter().map(Ok).collect(),
-            Err(e) => vec![Err(Error::from(e))],
+    // the types are those of the rows: the table takes each value as it is, or refuses it
+    let typed = |(f, i): (&FieldRef, &Option<usize>)| i.map_or_else(|| f.as_ref().clone(), |i| have.field(i).clone()).with_nullable(true);
+    let schema: SchemaRef = Arc::new(Schema::new(want.fields().iter().zip(&from).map(typed).collect::<Vec<_>>()));
+    let out = Arc::clone(&schema);
+    let pieces = in_parts(rows, from.contains(&None));
+    let s = pieces.map(move |batch| {
+        let batch = batch?;
+        let column = |(f, i): (&FieldRef, &Option<usize>)| match i {
+            Some(i) => Arc::clone(batch.column(*i)),
+            None => new_null_array(f.data_type(), batch.num_rows()),
         };
-        stream::iter(pieces)
-    });
-    let s = pieces.map(move |b| {
-        let b = b?;
-        let columns = from
-            .iter()
-            .zip(want.fields())
-            .map(|(i, f)| match i {
-                Some(i) => Arc::clone(b.column(*i)),
-                None => datafusion::arrow::array::new_null_array(f.data_type(), b.num_rows()),
-            })
-            .collect();
-        let schema = datafusion::arrow::datatypes::Schema::new(
-            want.fields()
-                .iter()
-                .zip(&from)
-                .map(|(f, i)| match i {
-                    Some(i) => b.schema().field(*i).clone().with_nullable(true),
-                    None => f.as_ref().clone(),
-                })
-                .collect::<Vec<_>>(),
-        );
-        let made = datafusion::arrow::array::RecordBatch::try_new(Arc::new(schema), columns)?;
-        super::table::stored(&made, &want)
+        let columns = schema.fields().iter().zip(&from).map(column).collect();
+        Ok(RecordBatch::try_new(Arc::clone(&schema), columns)?)
     });
     Ok(stream_of(out, s))
 }

@@ -23,7 +23,7 @@ use self::changes::Touched;
 use self::newest::Newest;
 use self::pump::{Choice, Target};
 use super::read::scan;
-use super::refresh::{recorded, takes_over};
+use super::refresh::{each_version, recorded, takes_over};
 use super::resolve::Resolver;
 use super::{Services, boxed, sweep};
 use crate::catalog::{CatalogChange, CatalogSnapshot, Run, VersionRef};
@@ -47,13 +47,7 @@ pub fn run<'a>(
     extent: Extent,
     cx: &'a Arc<TaskContext>,
 ) -> BoxFuture<'a, Result<Vec<Run>>> {
-    Box::pin(async move {
-        let mut out = vec![];
-        for view in views {
-            out.push(boxed(run_one(resolver, view, extent, cx)).await?);
-        }
-        Ok(out)
-    })
+    Box::pin(async move { each_version(views, |view| boxed(run_one(resolver, view, extent, cx))).await })
 }
 
 fn run_one<'a>(
@@ -67,6 +61,14 @@ fn run_one<'a>(
         recorded(services, "materialize", view, |mut run| async move {
             let done = async {
                 let mut job = Job::new(services, view, cx).await?;
+                if job.never_refreshed(&resolver.catalog).await? {
+                    resolver.notice(format!(
+                        "feature view {}: it was never refreshed, so there is nothing to bring online: \
+                         REFRESH FEATURE VIEW {1}, then MATERIALIZE FEATURE VIEW {1}",
+                        view.versioned_name(),
+                        view.quoted_name()
+                    ));
+                }
                 let version = job.bring_up(extent, &|m| resolver.notice(m)).await?;
                 if mark(services, view).await? {
                     resolver.notice(format!("{} means version v{} from now on", view.name, view.version));
@@ -105,10 +107,12 @@ fn mark<'a>(services: &'a Services, view: &'a FeatureView) -> BoxFuture<'a, Resu
             let series = c.feature_view_series(&name)?;
             let view = c.feature_view(&name, Some(version))?;
             let mut changes = vec![];
-            if !series.materialized.contains(&version) {
+            let filled = series.filled.contains(&version);
+            // what waits for the name is online when it is so whole
+            if !series.materialized.contains(&version) && (filled || version <= series.current) {
                 changes.push(CatalogChange::MarkMaterialized(VersionRef::from(view)));
             }
-            let change = takes_over(series, view, series.filled.contains(&version), true);
+            let change = takes_over(series, view, filled, true);
             moved.store(change.is_some(), std::sync::atomic::Ordering::Relaxed);
             changes.extend(change);
             Ok(changes)
@@ -190,6 +194,17 @@ impl<'a> Job<'a> {
                 progress: services.progress.start(&format!("MATERIALIZE {}", view.name), None),
                 _claim: claim,
             })
+        })
+    }
+
+    /// Whether no REFRESH has filled the view. `catalog`: of the statement.
+    fn never_refreshed<'s>(&'s self, catalog: &'s CatalogSnapshot) -> BoxFuture<'s, Result<bool>> {
+        Box::pin(async move {
+            let filled = catalog.feature_view_series(&self.view.name).is_ok_and(|s| s.filled.contains(&self.view.version));
+            if self.view.is_push() || filled {
+                return Ok(false);
+            }
+            Ok(self.services.store.snapshot(&self.view.location, None).await?.files().is_empty())
         })
     }
 

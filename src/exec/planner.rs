@@ -35,7 +35,7 @@ use crate::plan::names::Names;
 use crate::plan::{asof, at_time_zone, join_syntax, settle, subqueries, wildcard};
 use crate::sql::cursor::NameRef;
 use crate::sql::{clauses, marks, titles};
-use crate::statement::Planning;
+use crate::statement::{Planning, tables_in, with_waiting};
 
 /// The physical planner of all statements.
 #[derive(Debug, Default)]
@@ -105,7 +105,10 @@ pub fn set_instant(state: &mut SessionState, at: Micros) {
 
 /// Plans a statement of the stock parser: loads its tables, folds its ASOF and ONLINE joins, expands its wildcards.
 pub fn plan_sql<'a>(resolver: &'a Arc<Resolver>, statement: DfStatement, schema: &'a str) -> BoxFuture<'a, Result<LogicalPlan>> {
-    Box::pin(plan_statement(resolver, statement, schema))
+    Box::pin(async move {
+        let text = statement.clone();
+        plan_statement(resolver, statement, schema).await.map_err(|e| with_waiting(e, &resolver.catalog, tables_in(&text, schema)))
+    })
 }
 
 async fn plan_statement(resolver: &Arc<Resolver>, mut statement: DfStatement, schema: &str) -> Result<LogicalPlan> {

@@ -72,10 +72,10 @@ impl PushSink {
                         kept.push(conform.batch(batch)?);
                     }
                     kept.retain(|b| b.num_rows() > 0);
-                    self.tell(conform.counts, &conform.doubtful().lock());
+                    self.tell(&conform.counts, &conform.doubtful().lock())?;
                     let stored = kept.iter().map(|b| b.num_rows() as u64).sum();
                     if stored > 0 {
-                        PushGroups::store(services, view, kept, conform.newest, cx).await?;
+                        PushGroups::store(services, view, kept, conform.counts.newest, cx).await?;
                     }
                     return Ok(stored);
                 };
@@ -94,25 +94,24 @@ impl PushSink {
         // the right to write online comes first: a row that is stored must also be served
         let claim = claim(services, view, "INSERT INTO").await?;
         let base = services.store.snapshot(&view.location, None).await?;
-        let counted = Arc::new(Mutex::new((Counts::default(), None::<Micros>)));
+        let counted = Arc::new(Mutex::new(Counts::default()));
         let progress = services.progress.start(&format!("INSERT {}", view.name), None);
         let doubtful = conform.doubtful();
         let rows = prepare(input, conform, Some(Sequence::after(&base)), Arc::clone(&counted), progress);
-        let stored = boxed(commit(services, view, base, rows, || counted.lock().1, cx)).await?;
-        self.tell(counted.lock().0, &doubtful.lock());
+        let stored = boxed(commit(services, view, base, rows, || counted.lock().newest, cx)).await?;
+        self.tell(&counted.lock(), &doubtful.lock())?;
         drop(claim);
         Ok(stored)
     }
 
-    /// Says what was left out, and what was doubtful.
-    fn tell(&self, counts: Counts, doubtful: &Doubtful) {
+    /// Says what is left out, and what was doubtful; an error where that is every row.
+    fn tell(&self, counts: &Counts, doubtful: &Doubtful) -> Result<()> {
         doubtful_notice(&self.view, doubtful, |told| self.notices.lock().push(told));
-        if counts.rejected > 0 {
-            self.notices.lock().push(format!(
-                "feature view {}: {} row(s) rejected (NULL key, NULL event timestamp, or too far in the future)",
-                self.view.name, counts.rejected
-            ));
+        if counts.rejected.rows > 0 && counts.rejected.rows == counts.read {
+            return Err(counts.rejected.all(&self.view));
         }
+        self.notices.lock().extend(counts.rejected.notice(&self.view));
+        Ok(())
     }
 
     fn remove<'a>(&'a self, filter: Option<Arc<dyn PhysicalExpr>>, cx: &'a Arc<TaskContext>) -> BoxFuture<'a, Result<u64>> {

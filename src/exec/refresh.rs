@@ -39,12 +39,32 @@ pub fn run<'a>(
     at: Option<Micros>,
     cx: &'a Arc<TaskContext>,
 ) -> futures::future::BoxFuture<'a, Result<Vec<Run>>> {
+    Box::pin(async move { each_version(views, |view| boxed(run_one(resolver, view, range, at, cx))).await })
+}
+
+/// Runs a step for each view in turn and stops at the first failure; but a version that fails does not hold up the
+/// newer one of the same view, which may be there to mend it.
+pub fn each_version<'a, W>(views: &'a [Arc<FeatureView>], mut work: W) -> futures::future::BoxFuture<'a, Result<Vec<Run>>>
+where
+    W: FnMut(&'a Arc<FeatureView>) -> futures::future::BoxFuture<'a, Result<Run>> + Send + 'a,
+{
     Box::pin(async move {
         let mut out = vec![];
+        let mut failed: Option<(&FeatureView, Error)> = None;
         for view in views {
-            out.push(boxed(run_one(resolver, view, range, at, cx)).await?);
+            if failed.as_ref().is_some_and(|(f, _)| f.name != view.name || f.version > view.version) {
+                continue;
+            }
+            match work(view).await {
+                Ok(run) => out.push(run),
+                Err(e) if e.kind() == Kind::Cancelled => return Err(e),
+                Err(e) => failed = failed.or(Some((view.as_ref(), e))),
+            }
         }
-        Ok(out)
+        match failed {
+            Some((_, e)) => Err(e),
+            None => Ok(out),
+        }
     })
 }
 
@@ -117,21 +137,13 @@ fn run_one<'a>(
                     Err(e) if e.kind() == Kind::Conflict && attempt < MAX_ATTEMPTS => {
                         tracing::info!(view = %view.name, attempt, "the table changed during REFRESH; computing again");
                     }
-                    other => return other.map_err(|e| e.context(format!("REFRESH FEATURE VIEW {}", view.name))),
+                    other => return other.map_err(|e| e.context(format!("REFRESH FEATURE VIEW {}", view.versioned_name()))),
                 }
             }
         })
         .await?;
         if !matches!(range, Range::FromTo(..)) {
             filled(resolver, view).await?;
-        }
-        if run.rows_rejected > 0 {
-            resolver.notice(format!(
-                "feature view {}: {} row(s) rejected (NULL key, NULL event timestamp, or more than {} in the future)",
-                view.name,
-                run.rows_rejected,
-                crate::sql::cursor::format_interval(services.config.clock_tolerance).trim_start_matches("INTERVAL ")
-            ));
         }
         metrics::counter!(crate::telemetry::REFRESH_ROWS, "view" => view.name.to_string()).increment(run.rows_written);
         Ok(run)
@@ -212,7 +224,7 @@ fn try_once<'a>(
         let conform = Conform::new(Arc::clone(view), &input.schema(), accept)?;
         let doubtful = conform.doubtful();
         let progress = services.progress.start(&format!("REFRESH {}", view.name), None);
-        let counted = Arc::new(parking_lot::Mutex::new((Counts::default(), None::<Micros>)));
+        let counted = Arc::new(parking_lot::Mutex::new(Counts::default()));
         let rows = prepare(input, conform, numbered.then(|| Sequence::after(&base)), Arc::clone(&counted), progress);
 
         let mut by = order(view);
@@ -251,17 +263,19 @@ fn try_once<'a>(
                 return Err(e);
             }
         };
-        let (counts, newest) = *counted.lock();
+        let counts = counted.lock().clone();
         doubtful_notice(view, &doubtful.lock(), |told| resolver.notice(told));
+        let told = || counts.rejected.notice(view).into_iter().for_each(|n| resolver.notice(n));
         run.rows_read = counts.read;
-        run.rows_rejected = counts.rejected;
+        run.rows_rejected = counts.rejected.rows;
         run.rows_skipped = counts.skipped + skipped_same;
         run.rows_written = written;
         run.bytes_written = adds.iter().map(|f| f.size).sum();
         run.delta_version = Some(base.version());
-        let watermark = watermark(&base, range, newest, view, lo);
+        let watermark = watermark(&base, range, counts.newest, view, lo);
         let changes_watermark = watermark.is_some() && watermark != base.watermark();
         if adds.is_empty() && removes.is_empty() && !changes_watermark {
+            told();
             return Ok(run);
         }
         let operation = if removes.is_empty() { Operation::Append } else { Operation::Overwrite };
@@ -273,6 +287,7 @@ fn try_once<'a>(
                 return Err(e);
             }
         }
+        told();
         Ok(run)
     })
 }
@@ -375,7 +390,7 @@ pub fn prepare(
     mut input: SendableRecordBatchStream,
     mut conform: Conform,
     mut number: Option<Sequence>,
-    counted: Arc<parking_lot::Mutex<(Counts, Option<Micros>)>>,
+    counted: Arc<parking_lot::Mutex<Counts>>,
     progress: crate::progress::Task,
 ) -> SendableRecordBatchStream {
     let visible = conform.schema();
@@ -384,7 +399,7 @@ pub fn prepare(
     async_stream(out, async move |emit: Emit| {
         while let Some(batch) = input.next().await {
             let batch = conform.batch(&batch?)?;
-            *counted.lock() = (conform.counts, conform.newest);
+            *counted.lock() = conform.counts.clone();
             progress.advance(batch.num_rows() as u64);
             if batch.num_rows() > 0 {
                 let batch = match &mut number {

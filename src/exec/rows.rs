@@ -10,23 +10,29 @@ use datafusion::arrow::compute::{CastOptions, cast_with_options, filter_record_b
 use datafusion::arrow::datatypes::{
     DataType, Date32Type, Date64Type, Field, Schema, SchemaRef, TimeUnit, TimestampMicrosecondType, TimestampNanosecondType,
 };
-use datafusion::arrow::util::display::{ArrayFormatter, FormatOptions};
-
+use datafusion::arrow::util::display::FormatOptions;
 use parking_lot::Mutex;
 
-use crate::clock::{DAY, Micros};
+use super::rejected::Rejected;
+use crate::clock::{DAY, Micros, format_micros};
 use crate::error::{Error, Result};
 use crate::model::FeatureView;
+use crate::model::exact::{Misfit, exact, exact_key, shown};
+use crate::model::instant::written;
 use crate::model::local_time::{Doubtful, to_instant};
+use crate::model::types::quote;
+use crate::sql::cursor::format_interval;
 
 /// What was done to the rows so far.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Counts {
     pub read: u64,
     /// NULL key, NULL event timestamp, or an event timestamp too far in the future.
-    pub rejected: u64,
+    pub rejected: Rejected,
     /// Outside of the range of the run, or not yet true at its instant.
     pub skipped: u64,
+    /// Greatest event timestamp accepted.
+    pub newest: Option<Micros>,
 }
 
 /// Which rows of a statement are stored.
@@ -50,8 +56,6 @@ pub struct Conform {
     accept: Accept,
     pub counts: Counts,
     doubtful: Arc<Mutex<Doubtful>>,
-    /// Greatest event timestamp accepted.
-    pub newest: Option<Micros>,
 }
 
 /// The visible columns as an Arrow schema; `strict`: keys and event timestamp are not NULL.
@@ -80,7 +84,7 @@ impl Conform {
             None => None,
         };
         let schema = visible_schema(&view, true);
-        Ok(Conform { view, schema, columns, zone, accept, counts: Counts::default(), doubtful: Arc::default(), newest: None })
+        Ok(Conform { view, schema, columns, zone, accept, counts: Counts::default(), doubtful: Arc::default() })
     }
 
     pub fn schema(&self) -> SchemaRef {
@@ -95,41 +99,29 @@ impl Conform {
     /// The rows of a batch that are stored, in order.
     pub fn batch(&mut self, batch: &RecordBatch) -> Result<RecordBatch> {
         let keys = self.view.keys.len();
-        let mut columns: Vec<ArrayRef> = Vec::with_capacity(self.columns.len());
-        for (i, from) in self.columns.iter().enumerate() {
-            let field = self.schema.field(i);
-            let have = batch.column(*from);
-            let created = self.view.created_timestamp.as_deref() == Some(field.name());
-            let made = if i == keys || (i == keys + 1 && created) {
-                let mut found = Doubtful::default();
-                let made = local_instants(have, self.zone, field.name(), &mut found);
-                self.doubtful.lock().add(&found);
-                made
-            } else {
-                self.cast(have, field, &columns)
-            };
-            columns.push(made.map_err(|e| e.context(format!("feature view {}", self.view.name)))?);
-        }
-        let event = columns[keys].as_primitive::<TimestampMicrosecondType>();
+        let in_view = |e: Error| e.context(format!("feature view {}", self.view.name));
+        let columns = (0..self.columns.len()).map(|i| self.column(i, batch).map_err(in_view)).collect::<Result<Vec<_>>>()?;
+        let event = columns[keys].as_primitive::<TimestampMicrosecondType>().clone();
         let limit = self.accept.now.saturating_add(self.accept.tolerance);
         let (mut rejected, mut skipped) = (0, 0);
-        let keep: BooleanArray = (0..batch.num_rows())
-            .map(|row| {
-                if columns[..=keys].iter().any(|c| c.is_null(row)) || event.value(row) > limit {
-                    rejected += 1;
-                    return Some(false);
-                }
-                let inside = self.accept.range.is_none_or(|(lo, hi)| (lo..=hi).contains(&event.value(row)));
-                if inside {
-                    self.newest = self.newest.max(Some(event.value(row)));
-                } else {
-                    skipped += 1;
-                }
-                Some(inside)
-            })
-            .collect();
+        let mut keep = Vec::with_capacity(batch.num_rows());
+        for row in 0..batch.num_rows() {
+            if columns[..=keys].iter().any(|c| c.is_null(row)) || event.value(row) > limit {
+                rejected += 1;
+                self.note(batch, &columns, row, event.value(row) > limit);
+                keep.push(false);
+                continue;
+            }
+            let inside = self.accept.range.is_none_or(|(lo, hi)| (lo..=hi).contains(&event.value(row)));
+            if inside {
+                self.counts.newest = self.counts.newest.max(Some(event.value(row)));
+            } else {
+                skipped += 1;
+            }
+            keep.push(inside);
+        }
+        let keep = BooleanArray::from(keep);
         self.counts.read += batch.num_rows() as u64;
-        self.counts.rejected += rejected;
         self.counts.skipped += skipped;
         // rows that go out may have NULL keys, which the strict schema does not allow
         let loose = Arc::new(Schema::new(self.schema.fields().iter().map(|f| f.as_ref().clone().with_nullable(true)).collect::<Vec<_>>()));
@@ -138,43 +130,90 @@ impl Conform {
         Ok(RecordBatch::try_new(Arc::clone(&self.schema), kept.columns().to_vec())?)
     }
 
-    fn cast(&self, have: &ArrayRef, field: &Field, keys: &[ArrayRef]) -> Result<ArrayRef> {
-        let want = field.data_type();
-        if have.data_type() == want {
-            return Ok(Arc::clone(have));
+    /// One column in its declared type.
+    fn column(&self, i: usize, batch: &RecordBatch) -> Result<ArrayRef> {
+        let (field, have) = (self.schema.field(i), batch.column(self.columns[i]));
+        let keys = self.view.keys.len();
+        let created = self.view.created_timestamp.as_deref() == Some(field.name());
+        if i == keys || (i == keys + 1 && created) {
+            let mut found = Doubtful::default();
+            let made = match from_text(have, self.zone, &mut found)? {
+                Some(read) => read.map_err(|m| self.refused(&m, field, batch)),
+                None => local_instants(have, self.zone, field.name(), &mut found),
+            };
+            self.doubtful.lock().add(&found);
+            return made;
         }
-        let have = match have.data_type() {
-            DataType::Timestamp(..) if matches!(want, DataType::Timestamp(..)) => return to_instants(have, field.name()),
-            _ => have,
-        };
-        let strict = CastOptions { safe: false, format_options: FormatOptions::default() };
-        cast_with_options(have, want, &strict).map_err(|e| {
-            let lenient = CastOptions { safe: true, format_options: FormatOptions::default() };
-            let row =
-                cast_with_options(have, want, &lenient).ok().and_then(|c| (0..have.len()).find(|i| c.is_null(*i) && have.is_valid(*i)));
-            match row {
-                Some(row) => {
-                    let shown = |a: &ArrayRef| {
-                        ArrayFormatter::try_new(a, &FormatOptions::default()).map(|f| f.value(row).to_string()).unwrap_or_default()
-                    };
-                    let key: Vec<String> = keys
-                        .iter()
-                        .take(self.view.keys.len())
-                        .zip(&self.view.keys)
-                        .map(|(a, k)| format!("{} = {}", k.name, shown(a)))
-                        .collect();
-                    Error::invalid(format!(
-                        "column {:?}: value {} does not fit {} (row with {})",
-                        field.name(),
-                        shown(have),
-                        crate::model::types::ColumnType::stored(want).map(|t| t.to_string()).unwrap_or_else(|_| want.to_string()),
-                        key.join(", ")
-                    ))
-                }
-                None => Error::from(e).context(format!("column {:?}", field.name())),
-            }
-        })
+        let made = if i < keys { exact_key(have, field.data_type()) } else { exact(have, field.data_type()) };
+        made.map_err(|m| self.refused(&m, field, batch))
     }
+
+    fn refused(&self, m: &Misfit, field: &Field, batch: &RecordBatch) -> Error {
+        let names = self.columns[..=self.view.keys.len()].iter().map(|i| (batch.schema_ref().field(*i).name().as_str(), batch.column(*i)));
+        misfit(m, field.name(), &row_text(names, m.row))
+    }
+
+    /// Why a row cannot be stored; `None`: it can.
+    fn note(&mut self, batch: &RecordBatch, columns: &[ArrayRef], row: usize, late: bool) {
+        let required = self.view.keys.len() + 1;
+        let null = (0..required).filter(|i| columns[*i].is_null(row)).map(|i| format!("{} is NULL", quote(self.schema.field(i).name())));
+        let mut reasons: Vec<String> = null.collect();
+        if reasons.is_empty() && late {
+            let tolerance = format_interval(self.accept.tolerance).trim_start_matches("INTERVAL ").replace('\'', "");
+            reasons.push(format!("{} is more than {tolerance} in the future", quote(&self.view.event_timestamp)));
+        }
+        let shown = self.columns.iter().take(required + 2).map(|i| (batch.schema_ref().field(*i).name().as_str(), batch.column(*i)));
+        self.counts.rejected.add(reasons, || row_text(shown, row));
+    }
+}
+
+/// What is wrong with a value, where it is, and what to write.
+pub fn misfit(m: &Misfit, column: &str, row: &str) -> Error {
+    Error::invalid(format!("column {}: {} (row {row})", quote(column), m.message())).with_hint(m.hint())
+}
+
+/// Columns of one row: `id = 3, ts = 2026-01-01T00:00:00Z`.
+pub fn row_text<'a>(columns: impl Iterator<Item = (&'a str, &'a ArrayRef)>, row: usize) -> String {
+    let one = |(name, values): (&str, &ArrayRef)| {
+        // instants read alike, whatever type they come as
+        let instant = match values.data_type() {
+            DataType::Timestamp(..) if values.is_valid(row) => to_instants(&values.slice(row, 1), name).ok(),
+            _ => None,
+        };
+        let value = match instant.as_ref().and_then(|i| i.as_primitive_opt::<TimestampMicrosecondType>()) {
+            Some(i) => format_micros(i.value(0)),
+            None => shown(values, row),
+        };
+        format!("{} = {value}", quote(name))
+    };
+    columns.map(one).collect::<Vec<_>>().join(", ")
+}
+
+/// Texts as instants: those without a zone are of `zone`. `None`: the values are no texts.
+fn from_text(have: &ArrayRef, zone: Option<Tz>, doubtful: &mut Doubtful) -> Result<Option<Result<ArrayRef, Misfit>>> {
+    let texts = match have.data_type() {
+        DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => cast_with_options(have, &DataType::Utf8View, &CastOptions::default())?,
+        DataType::Dictionary(_, plain) => return from_text(&cast_with_options(have, plain, &CastOptions::default())?, zone, doubtful),
+        _ => return Ok(None),
+    };
+    let mut micros = Vec::with_capacity(have.len());
+    for (row, text) in texts.as_string_view().iter().enumerate() {
+        let written = text.and_then(written);
+        micros.push(match (text, written, zone) {
+            (None, ..) => None,
+            (_, Some(w), Some(zone)) if !w.zoned => Some(to_instant(w.micros, &zone, doubtful)? + i64::from(w.finer)),
+            (_, Some(w), _) => Some(w.micros + i64::from(w.finer)),
+            // a form that only the engine below knows
+            (_, None, _) => match exact(&have.slice(row, 1), &crate::model::types::timestamp_type()) {
+                Ok(one) => Some(one.as_primitive::<TimestampMicrosecondType>().value(0)),
+                Err(mut m) => {
+                    m.row = row;
+                    return Ok(Some(Err(m)));
+                }
+            },
+        });
+    }
+    Ok(Some(Ok(Arc::new(TimestampMicrosecondArray::from(micros).with_timezone("UTC")))))
 }
 
 /// Tells of local event times that a switch of the clocks made doubtful.
@@ -199,6 +238,10 @@ pub fn local_instants(have: &ArrayRef, zone: Option<Tz>, column: &str, doubtful:
             .with_hint("an instant of microseconds lies between the years -290307 and 294246")
     };
     let micros: TimestampMicrosecondArray = match have.data_type() {
+        DataType::Null => TimestampMicrosecondArray::new_null(have.len()),
+        DataType::Dictionary(_, plain) => {
+            return local_instants(&cast_with_options(have, plain, &strict).map_err(|e| too_far(&e))?, zone, column, doubtful);
+        }
         DataType::Timestamp(TimeUnit::Nanosecond, _) => {
             let ns = have.as_primitive::<TimestampNanosecondType>();
             ns.unary::<_, TimestampMicrosecondType>(|v| v.div_euclid(1000) + i64::from(v.rem_euclid(1000) != 0))

@@ -172,6 +172,10 @@ impl LookupContext for Lookups {
     async fn table_is_empty(&self, view: &FeatureView) -> Result<bool> {
         Ok(self.services.store.snapshot(&view.location, None).await?.files().is_empty())
     }
+    async fn is_current(&self, view: &FeatureView) -> Result<bool> {
+        let catalog = self.services.registry.snapshot().await?;
+        Ok(catalog.feature_view_series(&view.name).is_ok_and(|s| s.current == view.version))
+    }
 }
 
 /// The extension that makes lookups possible in a statement.

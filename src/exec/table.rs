@@ -5,8 +5,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use datafusion::arrow::array::RecordBatch;
-use datafusion::arrow::compute::{CastOptions, cast_with_options};
-use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use datafusion::arrow::datatypes::{Field, Schema, SchemaRef};
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::{Result as DfResult, Statistics};
 use datafusion::datasource::TableType;
@@ -18,11 +17,15 @@ use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan};
 use futures::StreamExt;
 
 use super::Services;
-use super::rows::to_instants;
+use super::rows::{misfit, row_text};
 use crate::clock::new_id;
 use crate::error::{Error, Result};
-use crate::model::Table;
+use crate::model::exact::{Misfit, exact};
+use crate::model::{Name, Table};
 use crate::store::offline::{Commit, NewFile, OfflineStore, Operation, Snapshot, TableOptions, WriteSpec};
+
+/// Columns that show which row an error means.
+const SHOWN: usize = 3;
 
 /// A managed table at one Delta version.
 #[derive(Debug)]
@@ -36,6 +39,10 @@ pub struct ManagedTable {
 impl ManagedTable {
     pub fn new(services: Arc<Services>, table: Arc<Table>, read: Arc<dyn TableProvider>, writable: bool) -> Self {
         ManagedTable { services, table, read, writable }
+    }
+
+    pub fn name(&self) -> &Name {
+        &self.table.name
     }
 }
 
@@ -158,24 +165,14 @@ pub async fn write(
     Ok((rows, writer.finish().await?))
 }
 
-/// A batch in the stored types of a table, columns by position.
+/// A batch in the stored types of a table, columns by position; a value that would become another one is refused.
 pub fn stored(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
-    let strict = CastOptions { safe: false, ..Default::default() };
-    let columns = batch
-        .columns()
-        .iter()
-        .zip(schema.fields())
-        .map(|(c, f)| {
-            if c.data_type() == f.data_type() {
-                return Ok(Arc::clone(c));
-            }
-            match (c.data_type(), f.data_type()) {
-                (DataType::Timestamp(..) | DataType::Date32 | DataType::Date64, DataType::Timestamp(..)) => to_instants(c, f.name()),
-                (_, want) => cast_with_options(c, want, &strict).map_err(|e| Error::from(e).context(format!("column {:?}", f.name()))),
-            }
-        })
-        .collect::<Result<Vec<_>>>()?;
-    Ok(RecordBatch::try_new(Arc::clone(schema), columns)?)
+    let refused = |m: Misfit, column: &str| {
+        let names = schema.fields().iter().map(|f| f.name().as_str());
+        misfit(&m, column, &row_text(names.zip(batch.columns()).take(SHOWN), m.row))
+    };
+    let columns = batch.columns().iter().zip(schema.fields()).map(|(c, f)| exact(c, f.data_type()).map_err(|m| refused(m, f.name())));
+    Ok(RecordBatch::try_new(Arc::clone(schema), columns.collect::<Result<_>>()?)?)
 }
 
 /// The stored schema of a result: declared types, all columns nullable.

@@ -181,6 +181,10 @@ impl FeatureViewSeries {
     pub fn latest(&self) -> Option<&FeatureView> {
         self.versions.values().next_back()
     }
+    /// The newest version, where the bare name does not mean it yet.
+    pub fn waiting(&self) -> Option<&FeatureView> {
+        self.latest().filter(|v| v.version > self.current)
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,105 +1,133 @@
-//! One rule for values that come as another type than the declared one: each is taken as what it is, or refused. A key
-//! that a cast rounds or cuts off would find the row of another key.
+//! One rule for values that come as another type than the declared one, whichever way they come in: each is taken as
+//! what it is, or refused. A key that a cast rounds or cuts off would find the row of another key, and a feature that
+//! one changes is another feature. Only FLOAT and DOUBLE round, as everywhere in SQL.
+
+mod misfit;
+mod nested;
+mod number;
+mod text;
 
 use std::sync::Arc;
 
-use datafusion::arrow::array::{Array, ArrayRef, BooleanArray};
+use datafusion::arrow::array::{Array, ArrayRef, AsArray, BooleanArray, TimestampMicrosecondArray, new_null_array};
 use datafusion::arrow::compute::{CastOptions, can_cast_types, cast_with_options, kernels::cmp};
-use datafusion::arrow::datatypes::{DataType, TimeUnit};
-use datafusion::arrow::util::display::{ArrayFormatter, FormatOptions};
+use datafusion::arrow::datatypes::{DataType, Date32Type, TimeUnit};
 
-use super::types::ColumnType;
+use self::misfit::Why;
+pub use self::misfit::{Misfit, shown};
+use super::types::timestamp_type;
+use crate::clock::DAY;
 use crate::error::{Error, Result};
 
-/// Values as `want`. Refuses the first one that would be another value there, and names it.
-pub fn exactly(values: &ArrayRef, want: &DataType) -> Result<ArrayRef> {
+/// Values as `want`, each the same value; else the first one that is none there.
+pub fn exact(values: &ArrayRef, want: &DataType) -> Result<ArrayRef, Misfit> {
+    use DataType::*;
     let have = values.data_type();
     if have == want {
         return Ok(Arc::clone(values));
     }
-    match have {
-        DataType::Dictionary(_, plain) => return exactly(&strict(values, plain)?, want),
-        DataType::RunEndEncoded(_, plain) => return exactly(&strict(values, plain.data_type())?, want),
+    match (have, want) {
+        (Null, _) => return Ok(new_null_array(want, values.len())),
+        (Dictionary(_, plain), _) => return exact(&lenient(values, plain), want),
+        (RunEndEncoded(_, plain), _) => return exact(&lenient(values, plain.data_type()), want),
+        (Struct(_), Struct(fields)) => return nested::structs(values, fields),
         _ => (),
     }
-    if have.is_null() || !compared(want) {
-        return strict(values, want);
+    if let (Some(of), Some(element)) = (nested::element(have), nested::element(want)) {
+        return nested::lists(values, of, element, want);
     }
-    if !can_cast_types(have, want) {
-        return Err(Error::invalid(format!("{have} cannot become {}", name(want))).with_hint(bring(want)));
+    let shown = matches!(want, Utf8 | LargeUtf8 | Utf8View) && have.is_floating();
+    if (unlike(have, want) && !shown) || have.is_nested() || want.is_nested() || !can_cast_types(have, want) {
+        return match (0..values.len()).find(|row| values.is_valid(*row)) {
+            Some(row) => Err(Misfit::new(values, row, want, Why::Kind)),
+            None => Ok(new_null_array(want, values.len())),
+        };
     }
-    let cast = lenient(values, want)?;
-    let same = same(values, &cast)?;
-    for row in 0..values.len() {
-        if values.is_valid(row) && (cast.is_null(row) || same.as_ref().is_some_and(|s| !s.value(row))) {
-            let shown = ArrayFormatter::try_new(values, &FormatOptions::default())?.value(row).to_string();
-            let shown: String = shown.chars().take(80).collect();
-            let shown = if is_text(have) { format!("{shown:?}") } else { format!("{shown} ({have})") };
-            return Err(Error::invalid(format!("{shown} is no {}", name(want))).with_hint(bring(want)));
+    match (have, want) {
+        (Float16 | Float32 | Float64, Decimal128(..)) => number::decimals_of_floats(values, want),
+        (Float16 | Float32 | Float64, _) if want.is_integer() => number::integers_of_floats(values, want),
+        (_, Float16 | Float32 | Float64) => number::floats(values, want),
+        (Date32, t) if *t == timestamp_type() => days(values),
+        _ if is_text(have) => text::read(values, want),
+        _ => compared(values, want),
+    }
+}
+
+/// Days as the instants that they begin.
+fn days(values: &ArrayRef) -> Result<ArrayRef, Misfit> {
+    let days = values.as_primitive::<Date32Type>();
+    let micros: TimestampMicrosecondArray = days.iter().map(|d| i64::from(d?).checked_mul(DAY)).collect();
+    let cast: ArrayRef = Arc::new(micros.with_timezone("UTC"));
+    first_lost(values, &cast, None, Why::Range)
+}
+
+/// A cast, and the way back, which must give the same values.
+fn compared(values: &ArrayRef, want: &DataType) -> Result<ArrayRef, Misfit> {
+    let (have, cast) = (values.data_type(), lenient(values, want));
+    let why = match want {
+        DataType::Date32 | DataType::Date64 => Why::Time,
+        DataType::Timestamp(..) => Why::Finer,
+        _ => Why::Fraction,
+    };
+    // a text or bytes keep all there is
+    let whole = have.is_integer() && (want.is_integer() || want.is_decimal());
+    let back = !whole && !is_text(want) && !is_bytes(want) && can_cast_types(want, have);
+    let same = back.then(|| same(values, &lenient(&cast, have)));
+    first_lost(values, &cast, same.as_ref(), why)
+}
+
+/// Per row, whether two arrays of one type hold the same.
+fn same(a: &ArrayRef, b: &ArrayRef) -> BooleanArray {
+    // what cannot be compared is not known to be the same
+    cmp::not_distinct(a, b).unwrap_or_else(|_| BooleanArray::from(vec![false; a.len()]))
+}
+
+/// The cast values, where each is there and the same; `why`: what the cast does to those that are not.
+fn first_lost(values: &ArrayRef, cast: &ArrayRef, same: Option<&BooleanArray>, why: Why) -> Result<ArrayRef, Misfit> {
+    if cast.null_count() == values.null_count() && same.is_none_or(|s| s.false_count() == 0) {
+        return Ok(Arc::clone(cast));
+    }
+    for row in (0..values.len()).filter(|row| values.is_valid(*row)) {
+        if cast.is_null(row) {
+            let why = if is_text(values.data_type()) { Why::Text } else { Why::Range };
+            return Err(Misfit::new(values, row, cast.data_type(), why));
+        }
+        if same.is_some_and(|s| !s.value(row)) {
+            return Err(Misfit::new(values, row, cast.data_type(), why));
         }
     }
-    Ok(cast)
+    Ok(Arc::clone(cast))
+}
+
+/// As [`exact`], for keys: what never means a value of their type is refused by its type, a float as a text too.
+pub fn exact_key(values: &ArrayRef, want: &DataType) -> Result<ArrayRef, Misfit> {
+    match (0..values.len()).find(|row| values.is_valid(*row)) {
+        Some(row) if unlike(values.data_type(), want) => Err(Misfit::new(values, row, want, Why::Kind)),
+        _ => exact(values, want),
+    }
+}
+
+/// Values as `want`. Refuses the first one that would be another value there, and names it.
+pub fn exactly(values: &ArrayRef, want: &DataType) -> Result<ArrayRef> {
+    exact(values, want).map_err(|m| Error::invalid(m.with_type()).with_hint(bring(want)))
 }
 
 fn bring(want: &DataType) -> String {
-    format!("bring a value of type {}: a cast that changes it would make another value of it", name(want))
+    format!("bring a value of type {}: a cast that changes it would make another value of it", misfit::name(want))
 }
 
-/// As SQL writes it.
-fn name(t: &DataType) -> String {
-    ColumnType::stored(t).map_or_else(|_| t.to_string(), |t| t.to_string())
-}
-
-fn strict(values: &ArrayRef, want: &DataType) -> Result<ArrayRef> {
-    let strict = CastOptions { safe: false, ..Default::default() };
-    cast_with_options(values, want, &strict).map_err(|e| Error::from(e).with_hint(bring(want)))
-}
-
-/// NULL where there is no such value.
-fn lenient(values: &ArrayRef, want: &DataType) -> Result<ArrayRef> {
-    Ok(cast_with_options(values, want, &CastOptions { safe: true, ..Default::default() })?)
-}
-
-/// Whether a cast to this type may give another value. Floats round by nature (and are never keys); text and bytes keep
-/// all there is.
-fn compared(want: &DataType) -> bool {
-    use DataType::*;
-    want.is_integer()
-        || want.is_decimal()
-        || matches!(want, Boolean | Date32 | Date64 | Timestamp(..) | Time32(_) | Time64(_) | Duration(_))
-}
-
-/// Per value, whether its cast means the same; `None` where it always does.
-fn same(values: &ArrayRef, cast: &ArrayRef) -> Result<Option<BooleanArray>> {
-    let (have, want) = (values.data_type(), cast.data_type());
-    if have.is_integer() && (want.is_integer() || want.is_decimal()) {
-        return Ok(None);
-    }
-    if !is_text(have) {
-        return match can_cast_types(want, have) {
-            true => Ok(Some(cmp::not_distinct(values, &lenient(cast, have)?)?)),
-            false => Ok(None),
-        };
-    }
-    let Some(finest) = finest(want) else { return Ok(None) };
-    // what the finest type cannot hold, the coarser one has parsed by itself
-    let parsed = lenient(values, &finest)?;
-    let same = cmp::not_distinct(&parsed, &lenient(cast, &finest)?)?;
-    Ok(Some((0..values.len()).map(|row| Some(same.value(row) || parsed.is_null(row))).collect()))
-}
-
-/// The type that keeps of a text what parsing it as `t` would round or cut off.
-fn finest(t: &DataType) -> Option<DataType> {
-    match t {
-        DataType::Decimal128(..) => Some(DataType::Decimal256(76, 38)),
-        DataType::Date32 | DataType::Date64 => Some(DataType::Timestamp(TimeUnit::Microsecond, None)),
-        DataType::Timestamp(_, zone) => Some(DataType::Timestamp(TimeUnit::Nanosecond, zone.clone())),
-        _ => None,
-    }
+/// NULL where there is no such value; all NULL where there is no such cast.
+fn lenient(values: &ArrayRef, want: &DataType) -> ArrayRef {
+    cast_with_options(values, want, &CastOptions { safe: true, ..Default::default() })
+        .unwrap_or_else(|_| new_null_array(want, values.len()))
 }
 
 fn is_text(t: &DataType) -> bool {
     matches!(t, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View)
+}
+
+fn is_bytes(t: &DataType) -> bool {
+    t.is_binary() || matches!(t, DataType::FixedSizeBinary(_))
 }
 
 /// Whether no value of type `have` means one of type `want`.
@@ -109,7 +137,7 @@ pub fn unlike(have: &DataType, want: &DataType) -> bool {
         _ if have == want || have.is_null() => false,
         (Dictionary(_, have), _) => unlike(have, want),
         (_, Utf8) => have.is_floating() || have.is_nested(),
-        (_, Binary) => !(is_text(have) || have.is_binary() || matches!(have, FixedSizeBinary(_))),
+        (_, Binary) => !(is_text(have) || is_bytes(have)),
         _ if is_text(have) => false,
         _ if want.is_numeric() => !have.is_numeric(),
         (_, Boolean) => true,

@@ -3,6 +3,7 @@
 pub mod codec;
 pub mod definition;
 pub mod exact;
+pub mod instant;
 pub mod live;
 pub mod local_time;
 pub mod types;

@@ -9,6 +9,7 @@ pub mod checked;
 pub mod command;
 pub mod exact_number;
 pub mod feature_table;
+pub mod horizon;
 pub mod join_syntax;
 pub mod lookup;
 pub mod names;

@@ -198,10 +198,10 @@ fn ended() -> Error {
     Error::denied("this session has ended, or belongs to an earlier run of the server").with_hint("connect again")
 }
 
-fn no_session(what: &str) -> Error {
+pub(super) fn no_session(what: &str) -> Error {
     Error::invalid(format!("{what} needs a session, and this connection has none")).with_hint(
         "ADBC: pass db_kwargs={'adbc.flight.sql.rpc.with_cookie_middleware': 'true'} (or a username and password); \
-         JDBC: pass user and password; or write names with their schema instead",
+         JDBC: pass user and password; without a session write names with their schema",
     )
 }
 

@@ -20,7 +20,7 @@ use super::encode::{FlightStream, encode};
 use super::gate::Place;
 use super::reader::Watched;
 use super::request::duration;
-use super::sessions::Caller;
+use super::sessions::{Caller, no_session};
 use super::statements::{RunGuard, Statement};
 use super::{Shared, status};
 use crate::clock;
@@ -54,6 +54,10 @@ impl Shared {
         if prepared.changes_session && caller.id.is_none() {
             let what = sql.split_whitespace().next().unwrap_or("this statement").to_uppercase();
             self.sessions.mark_changed(&caller, &what)?;
+        }
+        if prepared.tag == "SHOW WARNINGS" && caller.id.is_none() {
+            // the statement before it had a session of its own, which is forgotten
+            return Err(no_session(prepared.tag).into());
         }
         Ok(Statement::new(caller, session, prepared))
     }

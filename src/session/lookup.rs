@@ -213,7 +213,7 @@ fn text(name: &str, wanted: usize, status: bool) -> String {
 }
 
 /// The bound values in the types that the statement wants, a column per parameter.
-pub(super) fn bound(rows: &RecordBatch, types: &[DataType]) -> Result<Vec<ArrayRef>> {
+fn bound(rows: &RecordBatch, types: &[DataType]) -> Result<Vec<ArrayRef>> {
     let typed = |(i, (values, want)): (usize, (&ArrayRef, &DataType))| {
         exactly(values, want).map_err(|e| e.context(format!("parameter ${}", i + 1)))
     };

@@ -91,7 +91,9 @@ fn ends(t: &TokenWithSpan) -> bool {
 
 /// The clause that begins at `i`, and how many tokens its words take.
 fn clause_at(tokens: &[TokenWithSpan], i: usize) -> Option<(Clause, usize)> {
-    clause_behind(tokens, i, i == 0 || at(tokens, i - 1).is_some_and(is_operand_end))
+    // behind a point stands a column, whatever it is called
+    let column = i >= 2 && at(tokens, i - 2).is_some_and(|t| t.token == Token::Period);
+    clause_behind(tokens, i, i == 0 || column || at(tokens, i - 1).is_some_and(is_operand_end))
 }
 
 /// The same, where it is known whether an operand or a table has just ended.
@@ -414,6 +416,7 @@ mod tests {
         assert!(marker("FROM l ASOF JOIN v AT l.t WITHIN l.k * INTERVAL '1 day'").contains("l . k * INTERVAL '1 day'"));
         assert!(marker("FROM l ASOF JOIN v ON at = v.k AT at").contains("NULL , at = v . k , NULL , at ,"));
         assert!(marker("FROM l ASOF JOIN v AT l.t AT TIME ZONE 'UTC'").contains("l . t AT TIME ZONE 'UTC'"));
+        assert!(marker("FROM l ASOF JOIN v AT l.at WITHIN INTERVAL '1 day'").contains("l . at , NULL , INTERVAL '1 day'"));
         assert!(pass("SELECT t.asof FROM t").contains("t . asof"));
     }
 

@@ -330,7 +330,14 @@ impl<'a> Cursor<'a> {
             }
             "DECIMAL" | "NUMERIC" => {
                 let p = if self.is_token(&Token::LParen) { self.list(|c| c.number("a number of digits"))? } else { vec![38, 10] };
-                format!("DECIMAL({}, {})", p[0], p.get(1).copied().unwrap_or(0))
+                let (digits, scale) = (p.first().copied().unwrap_or(38), p.get(1).copied().unwrap_or(0));
+                if !(1..=38).contains(&digits) || scale > digits || p.len() > 2 {
+                    let given = p.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+                    return Err(Error::invalid(format!("DECIMAL({given}) is no type"))
+                        .with_span(span)
+                        .with_hint("DECIMAL(p, s) has 1 to 38 digits, s of them behind the point, at most all"));
+                }
+                format!("DECIMAL({digits}, {scale})")
             }
             "STRUCT" => {
                 self.want_token(&Token::Lt)?;

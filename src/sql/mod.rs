@@ -5,12 +5,12 @@ pub mod asof;
 pub mod clauses;
 pub mod cursor;
 mod distinct;
-pub mod instant;
 pub mod marks;
 pub mod parse;
 pub mod rewrite;
 pub mod text;
 pub mod titles;
 
+pub use crate::model::instant;
 pub use cursor::Cursor;
 pub use text::{Piece, split};

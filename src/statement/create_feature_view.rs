@@ -8,7 +8,7 @@ use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::logical_expr::{Expr, LogicalPlan, Volatility};
 use datafusion::sql::sqlparser::tokenizer::Token;
 
-use super::{Planned, Planning, Statement, about};
+use super::{Planned, Planning, Statement, about, circle};
 use crate::catalog::{CatalogChange, CatalogSnapshot, PutMode, VersionRef};
 use crate::clock::{Micros, new_id};
 use crate::error::{Error, Result, Span};
@@ -535,6 +535,7 @@ fn replace(catalog: &CatalogSnapshot, view: &FeatureView, or_replace: bool, if_n
         if let Some(kind) = catalog.relation(name).map(|r| r.kind()) {
             return Err(Error::already_exists(format!("{kind} {name} has this name already")));
         }
+        circle::feature_view(catalog, view)?;
         let first = FeatureView { online_id: catalog.next_online_id, ..view.clone() };
         let mut changes = vec![CatalogChange::PutFeatureView(first, PutMode::Create)];
         if view.is_push() {
@@ -572,6 +573,7 @@ fn replace(catalog: &CatalogSnapshot, view: &FeatureView, or_replace: bool, if_n
         return outcome(vec![CatalogChange::PutFeatureView(kept, PutMode::Replace)], notices, false, "changed in place");
     }
     let next = FeatureView { version: series.last_version + 1, online_id: catalog.next_online_id, ..view.clone() };
+    circle::feature_view(catalog, &next)?;
     let mut notices = vec![];
     let version = next.version;
     let pushed = VersionRef::from(&next);
@@ -582,8 +584,8 @@ fn replace(catalog: &CatalogSnapshot, view: &FeatureView, or_replace: bool, if_n
         changes.push(CatalogChange::SetCurrentVersion(pushed));
         notices.push(format!("feature view {name}: version v{version} is new and empty, and {name} means it from now on"));
     } else {
-        let online = if kept { format!(" and MATERIALIZE FEATURE VIEW {name}@v{version}") } else { String::new() };
-        notices.push(format!("feature view {name}: version v{version} is new and empty; {name} goes on meaning v{bare} until REFRESH FEATURE VIEW {name}@v{version}{online} is done"));
+        let online = if kept && view.online { format!(" and MATERIALIZE FEATURE VIEW {name}") } else { String::new() };
+        notices.push(format!("feature view {name}: version v{version} is new and empty; {name} goes on meaning v{bare} until REFRESH FEATURE VIEW {name}{online} is done, which fills both"));
     }
     outcome(changes, notices, true, "new version")
 }

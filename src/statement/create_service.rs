@@ -6,7 +6,7 @@ use std::sync::Arc;
 use datafusion::logical_expr::ExprSchemable;
 use datafusion::sql::sqlparser::tokenizer::Token;
 
-use super::{Planned, Planning, Statement, about};
+use super::{Planned, Planning, Statement, about, circle, with_waiting};
 use crate::catalog::{CatalogChange, CatalogSnapshot, PutMode};
 use crate::error::{Error, Result, Span};
 use crate::model::types::ColumnType;
@@ -209,7 +209,8 @@ impl CreateService {
             targets.push(TargetItem { alias: f.alias.clone(), view, roles });
         }
         let target = Target { name: name.clone(), items: targets, request: self.request.clone(), outputs: Some(vec![]) };
-        let outputs = self.outputs(names.as_ref(), &target)?;
+        let named = || self.from.iter().map(|f| (names.name(&f.view), f.view.version.map(|_| 0))).collect();
+        let outputs = self.outputs(names.as_ref(), &target).map_err(|e| with_waiting(e, names.catalog(), named()))?;
         let service = Service {
             name: name.clone(),
             request: self.request,
@@ -229,6 +230,9 @@ impl CreateService {
                     Pin::Latest => None,
                 };
                 catalog.feature_view(&item.view, version)?;
+            }
+            if !(if_not_exists && catalog.services.contains_key(&service.name)) {
+                circle::service(catalog, &service).map_err(|e| e.or_span(span))?;
             }
             match catalog.services.get(&service.name) {
                 None => match catalog.relation(&service.name) {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use datafusion::common::TableReference;
+use datafusion::sql::parser::Statement as DfStatement;
 use datafusion::sql::resolve::resolve_table_references;
 
 use super::{Planned, Planning, Statement};
@@ -172,8 +173,12 @@ pub fn unread(c: &CatalogSnapshot, name: &Name, version: Option<u32>) -> Result<
 
 /// The relations that a query names, what it looks up online included; `@vN` apart.
 pub fn tables_of(query: &str, schema: &str) -> Vec<(Name, Option<u32>)> {
-    let Ok(statement) = crate::sql::parse::statement(query) else { return vec![] };
-    let (tables, _) = resolve_table_references(&statement, true).unwrap_or_default();
+    crate::sql::parse::statement(query).map_or_else(|_| vec![], |s| tables_in(&s, schema))
+}
+
+/// As `tables_of`, of a statement.
+pub fn tables_in(statement: &DfStatement, schema: &str) -> Vec<(Name, Option<u32>)> {
+    let (tables, _) = resolve_table_references(statement, true).unwrap_or_default();
     let one = |t: &TableReference| {
         let text = t.table().split(TIME_TRAVEL).next().unwrap_or_default();
         let (name, version) = match text.split_once('@') {
@@ -182,7 +187,7 @@ pub fn tables_of(query: &str, schema: &str) -> Vec<(Name, Option<u32>)> {
         };
         (Name::new(t.schema().unwrap_or(schema), name), version)
     };
-    let asked = crate::plan::lookup::named_in(&statement).into_iter().map(|n| {
+    let asked = crate::plan::lookup::named_in(statement).into_iter().map(|n| {
         let version = match n.version {
             Some(VersionRef::Number(v)) => Some(v),
             _ => None,

@@ -3,6 +3,7 @@
 
 mod about;
 mod alter;
+mod circle;
 mod copy;
 mod create_entity;
 mod create_feature_view;
@@ -10,7 +11,7 @@ pub use create_feature_view::{stats_columns, stored_schema};
 mod create_service;
 mod describe;
 mod drop;
-pub use drop::{tables_of, unread};
+pub use drop::{tables_in, tables_of, unread};
 mod maintain;
 mod refresh;
 mod schema;
@@ -22,6 +23,8 @@ mod sql;
 mod table;
 mod training_set;
 mod verify;
+mod waiting;
+pub use waiting::with_waiting;
 
 use std::sync::Arc;
 

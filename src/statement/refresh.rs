@@ -1,5 +1,7 @@
-//! `REFRESH FEATURE VIEW v[@vN] [FULL | FROM t TO t] [AT t]`, `REFRESH ALL FEATURE VIEWS`,
+//! `REFRESH FEATURE VIEW v[@vN] [FULL | FROM t TO t] [AT t [ALLOW UNBOUNDED]]`, `REFRESH ALL FEATURE VIEWS`,
 //! `MATERIALIZE FEATURE VIEW v[@vN] [FULL | IN PLACE]`, `MATERIALIZE ALL FEATURE VIEWS`
+
+mod back_fill;
 
 use std::sync::Arc;
 
@@ -23,6 +25,8 @@ pub struct Refresh {
     full: bool,
     from_to: Option<(Text, Text)>,
     at: Option<Text>,
+    /// ALLOW UNBOUNDED.
+    unbounded: Option<Span>,
 }
 
 #[derive(Debug, Clone)]
@@ -55,7 +59,7 @@ pub fn parse(mut c: Cursor<'_>) -> Result<Statement> {
         c.end(if extent == Extent::Changes { &["FULL", "IN PLACE"] } else { &[] })?;
         return Ok(Statement::Materialize(Materialize { view, extent }));
     }
-    let (mut full, mut from_to, mut at) = (false, None, None);
+    let (mut full, mut from_to, mut at, mut unbounded) = (false, None, None, None);
     loop {
         let here = c.here();
         let range = full || from_to.is_some();
@@ -69,17 +73,23 @@ pub fn parse(mut c: Cursor<'_>) -> Result<Statement> {
                 c.want("FROM")?;
                 let a = c.until(&["TO"], "an instant after FROM")?;
                 c.want("TO")?;
-                let b = c.until(&["AT", "FULL", "FROM"], "an instant after TO")?;
+                let b = c.until(&["AT", "FULL", "FROM", "ALLOW"], "an instant after TO")?;
                 from_to = Some((a, b));
             }
         } else if at.is_none() && c.eat("AT") {
-            at = Some(c.until(&["FULL", "FROM"], "an instant after AT")?);
+            at = Some(c.until(&["FULL", "FROM", "ALLOW"], "an instant after AT")?);
+        } else if unbounded.is_none() && c.is("ALLOW") {
+            c.want("ALLOW UNBOUNDED")?;
+            if at.is_none() {
+                return Err(Error::syntax("ALLOW UNBOUNDED stands after an instant: REFRESH … AT '…' ALLOW UNBOUNDED").with_span(here));
+            }
+            unbounded = Some(here);
         } else {
             break;
         }
     }
-    c.end(&["FULL", "FROM '…' TO '…'", "AT '…'"])?;
-    Ok(Statement::Refresh(Refresh { view, full, from_to, at }))
+    c.end(&["FULL", "FROM '…' TO '…'", "AT '…'", "ALLOW UNBOUNDED after AT '…'"])?;
+    Ok(Statement::Refresh(Refresh { view, full, from_to, at, unbounded }))
 }
 
 async fn instant(p: &dyn Planning, (text, span): &Text) -> Result<Instant> {
@@ -148,15 +158,16 @@ impl Refresh {
         };
         let views = match &self.view {
             Some(n) => {
-                let view = p.names().feature_view(n)?;
-                if view.is_push() {
+                let meant = meant(p, n)?;
+                let name = meant[0].name.clone();
+                let views: Vec<_> = meant.into_iter().filter(|v| !v.is_push()).collect();
+                if views.is_empty() {
                     return Err(Error::invalid(format!(
-                        "feature view {} is a push view: its rows come by INSERT or bulk ingest, there is no query to run",
-                        view.name
+                        "feature view {name} is a push view: its rows come by INSERT or bulk ingest, there is no query to run"
                     ))
                     .or_span(n.span));
                 }
-                vec![view]
+                views
             }
             None => in_order(p, |v| !v.is_push()),
         };
@@ -176,6 +187,7 @@ impl Refresh {
                 .with_hint("REFRESH … AT t back-fills one snapshot"));
             }
         }
+        back_fill::check(p, &views, at, self.unbounded).await?;
         Planned::command("REFRESH", Command::Refresh { views, range, at: at.map(|(t, _)| t) }, vec![])
     }
 }
@@ -184,19 +196,30 @@ impl Materialize {
     pub fn plan(self, p: &dyn Planning) -> Result<Planned> {
         let views = match &self.view {
             Some(n) => {
-                let view = p.names().feature_view(n)?;
-                if !view.online {
-                    return Err(Error::invalid(format!("feature view {} is not ONLINE", view.name))
-                        .with_hint(format!("ALTER FEATURE VIEW {} SET ONLINE", view.name))
+                let meant = meant(p, n)?;
+                let name = meant[0].name.clone();
+                let views: Vec<_> = meant.into_iter().filter(|v| v.online).collect();
+                if views.is_empty() {
+                    return Err(Error::invalid(format!("feature view {name} is not ONLINE"))
+                        .with_hint(format!("ALTER FEATURE VIEW {name} SET ONLINE"))
                         .or_span(n.span));
                 }
-                // a new version replaces the old one online only once it is materialized
-                vec![view]
+                views
             }
             None => in_order(p, |v| v.online),
         };
         Planned::command("MATERIALIZE", Command::Materialize { views, extent: self.extent }, vec![])
     }
+}
+
+/// What a name means to REFRESH and MATERIALIZE: the bare name also the newest version that waits to take it over.
+fn meant(p: &dyn Planning, n: &NameRef) -> Result<Vec<Arc<FeatureView>>> {
+    let mut views = vec![p.names().feature_view(n)?];
+    if n.version.is_none() {
+        let series = p.names().catalog().feature_view_series(&p.names().name(n))?;
+        views.extend(series.waiting().map(|v| Arc::new(v.clone())));
+    }
+    Ok(views)
 }
 
 /// All versions of all feature views of the current schema that `wanted` holds for; views that others

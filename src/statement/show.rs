@@ -159,5 +159,5 @@ fn warnings(p: &dyn Planning) -> Result<Planned> {
     let columns = plan.schema().columns();
     let list: Vec<_> =
         columns.into_iter().zip(["level", "message"]).map(|(c, n)| datafusion::logical_expr::Expr::Column(c).alias(n)).collect();
-    Ok(Planned { tag: "SHOW", ..Planned::query(plan.project(list)?.build()?) })
+    Ok(Planned { tag: "SHOW WARNINGS", ..Planned::query(plan.project(list)?.build()?) })
 }

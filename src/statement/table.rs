@@ -10,7 +10,7 @@ use datafusion::sql::sqlparser::ast::{ColumnDef, CreateTable, DataType, Statemen
 use datafusion::sql::sqlparser::tokenizer::{Location, Token};
 
 use super::training_set::{check_columns, moved};
-use super::{Planned, Planning, Statement, about};
+use super::{Planned, Planning, Statement, about, circle};
 use crate::catalog::{CatalogChange, CatalogSnapshot, PutMode};
 use crate::clock::new_id;
 use crate::error::{Error, Result, Span};
@@ -102,7 +102,12 @@ impl CreateView {
         let (or_replace, if_not_exists, span) = (self.or_replace, self.if_not_exists, self.name.span);
         let what = format!("CREATE VIEW {name}");
         let build = Arc::new(move |c: &CatalogSnapshot| {
-            put(c, &name, "view", or_replace, if_not_exists, |m| CatalogChange::PutView(view.clone(), m)).map_err(|e| e.or_span(span))
+            let made = put(c, &name, "view", or_replace, if_not_exists, |m| CatalogChange::PutView(view.clone(), m));
+            let made = made.map_err(|e| e.or_span(span))?;
+            if !made.is_empty() {
+                circle::view(c, &name, &view.query, &view.query_schema).map_err(|e| e.or_span(span))?;
+            }
+            Ok(made)
         });
         build(p.names().catalog().as_ref())?;
         Planned::command("CREATE VIEW", Command::Change { what, tables: vec![], build }, vec![])

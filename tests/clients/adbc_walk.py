@@ -269,6 +269,45 @@ def sessions(address):
             cur.execute("DROP TABLE mine")
 
 
+def exact(address):
+    """Values that change on the way in are refused; what is left out is told where a session is."""
+    name, noon = f"{SCHEMA}.exact", dt.datetime(2026, 1, 1, 12, tzinfo=UTC)
+    invalid = adbc.AdbcStatusCode.INVALID_ARGUMENT
+    args = {"db_schema_name": SCHEMA, "mode": "append"}
+
+    def table(keys, xs):
+        instants = pa.array([noon] * len(keys), pa.timestamp("us", "UTC"))
+        return pa.table({"id": pa.array(keys), "ts": instants, "x": pa.array(xs)})
+
+    with connect(address, COOKIES) as conn:
+        with conn.cursor() as cur:
+            cur.execute(f"CREATE ENTITY IF NOT EXISTS exact_{SCHEMA} KEY (id BIGINT)")
+            cur.execute(f"CREATE FEATURE VIEW {name} (x BIGINT, l BIGINT[]) ENTITY exact_{SCHEMA} EVENT TIMESTAMP ts")
+        with conn.cursor() as cur:
+            words = ["column id: 3.9 is no BIGINT", "row id = 3.9, ts = 2026-01-01T12:00:00Z"]
+            refused("a float as a key", invalid, words, lambda: cur.adbc_ingest("exact", table([3.0, 3.9], [1, 2]), **args))
+        with conn.cursor() as cur:
+            words = ["column x: 5.7 is no BIGINT", "row id = 2"]
+            refused("a float as a feature", invalid, words, lambda: cur.adbc_ingest("exact", table([1, 2], [5.0, 5.7]), **args))
+        with conn.cursor() as cur:
+            rows_of = table([1], [1]).append_column("l", pa.array([[1.5]]))
+            refused("a list of floats", invalid, ["column l: 1.5 is no BIGINT"], lambda: cur.adbc_ingest("exact", rows_of, **args))
+        with conn.cursor() as cur:
+            refused("rows without a key", invalid, ["all 2 rows are rejected", "id is NULL"], lambda: cur.adbc_ingest("exact", table([None, None], [1, 2]), **args))
+            same("nothing is stored", rows(cur, f"SELECT count(*) FROM {name}"), [(0,)])
+        with conn.cursor() as cur:
+            same("an ingest without a feature", cur.adbc_ingest("exact", table([7, None], [7.0, 8.0]), **args), 1)
+            (level, message), = rows(cur, "SHOW WARNINGS")
+            check("SHOW WARNINGS tells what was left out", "1 row(s) rejected: id is NULL (1)" in message and level == "notice", message)
+            same("what was left out of the rows is NULL", rows(cur, f"SELECT id, x, l FROM {name}"), [(7, 7, None)])
+            insert = f"INSERT INTO {name} (id, ts, x) VALUES (?, ?, ?)"
+            refused("a bound float", invalid, ["7.5"], lambda: cur.execute(insert, (8, noon, 7.5)))
+            refused("many bound floats", invalid, ["7.5"], lambda: cur.executemany(insert, [(8, noon, 7.0), (9, noon, 7.5)]))
+            same("still one row", rows(cur, f"SELECT count(*) FROM {name}"), [(1,)])
+    with connect(address) as conn, conn.cursor() as cur:
+        refused("SHOW WARNINGS without a session", invalid, ["with_cookie_middleware"], lambda: cur.execute("SHOW WARNINGS"))
+
+
 def early_end(address):
     with connect(address) as conn:
         for _ in range(100):
@@ -297,6 +336,7 @@ def main(address, wanted):
         "metadata": lambda cur: metadata(conn, cur),
         "errors": errors,
         "sessions": lambda _: sessions(address),
+        "exact": lambda _: exact(address),
         "early_end": lambda _: early_end(address),
     }
     unknown = set(wanted) - set(sections)

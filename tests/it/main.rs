@@ -7,4 +7,5 @@ mod online_join;
 mod round_trip;
 mod slt;
 mod tidy;
+mod ways_in;
 mod wrong_statements;

@@ -92,7 +92,9 @@ impl Job<'_> {
             let before = self.written;
             self.pump(rows, &mut newest, Choice::All(Some(&mut sample)), target).await?;
             let loaded = self.written - before;
-            sample.compare(self.online.as_ref(), &self.id, generation, || self.services.clock.now()).await?;
+            // the clock of the store may be ahead of ours
+            let ahead = self.services.config.clock_tolerance;
+            sample.compare(self.online.as_ref(), &self.id, generation, || self.services.clock.now().saturating_add(ahead)).await?;
             let watermark = newest.held_below(snapshot.files()).map_or(version, |h| h.min(version));
             if !self.online.advance_watermark(&self.id, generation, None, watermark).await? {
                 return Err(Error::conflict(format!("generation {generation} is written by somebody else")));

@@ -208,8 +208,8 @@ impl Newest {
         Ok(Some(Picked { keys: done.into_iter().map(|(k, _)| k).collect(), rows }))
     }
 
-    /// Encodes rows for the store. Rows that are too old to be live are written too: they answer
-    /// OUTSIDE_MAX_AGE, and a lookup `at` an earlier instant finds them.
+    /// Encodes rows for the store. Rows that are too old to be live are given to it, too: until it lets them go they
+    /// answer OUTSIDE_MAX_AGE, and a lookup `at` an earlier instant finds them.
     pub fn encode(&self, picked: Picked, asof: u64, kind: PutKind, expiry: &Expiry) -> Result<Vec<PutRow>> {
         let rows = &picked.rows;
         let event = self.layout.event(rows)?;
@@ -217,7 +217,12 @@ impl Newest {
         let encoded = self.encoder.encode(&picked.keys, event, self.layout.created(rows)?, self.layout.seq(rows)?, asof, &features)?;
         let put = |(i, (row, key)): (usize, (Vec<u8>, EncodedKey))| {
             let expire_at = expiry.of(&key, event.value(i));
-            PutRow { key: key.into_stored(), row, kind, expire_at }
+            // a state says also that an older row is none any more
+            let buried = kind == PutKind::State && expiry.is_past(expire_at);
+            match buried {
+                true => self.tombstone(&key, asof, expiry),
+                false => PutRow { key: key.into_stored(), row, kind, expire_at },
+            }
         };
         Ok(encoded.into_iter().zip(picked.keys).enumerate().map(put).collect())
     }
@@ -228,20 +233,27 @@ impl Newest {
     }
 }
 
-/// When the store may forget rows: later than the TTL hides them, and not all at once.
+/// When the store may forget rows: later than the TTL hides them, counted from their events, and not all at once.
 #[derive(Debug, Clone, Copy)]
 pub struct Expiry {
     pub now: Micros,
     pub ttl: Option<Micros>,
     pub tombstones: Micros,
+    /// The store removes rows by itself.
+    pub forgets: bool,
 }
 
 impl Expiry {
+    /// Whether the store would let a row go at once.
+    fn is_past(&self, expire_at: Option<Micros>) -> bool {
+        self.forgets && expire_at.is_some_and(|at| at <= self.now)
+    }
+
     fn of(&self, key: &EncodedKey, event: Micros) -> Option<Micros> {
         let ttl = self.ttl.filter(|t| *t > 0)?;
         // up to 5 % more, spread by key: rows of one bulk load do not expire in one moment
         let spread = key.stored().iter().fold(0i64, |h, b| (h * 31 + i64::from(*b)) % 50);
         let kept = ttl.saturating_add(ttl / 10).saturating_add(ttl / 1000 * spread).max(ttl.saturating_add(spread));
-        Some(event.max(self.now).saturating_add(kept)).filter(|at| *at < i64::MAX - DAY)
+        Some(event.saturating_add(kept)).filter(|at| *at < i64::MAX - DAY)
     }
 }

@@ -17,7 +17,7 @@ use super::verify::Sample;
 use crate::clock::Micros;
 use crate::error::Result;
 use crate::model::codec::EncodedKey;
-use crate::model::codec::row::{ORDER_LEN, PREFIX_LEN, Prefix};
+use crate::model::codec::row::{ORDER_LEN, PREFIX_LEN, Prefix, is_tombstone};
 use crate::store::online::{OnlineStore, OnlineView, PutKind, PutRow, supersedes};
 
 /// Rows, or bytes, handed to the store at once. The embedded store writes each chunk to the disk for good.
@@ -69,8 +69,11 @@ impl Chunk {
             }
         }
         for row in newest.encode(picked, target.asof, target.kind.unwrap_or(PutKind::Offer), expiry)? {
-            if let Choice::All(Some(sample)) = choice {
-                sample.see(&row);
+            match choice {
+                Choice::All(Some(sample)) => sample.see(&row),
+                // what is stored under such a key is buried behind the pass
+                Choice::All(None) if is_tombstone(&row.row) => continue,
+                _ => {}
             }
             self.push(row);
         }
@@ -100,7 +103,8 @@ pub(super) type Sent = JoinSet<Result<Written>>;
 
 impl Job<'_> {
     pub(super) fn expiry(&self, target: Target) -> Expiry {
-        Expiry { now: self.now, ttl: target.ttl, tombstones: self.services.config.online_settings.tombstone_retention }
+        let tombstones = self.services.config.online_settings.tombstone_retention;
+        Expiry { now: self.now, ttl: target.ttl, tombstones, forgets: self.online.forgets() }
     }
 
     /// Hands the newest rows of a sorted stream to the store; whether rows that came due were refused.

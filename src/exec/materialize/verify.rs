@@ -40,7 +40,8 @@ impl Sample {
         }
     }
 
-    /// An error where the store does not hold what it acknowledged. `now`: rows may have expired by then.
+    /// An error where the store does not hold what it acknowledged. `now`: rows may have expired by then,
+    /// going by the clock that is furthest ahead.
     pub async fn compare(&self, online: &dyn OnlineStore, id: &OnlineView, generation: u32, now: impl Fn() -> Micros) -> Result<()> {
         let keys: Vec<&[u8]> = self.rows.iter().map(|r| r.key.as_slice()).collect();
         let found = online.peek(id, generation, &keys).await?;

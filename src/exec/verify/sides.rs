@@ -22,7 +22,7 @@ use crate::exec::resolve::{Resolver, Scope};
 use crate::exec::services::{Services, lookups};
 use crate::model::live::narrow;
 use crate::model::{Column, FeatureView, Name};
-use crate::operator::online_lookup::{LookupContext, LookupHandle};
+use crate::operator::online_lookup::{LookupContext, LookupHandle, never_online};
 use crate::store::online::{OnlineStore, OnlineView, Pointer};
 
 /// The relation that brings the keys asked for.
@@ -48,7 +48,7 @@ pub struct Seen {
 #[derive(Debug, Clone)]
 pub struct SeenView {
     pub view: Arc<FeatureView>,
-    /// `None`: never published, and the table is empty.
+    /// `None`: never published, as of a push view without rows.
     pub pointer: Option<Pointer>,
     /// The Delta version that is online.
     pub online: u64,
@@ -88,6 +88,9 @@ impl LookupContext for Patient {
     }
     async fn table_is_empty(&self, view: &FeatureView) -> Result<bool> {
         self.0.table_is_empty(view).await
+    }
+    async fn is_current(&self, view: &FeatureView) -> Result<bool> {
+        self.0.is_current(view).await
     }
     fn row_schemas(&self, view: &FeatureView) -> Vec<(u32, Vec<Column>)> {
         self.0.row_schemas(view)
@@ -187,8 +190,10 @@ impl Both {
                 let table = self.services.store.snapshot(&view.location, None).await?;
                 let offline = table.version();
                 let online = match (&pointer, online) {
-                    (None, _) if table.files().is_empty() => offline,
-                    (None, _) => return again("it was never materialized", ""),
+                    (None, _) => {
+                        never_online(&view, table.files().is_empty(), self.handle.0.is_current(&view).await?)?;
+                        offline
+                    }
                     (Some(_), None) => return again("the online store has lost its watermark", ""),
                     (Some(_), Some(v)) if v > offline => {
                         return again("the online rows are of a version that the table does not have", " FULL");

@@ -18,6 +18,7 @@ mod stream;
 mod tests;
 
 pub use exec::{OnlineLookupExec, OnlineLookupPlanner};
+pub use stream::never_online;
 
 /// What a lookup needs from the process it runs in; found in the session's extensions as a
 /// [`LookupHandle`].
@@ -28,8 +29,13 @@ pub trait LookupContext: Send + Sync + Debug {
     fn settings(&self) -> OnlineSettings;
     fn online_view(&self, view: &FeatureView) -> OnlineView;
 
-    /// Whether the view's table has no rows: then nothing needed to be materialized.
+    /// Whether the view's table has no rows: of a push view nothing needed to be materialized then.
     async fn table_is_empty(&self, view: &FeatureView) -> Result<bool>;
+
+    /// Whether the bare name means this version of its view.
+    async fn is_current(&self, _view: &FeatureView) -> Result<bool> {
+        Ok(true)
+    }
 
     /// Every schema that stored rows of the view may have.
     fn row_schemas(&self, view: &FeatureView) -> Vec<(u32, Vec<Column>)> {

@@ -18,6 +18,7 @@ use crate::config::OnlineSettings;
 use crate::error::{Error, Result};
 use crate::model::codec::{EncodedKey, Row, RowDecoder, cast_to_key_types, encode_keys, key};
 use crate::model::live::{is_live, narrow};
+use crate::model::types::quote;
 use crate::model::{Column, FeatureView};
 use crate::plan::online_lookup::{LookupItem, NOT_FOUND, NULL_VALUE, OUTSIDE_MAX_AGE, PRESENT};
 use crate::store::online::{KeysOf, OnlineStore, OnlineView, RowsOf};
@@ -163,10 +164,9 @@ impl Lookup {
 
         let mut columns = batch.columns().to_vec();
         for ((item, requested), found) in self.items.iter().zip(&requested).zip(&found) {
-            if found.pointer.is_none() && !self.in_time(self.context.table_is_empty(&item.view)).await?? {
-                let name = &item.view.name;
-                return Err(Error::invalid(format!("feature view {name} was never materialized"))
-                    .with_hint(format!("MATERIALIZE FEATURE VIEW {name}")));
+            if found.pointer.is_none() {
+                let empty = self.in_time(self.context.table_is_empty(&item.view)).await??;
+                never_online(&item.view, empty, self.context.is_current(&item.view).await?)?;
             }
             let (arrays, hits) =
                 item.columns(requested, found, self.at).map_err(|e| e.context(format!("feature view {}", item.view.name)))?;
@@ -305,6 +305,20 @@ impl Item {
         arrays.push(Arc::new(StringArray::from(status)));
         Ok((arrays.into_iter().map(|a| requested.expand(a)).collect::<Result<_>>()?, hits))
     }
+}
+
+/// Refuses a view of which nothing was ever brought online. Only of a push view without rows is there nothing to bring.
+/// `current`: the bare name means this version.
+pub fn never_online(view: &FeatureView, empty: bool, current: bool) -> Result<()> {
+    if view.is_push() && empty {
+        return Ok(());
+    }
+    let (shown, name) = match current {
+        true => (view.name.to_string(), format!("{}.{}", quote(&view.name.schema), quote(&view.name.name))),
+        false => (view.versioned_name(), view.quoted_name()),
+    };
+    let first = if view.is_push() || !empty { String::new() } else { format!("REFRESH FEATURE VIEW {name}; ") };
+    Err(Error::invalid(format!("feature view {shown} was never materialized")).with_hint(format!("{first}MATERIALIZE FEATURE VIEW {name}")))
 }
 
 fn count(slots: &[u32], status: &[&'static str]) {

@@ -302,6 +302,10 @@ impl OnlineStore for CachedStore {
         self.inner.check().await
     }
 
+    fn forgets(&self) -> bool {
+        self.inner.forgets()
+    }
+
     async fn health(&self) -> Result<Option<Health>> {
         self.inner.health().await
     }

@@ -147,6 +147,11 @@ pub trait OnlineStore: Send + Sync + Debug {
     /// Whether it can be reached, within the timeout; answers warnings about how it is set up.
     async fn check(&self) -> Result<Vec<String>>;
 
+    /// Whether it removes rows by itself when they are past [`PutRow::expire_at`], and takes none that are.
+    fn forgets(&self) -> bool {
+        false
+    }
+
     /// What its servers report; `None` where there are none.
     async fn health(&self) -> Result<Option<Health>> {
         Ok(None)

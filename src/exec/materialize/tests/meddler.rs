@@ -63,6 +63,9 @@ impl OnlineStore for Meddler {
     fn describe(&self) -> String {
         self.store.describe()
     }
+    fn forgets(&self) -> bool {
+        self.store.forgets()
+    }
     async fn check(&self) -> Result<Vec<String>> {
         self.store.check().await
     }

@@ -138,6 +138,10 @@ impl OnlineStore for RedisStore {
         self.look_over().await
     }
 
+    fn forgets(&self) -> bool {
+        true
+    }
+
     async fn health(&self) -> Result<Option<Health>> {
         self.figures().await.map(Some)
     }
@@ -187,7 +191,7 @@ impl OnlineStore for RedisStore {
     }
 
     async fn put(&self, view: &OnlineView, generation: u32, rows: Vec<PutRow>) -> Result<PutStats> {
-        self.write_newer(view, generation, &rows).await
+        self.write_newer(view, generation, &rows, self.clock.now()).await
     }
 
     async fn watermark(&self, view: &OnlineView, generation: u32) -> Result<Option<u64>> {

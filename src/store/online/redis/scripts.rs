@@ -70,7 +70,8 @@ impl Scripts {
 }
 
 /// Writes the rows that supersede what is stored (see `rule.rs`) and answers how many; KEYS: rows,
-/// from `first` on; ARGV: per row value, kind (`o` or `s`), expiry in ms or nothing.
+/// from `first` on; ARGV: per row value, kind (`o`, `s`, or `x`: an offer past its expiry), expiry in ms or nothing.
+/// What is past its expiry is not written, but no older row stays for it; tombstones do.
 /// Numbers are compared in halves of 32 bits (Lua's are doubles), never strings (they follow a locale).
 /// A command costs a script more than a row does: many rows are read by one, and written by one.
 const PUT: &str = r"
@@ -105,18 +106,23 @@ for from = first, #KEYS, step do
     local old = mine[key] or stored[i - from + 1]
     -- the shortest row has 38 bytes
     if not old or #old < 38
-        or (older(old, new) and (kind ~= 'o' or string.byte(old, 34) % 2 == 1 or precedes(old, new))) then
+        or (older(old, new) and (kind == 's' or string.byte(old, 34) % 2 == 1 or precedes(old, new))) then
       if mine[key] and n > 0 then
         redis.call('MSET', unpack(plain))
         plain, n = {}, 0
       end
-      mine[key] = new
-      written = written + 1
-      if expiry == '' then
-        plain[n + 1], plain[n + 2] = key, new
-        n = n + 2
-      else
-        redis.call('SET', key, new, 'PXAT', expiry)
+      if kind ~= 'x' then
+        mine[key] = new
+        written = written + 1
+        if expiry == '' then
+          plain[n + 1], plain[n + 2] = key, new
+          n = n + 2
+        else
+          redis.call('SET', key, new, 'PXAT', expiry)
+        end
+      elseif old and #old >= 38 and string.byte(old, 34) % 2 == 0 then
+        redis.call('DEL', key)
+        mine[key] = ''
       end
     end
   end

@@ -9,7 +9,7 @@ use super::link::{Repeat, Task};
 use super::map::{Map, slot};
 use super::node::{Lane, Node};
 use super::{Fault, RedisStore};
-use crate::clock::{MILLISECOND, stopwatch};
+use crate::clock::{MILLISECOND, Micros, stopwatch};
 use crate::error::Result;
 use crate::store::online::{OnlineView, PutKind, PutRow, PutStats};
 
@@ -37,7 +37,7 @@ impl RedisStore {
                 let mut set = Cmd::with_capacity(5, key.len() + r.row.len() + 24);
                 set.arg("SET").arg(key).arg(&r.row);
                 if let Some(at) = r.expire_at {
-                    set.arg("PXAT").arg(at / MILLISECOND);
+                    set.arg("PXAT").arg(milliseconds(at));
                 }
                 tasks.push(Task { slot: self.slot(key), command: set });
             }
@@ -53,7 +53,7 @@ impl RedisStore {
     }
 
     /// Writes the rows that supersede what is stored.
-    pub(super) async fn write_newer(&self, view: &OnlineView, generation: u32, rows: &[PutRow]) -> Result<PutStats> {
+    pub(super) async fn write_newer(&self, view: &OnlineView, generation: u32, rows: &[PutRow], now: Micros) -> Result<PutStats> {
         let names = self.names(view);
         let mut keys = RowKeys::new(&names.generation(generation));
         let mut stats = PutStats::default();
@@ -63,7 +63,7 @@ impl RedisStore {
                     let key = keys.of(&r.key);
                     let mut call = self.scripts.put_one.call(1);
                     call.arg(key);
-                    offered(&mut call, r);
+                    offered(&mut call, r, now);
                     Task { slot: slot(key), command: call }
                 });
                 let answers = self.link.run(Lane::Load, tasks.collect(), Repeat::Yes).await.map_err(|f| self.fault(f))?;
@@ -76,7 +76,7 @@ impl RedisStore {
                 }
                 call.arg(generation);
                 for r in chunk {
-                    offered(&mut call, r);
+                    offered(&mut call, r, now);
                 }
                 let written: i64 = self.ask(&names, &mut call).await?;
                 u64::try_from(written).map_err(|_| self.dropped(view, generation))?
@@ -249,13 +249,21 @@ fn sync_key(names: &Keys, map: &Map, node: &Arc<Node>) -> String {
         .unwrap_or_else(|| format!("{}sync", names.view()))
 }
 
-fn offered(call: &mut Cmd, row: &PutRow) {
+/// `now`: an offer that is past its expiry is not written; it takes the place of an older row for nothing.
+fn offered(call: &mut Cmd, row: &PutRow, now: Micros) {
+    let past = row.expire_at.is_some_and(|at| at <= now);
     call.arg(&row.row).arg(match row.kind {
+        PutKind::Offer if past => "x",
         PutKind::Offer => "o",
         PutKind::State => "s",
     });
     match row.expire_at {
-        Some(at) => call.arg(at / MILLISECOND),
+        Some(at) => call.arg(milliseconds(at)),
         None => call.arg(""),
     };
+}
+
+/// The instant from which Redis, which counts in milliseconds, may let a row go; it takes positive ones only.
+fn milliseconds(at: Micros) -> i64 {
+    (at.div_euclid(MILLISECOND) + i64::from(at.rem_euclid(MILLISECOND) > 0)).max(1)
 }
