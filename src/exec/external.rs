@@ -27,6 +27,9 @@ use crate::error::{Error, Result};
 use crate::model::{PinnedFile, Table};
 use crate::store::offline::{ForeignTable, open_foreign_delta};
 
+/// The unit of Parquet's INT96 instants; by default they would be nanoseconds, which end in 2262.
+pub const INT96: &str = "us";
+
 /// Options for reading, by format. Those of writing belong to COPY … TO.
 const CSV_OPTIONS: [&str; 11] = [
     "has_header",
@@ -144,6 +147,7 @@ fn format(t: &Table) -> Result<Format> {
     Ok(match t.format.as_str() {
         "PARQUET" => {
             let mut options = TableParquetOptions::default();
+            options.global.coerce_int96 = Some(INT96.into());
             options.global.binary_as_string = o.flag("binary_as_string")?.unwrap_or(false);
             let engine = ParquetFormat::default().with_options(options);
             Format { engine: Arc::new(engine), text: None, extension: ".parquet".into() }

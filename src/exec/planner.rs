@@ -1,12 +1,14 @@
 //! From a statement to a logical plan, and from a logical plan to a physical one: the stock planners with
 //! our relations, wildcards and nodes put in.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::catalog::Session;
 use datafusion::common::{DFSchema, Result as DfResult};
+use datafusion::execution::FunctionRegistry;
 use datafusion::execution::context::QueryPlanner;
 use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
 use datafusion::logical_expr::{Expr, LogicalPlan};
@@ -17,6 +19,7 @@ use datafusion::sql::parser::{CopyToSource, Statement as DfStatement};
 use datafusion::sql::sqlparser::ast::{Query, Statement as SqlStatement};
 use futures::FutureExt;
 use futures::future::BoxFuture;
+use parking_lot::Mutex;
 
 use super::command::CommandPlanner;
 use super::resolve::{Resolver, Tables};
@@ -25,6 +28,7 @@ use super::{by_name, external, insert};
 use crate::cancel::Cancel;
 use crate::clock::Micros;
 use crate::error::{Error, Result, Span};
+use crate::model::local_time::Doubtful;
 use crate::operator::bound_rows::BoundRowsPlanner;
 use crate::operator::interruptible::interruptible;
 use crate::operator::online_lookup::OnlineLookupPlanner;
@@ -34,10 +38,9 @@ use crate::plan::names::Names;
 use crate::plan::shallow::shallow_all;
 use crate::plan::subqueries;
 use crate::plan::weight::weigh;
-use crate::plan::{asof, join_syntax, wildcard};
-use crate::sql::clauses;
+use crate::plan::{asof, at_time_zone, join_syntax, settle, wildcard};
 use crate::sql::cursor::NameRef;
-use crate::sql::titles;
+use crate::sql::{clauses, marks, titles};
 use crate::statement::{Planning, tables_in, with_waiting};
 
 /// The physical planner of all statements.
@@ -79,7 +82,24 @@ pub fn state(resolver: &Arc<Resolver>, schema: &str) -> Result<SessionState> {
         .with_query_planner(Arc::new(Physical { resolver: Some(Arc::clone(resolver)) }))
         .build();
     set_instant(&mut state, resolver.instant);
+    state.register_udf(at_time_zone::function(Some(tell_of_switches(resolver))))?;
     Ok(state)
+}
+
+/// One notice for all local times of a zone that a switch of its clocks makes doubtful.
+fn tell_of_switches(resolver: &Arc<Resolver>) -> at_time_zone::Tell {
+    let notices = resolver.notice_list();
+    let zones: Mutex<BTreeMap<String, (Doubtful, String)>> = Mutex::default();
+    Arc::new(move |found, zone| {
+        let mut zones = zones.lock();
+        let (all, told) = zones.entry(zone.to_string()).or_default();
+        all.add(found);
+        let Some(text) = all.notice("AT TIME ZONE", zone) else { return };
+        let mut list = notices.lock();
+        list.retain(|n| n != told);
+        list.push(text.clone());
+        *told = text;
+    })
 }
 
 /// An error of a statement that runs, with what it is about.
@@ -128,10 +148,11 @@ async fn plan_statement(resolver: &Arc<Resolver>, mut statement: DfStatement, sc
     let limit = resolver.services.config.max_relations;
     resolver.weighed(weigh(&statement, schema, limit, &|schema, name| resolver.weight(schema, name))?);
     let plan_query = |q: Query| -> Result<LogicalPlan> {
-        let s = DfStatement::Statement(Box::new(SqlStatement::Query(Box::new(q))));
+        let mut s = DfStatement::Statement(Box::new(SqlStatement::Query(Box::new(q))));
+        marks::mark_statement(&mut s);
         // all tables are loaded: nothing is waited for
         match state.statement_to_plan(s).now_or_never() {
-            Some(plan) => Ok(plan?),
+            Some(plan) => Ok(settle::plan(plan?)?),
             None => Err(Error::internal("planning had to wait for a table")),
         }
     };
@@ -146,6 +167,7 @@ async fn plan_statement(resolver: &Arc<Resolver>, mut statement: DfStatement, sc
         false => None,
     };
     let query = taken.as_mut().and_then(insert::Taken::query).map(&plan_query).transpose()?;
+    marks::mark_statement(&mut statement);
     let planned = state.statement_to_plan(statement).await.map_err(|e| {
         let e = Error::from(e);
         let named = missing.iter().find(|(s, t)| {
@@ -163,7 +185,7 @@ async fn plan_statement(resolver: &Arc<Resolver>, mut statement: DfStatement, sc
     })?;
     let planned = match (taken, query) {
         (Some(taken), Some(query)) => taken.put_back(planned, query)?,
-        _ => planned,
+        _ => settle::plan(planned)?,
     };
     Ok(shallow_all(planned)?)
 }

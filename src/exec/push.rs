@@ -15,12 +15,13 @@ use parking_lot::Mutex;
 
 use super::push_groups::PushGroups;
 use super::refresh::prepare;
-use super::rows::{Accept, Conform, Counts, visible_schema};
+use super::rows::{Accept, Conform, Counts, doubtful_notice, visible_schema};
 use super::write::{Sequence, order, sorted, spec, stream_of};
 use super::{Services, append, boxed, materialize};
 use crate::clock::{Micros, new_id};
 use crate::error::{Error, Result};
 use crate::model::FeatureView;
+use crate::model::local_time::Doubtful;
 use crate::plan::feature_table::RowSink;
 use crate::store::offline::{Commit, Operation, Snapshot};
 use crate::store::online::WriteClaim;
@@ -64,7 +65,7 @@ impl PushSink {
                         kept.push(conform.batch(batch)?);
                     }
                     kept.retain(|b| b.num_rows() > 0);
-                    self.tell(&conform.counts)?;
+                    self.tell(&conform.counts, &conform.doubtful().lock())?;
                     let stored = kept.iter().map(|b| b.num_rows() as u64).sum();
                     if stored > 0 {
                         PushGroups::store(services, view, kept, conform.counts.newest, cx).await?;
@@ -88,15 +89,17 @@ impl PushSink {
         let base = services.store.snapshot(&view.location, None).await?;
         let counted = Arc::new(Mutex::new(Counts::default()));
         let progress = services.progress.start(&format!("INSERT {}", view.name), None);
+        let doubtful = conform.doubtful();
         let rows = prepare(input, conform, Some(Sequence::after(&base)), Arc::clone(&counted), progress);
         let stored = boxed(commit(services, view, base, rows, || counted.lock().newest, cx)).await?;
-        self.tell(&counted.lock())?;
+        self.tell(&counted.lock(), &doubtful.lock())?;
         drop(claim);
         Ok(stored)
     }
 
-    /// Says what is left out; an error where that is every row.
-    fn tell(&self, counts: &Counts) -> Result<()> {
+    /// Says what is left out, and what was doubtful; an error where that is every row.
+    fn tell(&self, counts: &Counts, doubtful: &Doubtful) -> Result<()> {
+        doubtful_notice(&self.view, doubtful, |told| self.notices.lock().push(told));
         if counts.rejected.rows > 0 && counts.rejected.rows == counts.read {
             return Err(counts.rejected.all(&self.view));
         }

@@ -17,7 +17,7 @@ use futures::{StreamExt, TryStreamExt};
 use self::recording::{GIVEN_UP, Recording};
 use super::planner::{explained, plan_sql, state};
 use super::resolve::{Resolver, Scope};
-use super::rows::{Accept, Conform, Counts};
+use super::rows::{Accept, Conform, Counts, doubtful_notice};
 use super::write::{Sequence, order, sorted, spec, stream_of, with_seq};
 use super::{Services, boxed, replace};
 use crate::cancel::Cancel;
@@ -227,6 +227,7 @@ fn try_once<'a>(
         let (input, numbered) = query(resolver, view, (lo, hi), instant, cx).await?;
         let accept = Accept { now: instant, tolerance: services.config.clock_tolerance, range: Some((lo, hi)) };
         let conform = Conform::new(Arc::clone(view), &input.schema(), accept)?;
+        let doubtful = conform.doubtful();
         let progress = services.progress.start(&format!("REFRESH {}", view.name), None);
         let counted = Arc::new(parking_lot::Mutex::new(Counts::default()));
         let rows = prepare(input, conform, numbered.then(|| Sequence::after(&base)), Arc::clone(&counted), progress);
@@ -268,6 +269,7 @@ fn try_once<'a>(
             }
         };
         let counts = counted.lock().clone();
+        doubtful_notice(view, &doubtful.lock(), |told| resolver.notice(told));
         let told = || counts.rejected.notice(view).into_iter().for_each(|n| resolver.notice(n));
         run.rows_read = counts.read;
         run.rows_rejected = counts.rejected.rows;

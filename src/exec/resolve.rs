@@ -372,10 +372,13 @@ impl Names for Resolver {
             .ok_or_else(|| Error::internal(format!("the table of {} was not loaded", view.versioned_name())))
     }
 
-    fn sql_expression(&self, parsed: datafusion::sql::sqlparser::ast::Expr, schema: &DFSchema) -> Result<Expr> {
+    fn sql_expression(&self, mut parsed: datafusion::sql::sqlparser::ast::Expr, schema: &DFSchema) -> Result<Expr> {
         let base = self.services.base()?;
         clauses::check_functions(&parsed, &|name| super::planner::kind_of(base, name))?;
-        Ok(base.create_logical_expr_from_sql_expr(datafusion::sql::sqlparser::ast::ExprWithAlias { expr: parsed, alias: None }, schema)?)
+        crate::sql::marks::mark_expression(&mut parsed);
+        let with_alias = datafusion::sql::sqlparser::ast::ExprWithAlias { expr: parsed, alias: None };
+        let expr = base.create_logical_expr_from_sql_expr(with_alias, schema)?;
+        Ok(crate::plan::settle::expression(expr, schema)?)
     }
 
     fn parameter(&self, placeholder: &str) -> Option<ScalarValue> {

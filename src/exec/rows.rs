@@ -1,14 +1,17 @@
 //! From rows as they come to rows as they are stored: columns in order, declared types, UTC microseconds;
 //! rows that cannot be a feature row are counted out.
 
+use std::cell::RefCell;
 use std::sync::Arc;
 
-use chrono::{NaiveDateTime, TimeZone};
 use chrono_tz::Tz;
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, TimestampMicrosecondArray};
 use datafusion::arrow::compute::{CastOptions, cast_with_options, filter_record_batch};
-use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit, TimestampMicrosecondType, TimestampNanosecondType};
+use datafusion::arrow::datatypes::{
+    DataType, Date32Type, Date64Type, Field, Schema, SchemaRef, TimeUnit, TimestampMicrosecondType, TimestampNanosecondType,
+};
 use datafusion::arrow::util::display::FormatOptions;
+use parking_lot::Mutex;
 
 use super::rejected::Rejected;
 use crate::clock::{DAY, Micros, format_micros};
@@ -16,6 +19,7 @@ use crate::error::{Error, Result};
 use crate::model::FeatureView;
 use crate::model::exact::{Misfit, exact, exact_key, shown};
 use crate::model::instant::written;
+use crate::model::local_time::{Doubtful, to_instant};
 use crate::model::types::quote;
 use crate::sql::cursor::format_interval;
 
@@ -51,6 +55,7 @@ pub struct Conform {
     zone: Option<Tz>,
     accept: Accept,
     pub counts: Counts,
+    doubtful: Arc<Mutex<Doubtful>>,
 }
 
 /// The visible columns as an Arrow schema; `strict`: keys and event timestamp are not NULL.
@@ -79,11 +84,16 @@ impl Conform {
             None => None,
         };
         let schema = visible_schema(&view, true);
-        Ok(Conform { view, schema, columns, zone, accept, counts: Counts::default() })
+        Ok(Conform { view, schema, columns, zone, accept, counts: Counts::default(), doubtful: Arc::default() })
     }
 
     pub fn schema(&self) -> SchemaRef {
         Arc::clone(&self.schema)
+    }
+
+    /// The local event times so far that a switch of the clocks made doubtful.
+    pub fn doubtful(&self) -> Arc<Mutex<Doubtful>> {
+        Arc::clone(&self.doubtful)
     }
 
     /// The rows of a batch that are stored, in order.
@@ -126,10 +136,13 @@ impl Conform {
         let keys = self.view.keys.len();
         let created = self.view.created_timestamp.as_deref() == Some(field.name());
         if i == keys || (i == keys + 1 && created) {
-            return match from_text(have, self.zone)? {
+            let mut found = Doubtful::default();
+            let made = match from_text(have, self.zone, &mut found)? {
                 Some(read) => read.map_err(|m| self.refused(&m, field, batch)),
-                None => to_instants(have, self.zone, field.name()),
+                None => local_instants(have, self.zone, field.name(), &mut found),
             };
+            self.doubtful.lock().add(&found);
+            return made;
         }
         let made = if i < keys { exact_key(have, field.data_type()) } else { exact(have, field.data_type()) };
         made.map_err(|m| self.refused(&m, field, batch))
@@ -164,7 +177,7 @@ pub fn row_text<'a>(columns: impl Iterator<Item = (&'a str, &'a ArrayRef)>, row:
     let one = |(name, values): (&str, &ArrayRef)| {
         // instants read alike, whatever type they come as
         let instant = match values.data_type() {
-            DataType::Timestamp(..) if values.is_valid(row) => to_instants(&values.slice(row, 1), None, name).ok(),
+            DataType::Timestamp(..) if values.is_valid(row) => to_instants(&values.slice(row, 1), name).ok(),
             _ => None,
         };
         let value = match instant.as_ref().and_then(|i| i.as_primitive_opt::<TimestampMicrosecondType>()) {
@@ -177,10 +190,10 @@ pub fn row_text<'a>(columns: impl Iterator<Item = (&'a str, &'a ArrayRef)>, row:
 }
 
 /// Texts as instants: those without a zone are of `zone`. `None`: the values are no texts.
-fn from_text(have: &ArrayRef, zone: Option<Tz>) -> Result<Option<Result<ArrayRef, Misfit>>> {
+fn from_text(have: &ArrayRef, zone: Option<Tz>, doubtful: &mut Doubtful) -> Result<Option<Result<ArrayRef, Misfit>>> {
     let texts = match have.data_type() {
         DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => cast_with_options(have, &DataType::Utf8View, &CastOptions::default())?,
-        DataType::Dictionary(_, plain) => return from_text(&cast_with_options(have, plain, &CastOptions::default())?, zone),
+        DataType::Dictionary(_, plain) => return from_text(&cast_with_options(have, plain, &CastOptions::default())?, zone, doubtful),
         _ => return Ok(None),
     };
     let mut micros = Vec::with_capacity(have.len());
@@ -188,7 +201,7 @@ fn from_text(have: &ArrayRef, zone: Option<Tz>) -> Result<Option<Result<ArrayRef
         let written = text.and_then(written);
         micros.push(match (text, written, zone) {
             (None, ..) => None,
-            (_, Some(w), Some(zone)) if !w.zoned => Some(from_local(w.micros, zone)? + i64::from(w.finer)),
+            (_, Some(w), Some(zone)) if !w.zoned => Some(to_instant(w.micros, &zone, doubtful)? + i64::from(w.finer)),
             (_, Some(w), _) => Some(w.micros + i64::from(w.finer)),
             // a form that only the engine below knows
             (_, None, _) => match exact(&have.slice(row, 1), &crate::model::types::timestamp_type()) {
@@ -203,27 +216,48 @@ fn from_text(have: &ArrayRef, zone: Option<Tz>) -> Result<Option<Result<ArrayRef
     Ok(Some(Ok(Arc::new(TimestampMicrosecondArray::from(micros).with_timezone("UTC")))))
 }
 
+/// Tells of local event times that a switch of the clocks made doubtful.
+pub fn doubtful_notice(view: &FeatureView, doubtful: &Doubtful, tell: impl FnOnce(String)) {
+    let what = format!("feature view {}, event timestamp {:?}", view.name, view.event_timestamp);
+    if let Some(told) = view.event_zone.as_ref().and_then(|zone| doubtful.notice(&what, zone)) {
+        tell(told);
+    }
+}
+
+/// Any timestamp or date as UTC microseconds, zone-less values as UTC.
+pub fn to_instants(have: &ArrayRef, column: &str) -> Result<ArrayRef> {
+    local_instants(have, None, column, &mut Doubtful::default())
+}
+
 /// Any timestamp or date as UTC microseconds: nanoseconds are rounded up (a feature is never known
 /// earlier than it was), zone-less values are of `zone` (UTC without one).
-pub fn to_instants(have: &ArrayRef, zone: Option<Tz>, column: &str) -> Result<ArrayRef> {
-    let target = crate::model::types::timestamp_type();
+pub fn local_instants(have: &ArrayRef, zone: Option<Tz>, column: &str, doubtful: &mut Doubtful) -> Result<ArrayRef> {
     let strict = CastOptions { safe: false, format_options: FormatOptions::default() };
-    let too_far = |e| Error::from(e).context(format!("column {column:?}: an instant is out of range"));
+    let too_far = |e: &dyn std::fmt::Display| {
+        Error::invalid(format!("column {column:?}: an instant is out of range ({e})"))
+            .with_hint("an instant of microseconds lies between the years -290307 and 294246")
+    };
     let micros: TimestampMicrosecondArray = match have.data_type() {
         DataType::Null => TimestampMicrosecondArray::new_null(have.len()),
-        DataType::Dictionary(_, plain) => return to_instants(&cast_with_options(have, plain, &strict).map_err(too_far)?, zone, column),
+        DataType::Dictionary(_, plain) => {
+            return local_instants(&cast_with_options(have, plain, &strict).map_err(|e| too_far(&e))?, zone, column, doubtful);
+        }
         DataType::Timestamp(TimeUnit::Nanosecond, _) => {
             let ns = have.as_primitive::<TimestampNanosecondType>();
             ns.unary::<_, TimestampMicrosecondType>(|v| v.div_euclid(1000) + i64::from(v.rem_euclid(1000) != 0))
         }
+        // without a zone on either side the count of ticks is only multiplied
         DataType::Timestamp(_, _) => cast_with_options(have, &DataType::Timestamp(TimeUnit::Microsecond, None), &strict)
-            .or_else(|_| cast_with_options(have, &target, &strict))
-            .map_err(too_far)?
+            .map_err(|e| too_far(&e))?
             .as_primitive::<TimestampMicrosecondType>()
             .clone(),
-        DataType::Date32 | DataType::Date64 => {
-            let days = cast_with_options(have, &DataType::Date32, &strict).map_err(too_far)?;
-            days.as_primitive::<datafusion::arrow::datatypes::Date32Type>().unary(|d| d as Micros * DAY)
+        DataType::Date32 => {
+            let of_day = |d: i32| Micros::from(d).checked_mul(DAY).ok_or_else(|| too_far(&format!("day {d}")));
+            have.as_primitive::<Date32Type>().try_unary::<_, TimestampMicrosecondType, Error>(of_day)?
+        }
+        DataType::Date64 => {
+            let of_day = |ms: i64| (ms.div_euclid(DAY / 1000)).checked_mul(DAY).ok_or_else(|| too_far(&format!("{ms} ms")));
+            have.as_primitive::<Date64Type>().try_unary::<_, TimestampMicrosecondType, Error>(of_day)?
         }
         other => {
             return Err(Error::invalid(format!("column {column:?} is {other}, not a timestamp"))
@@ -232,49 +266,39 @@ pub fn to_instants(have: &ArrayRef, zone: Option<Tz>, column: &str) -> Result<Ar
     };
     let naive = !matches!(have.data_type(), DataType::Timestamp(_, Some(_)));
     let micros = match zone {
-        Some(zone) if naive => micros.try_unary::<_, TimestampMicrosecondType, Error>(|v| from_local(v, zone))?,
+        Some(zone) if naive => {
+            let found = RefCell::new(doubtful);
+            micros.try_unary::<_, TimestampMicrosecondType, Error>(|v| to_instant(v, &zone, &mut found.borrow_mut()))?
+        }
         // a cast between zones keeps the instant: the zone is only how it is shown
         _ => micros,
     };
     Ok(Arc::new(micros.with_timezone("UTC")))
 }
 
-/// The instant of a local time. Where clocks were set back the later instant is meant, so that nothing is
-/// known too early; in the gap of clocks set forward, the instant that the old offset gives.
-fn from_local(local: Micros, zone: Tz) -> Result<Micros> {
-    let out = || Error::invalid(format!("local time {} is out of range", format_micros(local)));
-    let t: NaiveDateTime = chrono::DateTime::from_timestamp_micros(local).ok_or_else(out)?.naive_utc();
-    Ok(match zone.from_local_datetime(&t) {
-        chrono::LocalResult::Single(t) => t.timestamp_micros(),
-        chrono::LocalResult::Ambiguous(_, later) => later.timestamp_micros(),
-        chrono::LocalResult::None => {
-            let before = zone.from_local_datetime(&(t - chrono::TimeDelta::hours(3))).latest().ok_or_else(out)?;
-            before.timestamp_micros() + 3 * crate::clock::HOUR
-        }
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use datafusion::arrow::array::{Date32Array, TimestampNanosecondArray};
+    use datafusion::arrow::array::{Date32Array, Date64Array, TimestampMillisecondArray, TimestampNanosecondArray, TimestampSecondArray};
 
     #[test]
     fn nanoseconds_round_up_and_dates_are_midnight() {
         let ns: ArrayRef = Arc::new(TimestampNanosecondArray::from(vec![1000, 1001, -1, -1000]));
-        let out = to_instants(&ns, None, "t").unwrap();
+        let out = to_instants(&ns, "t").unwrap();
         assert_eq!(out.as_primitive::<TimestampMicrosecondType>().values(), &[1, 2, 0, -1]);
         let days: ArrayRef = Arc::new(Date32Array::from(vec![1]));
-        assert_eq!(to_instants(&days, None, "t").unwrap().as_primitive::<TimestampMicrosecondType>().value(0), DAY);
+        assert_eq!(to_instants(&days, "t").unwrap().as_primitive::<TimestampMicrosecondType>().value(0), DAY);
     }
 
     #[test]
-    fn local_times_of_both_switches() {
-        let zone: Tz = "America/New_York".parse().unwrap();
-        let local = |s: &str| crate::sql::instant::parse_instant(s).unwrap().micros;
-        let show = |s: &str| format_micros(from_local(local(s), zone).unwrap());
-        assert_eq!(show("2013-01-01 05:00"), "2013-01-01T10:00:00Z");
-        assert_eq!(show("2013-03-10 02:30"), "2013-03-10T07:30:00Z");
-        assert_eq!(show("2013-11-03 01:30"), "2013-11-03T06:30:00Z");
+    fn what_micros_cannot_hold_is_refused() {
+        let days: ArrayRef = Arc::new(Date32Array::from(vec![i32::MAX]));
+        let seconds: ArrayRef = Arc::new(TimestampSecondArray::from(vec![i64::MAX / 1_000_000 + 1]));
+        let millis: ArrayRef = Arc::new(TimestampMillisecondArray::from(vec![i64::MIN / 1_000 - 1]));
+        for far in [days, seconds, millis] {
+            assert!(to_instants(&far, "t").unwrap_err().message().contains("out of range"), "{far:?}");
+        }
+        let millis: ArrayRef = Arc::new(Date64Array::from(vec![-1]));
+        assert_eq!(to_instants(&millis, "t").unwrap().as_primitive::<TimestampMicrosecondType>().value(0), -DAY);
     }
 }

@@ -208,11 +208,14 @@ fn base_state(config: &Config, runtime: Arc<RuntimeEnv>) -> Result<SessionState>
     o.sql_parser.enable_subquery_sort_elimination = false;
     o.execution.time_zone = Some("+00:00".into());
     o.execution.parquet.pushdown_filters = false;
+    // old files of Spark and Impala: their instants go beyond the years of nanoseconds
+    o.execution.parquet.coerce_int96 = Some(super::external::INT96.into());
     let mut state = SessionStateBuilder::new()
         .with_config(c)
         .with_runtime_env(runtime)
         .with_default_features()
         .with_query_planner(Arc::new(super::planner::Physical::default()))
+        .with_type_planner(Arc::new(super::time::Types))
         .with_analyzer_rule(Arc::new(crate::plan::checked::CheckArithmetic))
         .with_analyzer_rule(Arc::new(super::functions::FloatExtremes))
         .with_optimizer_rule(Arc::new(crate::plan::pit_rules::PushLabelFilters))
@@ -220,6 +223,7 @@ fn base_state(config: &Config, runtime: Arc<RuntimeEnv>) -> Result<SessionState>
         .with_physical_optimizer_rule(Arc::new(crate::operator::repartition::OneRepartitionInput))
         .build();
     super::functions::correct(&mut state)?;
+    super::time::correct(&mut state)?;
     super::capped::cap(&mut state, config.memory_limit / STEP_SHARE)?;
     Ok(super::cancelable::cancelable(state))
 }

@@ -5,6 +5,7 @@ pub mod definition;
 pub mod exact;
 pub mod instant;
 pub mod live;
+pub mod local_time;
 pub mod types;
 
 pub use definition::*;

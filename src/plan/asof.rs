@@ -19,7 +19,7 @@ use super::join_syntax::{Clauses, Roles, clauses, ends_asof, join_span, roles};
 use super::names::{Names, reference};
 use super::pit_join::{MatchOp, PitItem, PitJoinNode};
 use super::target::{Target, TargetItem};
-use super::{lookup, online_join, service};
+use super::{lookup, online_join, service, settle};
 use crate::error::{Error, Result, Span, in_sql};
 use crate::model::live::narrow;
 
@@ -102,7 +102,7 @@ fn plan_join(names: &dyn Names, left: LogicalPlan, join: Join, cx: &mut dyn Rela
         }
         let m = strip_nested(m.clone());
         let shown = m.to_string();
-        let parts = split_conjunction_owned(cx.sql_to_expr(m, &schema)?);
+        let parts = split_conjunction_owned(settle::expression(cx.sql_to_expr(m, &schema)?, &schema)?);
         match (parts.len(), parts.into_iter().next()) {
             (1, Some(one)) => match condition(one, left.schema(), right.plan.schema())? {
                 Condition::Unequal(l, op, r) => unequal.push((l, op, r)),
@@ -191,7 +191,8 @@ pub struct Conditions {
 pub fn on_conditions(c: &Clauses, left: &LogicalPlan, right: &DFSchema, cx: &mut dyn RelationPlannerContext) -> Result<Conditions> {
     let mut all = Conditions::default();
     if let Some(on) = &c.on {
-        let on = cx.sql_to_expr(on.clone(), &both(left, right)?)?;
+        let both = both(left, right)?;
+        let on = settle::expression(cx.sql_to_expr(on.clone(), &both)?, &both)?;
         for part in split_conjunction_owned(on) {
             match condition(part, left.schema(), right)? {
                 Condition::Equal(l, r) => all.equal.push((l, r)),
@@ -282,7 +283,7 @@ fn has_subquery(e: &Expr) -> bool {
 
 fn within(names: &dyn Names, e: &Option<SqlExpr>, cx: &mut dyn RelationPlannerContext, schema: &DFSchema) -> Result<Option<i64>> {
     let Some(e) = e else { return Ok(None) };
-    let expr = match cx.sql_to_expr(strip_nested(e.clone()), schema)? {
+    let expr = match settle::expression(cx.sql_to_expr(strip_nested(e.clone()), schema)?, schema)? {
         Expr::Placeholder(p) => match names.parameter(&p.id) {
             Some(v) => Expr::Literal(v, None),
             None => return Ok(None),
@@ -344,7 +345,7 @@ fn feature_item(
         .collect();
     let at = match &c.at {
         Some(e) => {
-            let e2 = cx.sql_to_expr(e.clone(), left.schema())?;
+            let e2 = settle::expression(cx.sql_to_expr(e.clone(), left.schema())?, left.schema())?;
             check_instant(bind(names, e2), left.schema(), "AT").map_err(|err| err.or_span(Span::from_sql(e.span())))?
         }
         None => default_instant(left, &view.event_timestamp, shown)?,
@@ -367,7 +368,7 @@ fn known_by(
             .with_hint("declare it with CREATED TIMESTAMP column")
             .or_span(place));
     }
-    let e = cx.sql_to_expr(e.clone(), left.schema())?;
+    let e = settle::expression(cx.sql_to_expr(e.clone(), left.schema())?, left.schema())?;
     check_instant(bind(names, e), left.schema(), "KNOWN BY").map(Some).map_err(|err| err.or_span(place))
 }
 
@@ -529,7 +530,7 @@ fn service_instant(
     cx: &mut dyn RelationPlannerContext,
 ) -> Result<Expr> {
     if let Some(e) = &c.at {
-        let at = cx.sql_to_expr(e.clone(), left.schema())?;
+        let at = settle::expression(cx.sql_to_expr(e.clone(), left.schema())?, left.schema())?;
         return check_instant(bind(names, at), left.schema(), "AT").map_err(|err| err.or_span(Span::from_sql(e.span())));
     }
     let mut found: Vec<Expr> = vec![];

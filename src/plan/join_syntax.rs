@@ -154,7 +154,8 @@ pub fn roles(c: &Clauses, cx: &mut dyn RelationPlannerContext, left: &LogicalPla
         if out.iter().any(|(n, ..)| *n == name) {
             return Err(Error::invalid(format!("FOR maps key {name:?} twice")).or_span(place));
         }
-        out.push((name, cx.sql_to_expr(e.clone(), left.schema())?, place));
+        let planned = super::settle::expression(cx.sql_to_expr(e.clone(), left.schema())?, left.schema())?;
+        out.push((name, planned, place));
     }
     Ok(out)
 }

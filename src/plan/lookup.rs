@@ -20,7 +20,7 @@ use super::asof_keys::check_instant;
 use super::names::Names;
 use super::online_lookup::{INSTANT, LookupItem, OnlineLookupNode, STATUS};
 use super::target::{Target, TargetItem};
-use super::{online_join, service};
+use super::{online_join, service, settle};
 use crate::clock::Micros;
 use crate::error::{Error, Result, Span};
 use crate::model::Column;
@@ -267,7 +267,7 @@ fn instant(names: &dyn Names, e: SqlExpr, cx: &mut dyn RelationPlannerContext) -
     let place = Span::from_sql(e.span());
     let bad = || Error::invalid("at => wants a constant instant").with_hint("write at => TIMESTAMP '2026-02-01 10:00:00'").or_span(place);
     let empty = DFSchema::empty();
-    let expr = match cx.sql_to_expr(e, &empty)? {
+    let expr = match settle::expression(cx.sql_to_expr(e, &empty)?, &empty)? {
         Expr::Placeholder(p) => Expr::Literal(names.parameter(&p.id).ok_or_else(bad)?, None),
         other => other,
     };
@@ -354,7 +354,7 @@ fn input(
         for ((e, place), column) in row.into_iter().zip(wanted) {
             let place = Span::from_sql(e.span()).or(place);
             let decimal = written(&e).filter(|_| column.data_type.arrow().is_decimal());
-            let expr = match (cx.sql_to_expr(e, &empty)?, decimal) {
+            let expr = match (settle::expression(cx.sql_to_expr(e, &empty)?, &empty)?, decimal) {
                 (Expr::Literal(..), Some(digits)) => lit(digits),
                 (Expr::Placeholder(p), _) => match names.parameter(&p.id) {
                     Some(v) => Expr::Literal(v, None),
@@ -461,7 +461,7 @@ fn written(e: &SqlExpr) -> Option<String> {
             _ => None,
         },
         SqlExpr::UnaryOp { op: UnaryOperator::Minus, expr } => written(expr).filter(|n| !n.starts_with('-')).map(|n| format!("-{n}")),
-        _ => None,
+        marked => crate::sql::marks::digits(marked),
     }
 }
 

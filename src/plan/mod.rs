@@ -2,11 +2,13 @@
 
 pub mod asof;
 pub mod asof_keys;
+pub mod at_time_zone;
 pub mod blame;
 pub mod bound_rows;
 pub mod checked;
 pub mod command;
 pub mod deletion;
+pub mod exact_number;
 pub mod feature_table;
 pub mod horizon;
 pub mod join_syntax;
@@ -18,10 +20,12 @@ pub mod pit_join;
 pub mod pit_rules;
 pub mod pit_types;
 pub mod service;
+pub mod settle;
 pub mod shallow;
 pub mod subqueries;
 pub mod target;
 pub mod weight;
+pub mod whole_micros;
 pub mod wildcard;
 
 /// How a statement answers, known before it runs.

@@ -8,7 +8,7 @@ use arrow::compute::concat_batches;
 use arrow::record_batch::RecordBatchOptions;
 use arrow_flight::decode::{DecodedPayload, FlightDataDecoder};
 use arrow_flight::error::FlightError;
-use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use datafusion::arrow::record_batch::RecordBatch;
 use datafusion::common::DataFusionError;
 use datafusion::execution::SendableRecordBatchStream;
@@ -170,9 +170,15 @@ fn placeholder(i: usize) -> String {
     format!("${}", i + 1)
 }
 
-/// What a client must bind: one nullable column per placeholder, text where any type will do.
+/// What a client must bind: one nullable column per placeholder, text where any type will do. Instants are announced in
+/// milliseconds: JDBC 18.3 sends these, whatever the unit is called. What is bound counts by its own unit, so that clients
+/// with finer instants lose nothing.
 pub(super) fn parameter_schema(types: &[Option<DataType>]) -> Schema {
-    let field = |(i, t): (usize, &Option<DataType>)| Field::new(placeholder(i), t.as_ref().map_or(DataType::Utf8, wire_type), true);
+    let announced = |t: &DataType| match wire_type(t) {
+        DataType::Timestamp(_, zone) => DataType::Timestamp(TimeUnit::Millisecond, zone),
+        other => other,
+    };
+    let field = |(i, t): (usize, &Option<DataType>)| Field::new(placeholder(i), t.as_ref().map_or(DataType::Utf8, announced), true);
     Schema::new(types.iter().enumerate().map(field).collect::<Vec<_>>())
 }
 
@@ -209,8 +215,11 @@ pub(super) fn bind(types: &[Option<DataType>], rows: &RecordBatch) -> Result<Rec
 
 #[cfg(test)]
 mod tests {
-    use datafusion::arrow::array::{Array, ArrayRef, AsArray, DictionaryArray, Float64Array, Int64Array, StringArray};
-    use datafusion::arrow::datatypes::{Int8Type, Int32Type};
+    use datafusion::arrow::array::{
+        Array, ArrayRef, AsArray, DictionaryArray, Float64Array, Int64Array, StringArray, TimestampMicrosecondArray,
+        TimestampMillisecondArray, TimestampNanosecondArray,
+    };
+    use datafusion::arrow::datatypes::{Int8Type, Int32Type, TimestampMicrosecondType};
 
     use super::*;
 
@@ -240,6 +249,20 @@ mod tests {
         let bound = bind(&[None], &batch(vec![("0", Arc::new(d) as ArrayRef)])).unwrap();
         assert_eq!(bound.column(0).data_type(), &DataType::Utf8);
         assert_eq!(parameter_schema(&[None, Some(DataType::Utf8View)]).field(1).data_type(), &DataType::Utf8);
+    }
+
+    #[test]
+    fn instants_are_announced_in_millis_and_taken_by_their_own_unit() {
+        let micros = crate::model::types::timestamp_type();
+        let announced = parameter_schema(&[Some(micros.clone())]);
+        assert_eq!(announced.field(0).data_type(), &DataType::Timestamp(TimeUnit::Millisecond, Some("UTC".into())));
+        let bound = |column: ArrayRef| {
+            let bound = bind(&[Some(micros.clone())], &batch(vec![("0", column)])).unwrap();
+            bound.column(0).as_primitive::<TimestampMicrosecondType>().value(0)
+        };
+        assert_eq!(bound(Arc::new(TimestampMillisecondArray::from(vec![7]).with_timezone("UTC"))), 7_000);
+        assert_eq!(bound(Arc::new(TimestampMicrosecondArray::from(vec![7_001]).with_timezone("UTC"))), 7_001);
+        assert_eq!(bound(Arc::new(TimestampNanosecondArray::from(vec![7_001_000]))), 7_001);
     }
 
     #[test]

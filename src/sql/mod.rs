@@ -7,6 +7,7 @@ pub mod clauses;
 pub mod cursor;
 mod depth;
 mod distinct;
+pub mod marks;
 pub mod parse;
 pub mod rewrite;
 pub mod text;

@@ -386,9 +386,9 @@ impl CreateFeatureView {
                         .with_span(*span)
                         .with_hint("write a name such as 'Europe/Berlin' or 'UTC'"));
                 }
-                if !naive {
+                if !naive && zone != "UTC" {
                     p.names().notice(format!(
-                        "event timestamp {:?} of feature view {name} has a zone of its own; AT TIME ZONE '{zone}' has no effect",
+                        "event timestamp {:?} of feature view {name} has a zone of its own; AT TIME ZONE '{zone}' has no effect; tables hold instants, so say the zone in the query that makes the table",
                         self.event.0
                     ));
                 }

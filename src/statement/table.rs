@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use datafusion::arrow::datatypes::{DataType as ArrowType, Fields};
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::sql::parser::{CreateExternalTable, Statement as DfStatement};
 use datafusion::sql::sqlparser::ast::{ColumnDef, CreateTable, DataType, Statement as SqlStatement};
@@ -13,7 +14,7 @@ use super::{Planned, Planning, Statement, about, circle};
 use crate::catalog::{CatalogChange, CatalogSnapshot, PutMode};
 use crate::clock::new_id;
 use crate::error::{Error, Result, Span};
-use crate::model::types::ColumnType;
+use crate::model::types::{ColumnType, quote};
 use crate::model::{About, Column, Name, Table, View};
 use crate::plan::command::Command;
 use crate::plan::wildcard::renamed;
@@ -334,6 +335,7 @@ impl CreateTableAs {
             Some(q) => {
                 let plan = p.sql(DfStatement::Statement(Box::new(SqlStatement::Query(q))), p.names().schema()).await?;
                 table.columns = filled(&name, &plan, typed, self.columns).map_err(|e| e.or_span(span))?;
+                walls(p, &name, plan.schema().fields());
                 vec![plan]
             }
             None if typed.is_empty() => {
@@ -346,6 +348,19 @@ impl CreateTableAs {
         };
         distinct(&table.columns, &name).map_err(|e| e.or_span(span))?;
         Planned::command("CREATE TABLE", Command::CreateTableAs { table, or_replace, if_not_exists }, inputs)
+    }
+}
+
+/// Tells of timestamps without a zone, which become instants of UTC here.
+fn walls(p: &dyn Planning, table: &Name, fields: &Fields) {
+    let naive: Vec<String> =
+        fields.iter().filter(|f| matches!(f.data_type(), ArrowType::Timestamp(_, None))).map(|f| quote(f.name())).collect();
+    if let Some(first) = naive.first() {
+        let (are, them) = if naive.len() == 1 { ("has", "it is") } else { ("have", "they are") };
+        p.names().notice(format!(
+            "table {table}: {} {are} no time zone, {them} read as UTC; where the times are of another zone write {first} AT TIME ZONE 'Europe/Berlin' AS {first} in the query",
+            naive.join(", ")
+        ));
     }
 }
 

@@ -118,6 +118,12 @@ def parameters(cur):
     same("the same statement with other values", (first, cur.fetchall()), ([(1,)], [(2,)]))
     cur.executemany(f"INSERT INTO {t} VALUES (?, ?, ?)", [])
     same("executemany of nothing", rows(cur, f"SELECT count(*) FROM {t}"), [(4,)])
+    # whatever unit is announced: what is bound counts by its own
+    exact = dt.datetime(9999, 12, 31, 23, 59, 59, 999999, tzinfo=UTC)
+    for unit, value in (("us", exact), ("ms", exact.replace(microsecond=123000)), ("s", exact.replace(microsecond=0))):
+        batch = pa.record_batch({"0": pa.array([value], pa.timestamp(unit, "UTC"))})
+        same(f"an instant bound in {unit} is stored as it is", insert(cur, f"INSERT INTO {t} (id, at) VALUES (77, ?)", batch), 1)
+        same(f"and found by {unit}", rows(cur, f"SELECT at FROM {t} WHERE at = ?", batch), [(value,)])
     refused("too few values", adbc.AdbcStatusCode.INVALID_ARGUMENT, ["2 parameters"], lambda: cur.execute("SELECT ? + ?", (1,)))
     refused("no values", adbc.AdbcStatusCode.INVALID_ARGUMENT, ["parameter"], lambda: cur.execute(f"SELECT * FROM {t} WHERE id = ?"))
     refused(

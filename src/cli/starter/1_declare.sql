@@ -13,7 +13,7 @@ CREATE ENTITY IF NOT EXISTS customer KEY (customer_id BIGINT) COMMENT 'Somebody 
 CREATE FEATURE VIEW IF NOT EXISTS customer_orders
   (orders_so_far COMMENT 'orders up to now', avg_amount COMMENT 'mean amount up to now', last_amount COMMENT 'amount of the last order')
   ENTITY customer
-  EVENT TIMESTAMP ordered_at AT TIME ZONE 'UTC'
+  EVENT TIMESTAMP ordered_at
   TTL INTERVAL '60 days'
   ONLINE
   COMMENT 'What a customer has ordered up to an instant'
