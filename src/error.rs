@@ -221,6 +221,10 @@ impl From<datafusion::arrow::error::ArrowError> for Error {
                 },
             },
             ArrowError::MemoryError(m) => Error::exhausted(m),
+            ArrowError::OffsetOverflowError(bytes) => {
+                Error::exhausted(format!("one batch of rows would hold {bytes} bytes in one column, more than the 2 GiB that it can"))
+                    .with_hint("make less of each row, or lower batch_size")
+            }
             ArrowError::IoError(m, _) => Error::unavailable(m),
             other => said(Kind::Invalid, &other.to_string()),
         }

@@ -8,6 +8,7 @@ use datafusion::arrow::array::{AsArray, RecordBatch};
 use datafusion::arrow::compute::concat_batches;
 use datafusion::arrow::datatypes::Int64Type;
 use datafusion::arrow::util::display::array_value_to_string;
+use datafusion::parquet::arrow::ArrowWriter;
 use futures::TryStreamExt;
 
 use super::system;
@@ -344,12 +345,15 @@ async fn dictionaries_of_small_keys_are_joined_over_all_files() {
     std::fs::create_dir_all(&folder).unwrap();
     for from in [0, 100, 200] {
         let file = folder.join(format!("{from}.parquet"));
-        w.run(&format!(
-            "COPY (SELECT v + {from} AS k, TIMESTAMP '2024-01-01' AS ts, arrow_cast('text ' || (v + {from}), 'Dictionary(Int8, Utf8)') AS s
-                FROM generate_series(1, 100) AS t (v)) TO '{}' STORED AS PARQUET",
-            file.display()
-        ))
-        .await;
+        let rows = w.sql(&format!(
+            "SELECT v + {from} AS k, TIMESTAMP '2024-01-01' AS ts, arrow_cast('text ' || (v + {from}), 'Dictionary(Int8, Utf8)') AS s
+                FROM generate_series(1, 100) AS t (v)"
+        ));
+        // COPY writes plain texts; other writers do not
+        let rows = rows.await.unwrap();
+        let mut writer = ArrowWriter::try_new(std::fs::File::create(file).unwrap(), rows.schema(), None).unwrap();
+        writer.write(&rows).unwrap();
+        writer.close().unwrap();
     }
     w.run(&format!("CREATE EXTERNAL TABLE d STORED AS PARQUET LOCATION '{}/'", folder.display())).await;
     assert!(w.value("SELECT arrow_typeof(s) AS t FROM d LIMIT 1", "t").await.starts_with("Dictionary(Int32, "));

@@ -276,7 +276,7 @@ fn wrong_types_are_named() {
     let e = fails(on("f", &[("k", "k")]));
     assert!(e.message().contains("l.k") && e.message().contains("f.k") && e.hint().is_some(), "{e}");
     let e = fails(on("f", &[("x", "x")]));
-    assert!(e.message().contains("l.x") && e.message().contains("Float64"), "{e}");
+    assert!(e.message().contains("l.x") && e.message().contains("DOUBLE"), "{e}");
     let e = fails(PitItem { at: col("l.s"), ..item("f") });
     assert!(e.to_string().contains("CAST(l.s AS TIMESTAMP)"), "{e}");
     let e = fails(PitItem { at: col("l.k"), ..item("f") });
