@@ -43,6 +43,11 @@ impl Portions {
     pub fn of_rows(input: Arc<dyn ExecutionPlan>, rows: usize) -> Self {
         Portions { rows: rows.max(1), ..Portions::new(input, vec![], usize::MAX) }
     }
+
+    /// The input and the rows in one portion, where rows are counted.
+    pub fn by_rows(&self) -> Option<(&Arc<dyn ExecutionPlan>, usize)> {
+        (self.rows < usize::MAX).then_some((&self.input, self.rows))
+    }
 }
 
 impl DisplayAs for Portions {

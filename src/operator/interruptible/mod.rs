@@ -10,18 +10,23 @@ use std::sync::Arc;
 use datafusion::arrow::datatypes::Schema;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{JoinType, Result};
+use datafusion::datasource::physical_plan::{FileScanConfig, FileScanConfigBuilder, FileSource, ParquetSource};
+use datafusion::datasource::source::DataSourceExec;
 use datafusion::physical_expr::expressions::{Literal, lit};
-use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_expr::{Partitioning, conjunction, split_conjunction};
 use datafusion::physical_plan::execution_plan::{ChildrenPropertiesMode, ReplaceChildrenOptions};
 use datafusion::physical_plan::joins::utils::JoinFilter;
 use datafusion::physical_plan::joins::{CrossJoinExec, HashJoinExec, NestedLoopJoinExec, NestedLoopJoinExecBuilder, SortMergeJoinExec};
 use datafusion::physical_plan::recursive_query::RecursiveQueryExec;
+use datafusion::physical_plan::repartition::RepartitionExec;
 use datafusion::physical_plan::unnest::UnnestExec;
+use datafusion::physical_plan::{ExecutionPlan, replace_children_if_necessary};
 
 use self::guarded::Guarded;
 use self::watched::Watched;
 use super::portions::Portions;
 use crate::cancel::Cancel;
+use crate::store::offline::PRUNING_TERMS;
 
 /// A constant of more bytes is large.
 const LARGE: usize = 64 << 10;
@@ -31,9 +36,11 @@ const PORTION: usize = 16 << 20;
 /// The same plan, which ends soon after `cancel`. `step`: bytes that UNNEST may make of one row.
 pub fn interruptible(plan: Arc<dyn ExecutionPlan>, cancel: &Cancel, step: usize) -> Result<Arc<dyn ExecutionPlan>> {
     let made = plan.transform_up(|node| {
-        let cut = in_portions(node)?;
+        let short = with_short_pruning(&node);
+        let shortened = short.is_some();
+        let cut = in_portions(short.unwrap_or(node))?;
         let watched = watch(cut.data, cancel, step)?;
-        Ok(Transformed::new(watched.data, cut.transformed || watched.transformed, watched.tnr))
+        Ok(Transformed::new(watched.data, shortened || cut.transformed || watched.transformed, watched.tnr))
     });
     Ok(made?.data)
 }
@@ -72,12 +79,55 @@ fn in_portions(node: Arc<dyn ExecutionPlan>) -> Result<Transformed<Arc<dyn Execu
             Ok(TreeNodeRecursion::Continue)
         })
     })?;
-    if largest <= LARGE || node.children().is_empty() {
-        return Ok(Transformed::no(node));
+    if largest <= LARGE {
+        return match spread_below(&node)? {
+            Some(spread) => Ok(Transformed::yes(spread)),
+            None => Ok(Transformed::no(node)),
+        };
+    }
+    if node.children().is_empty() {
+        return Ok(match in_small_batches(&node, (PORTION / largest).max(1)) {
+            Some(scan) => Transformed::yes(scan),
+            None => Transformed::no(node),
+        });
     }
     let portion = |c: &Arc<dyn ExecutionPlan>| Arc::new(Portions::of_rows(Arc::clone(c), PORTION / largest)) as Arc<dyn ExecutionPlan>;
     let children = node.children().into_iter().map(portion).collect();
     Ok(Transformed::yes(node.replace_children(children, ReplaceChildrenOptions::new(ChildrenPropertiesMode::Keep))?))
+}
+
+/// A scan that leaves out row groups by the first terms of a long filter. It filters no rows itself (`pushdown_filters` is
+/// off, `exec::services`), so that nothing depends on the others.
+fn with_short_pruning(node: &Arc<dyn ExecutionPlan>) -> Option<Arc<dyn ExecutionPlan>> {
+    let (config, source) = node.downcast_ref::<DataSourceExec>()?.downcast_to_file_source::<ParquetSource>()?;
+    let predicate = source.filter()?;
+    let terms = split_conjunction(&predicate);
+    if terms.len() <= PRUNING_TERMS || source.table_parquet_options().global.pushdown_filters {
+        return None;
+    }
+    let first = conjunction(terms.into_iter().take(PRUNING_TERMS).cloned());
+    let source = Arc::new(source.with_predicate(first));
+    Some(DataSourceExec::from_data_source(FileScanConfigBuilder::from(config.clone()).with_source(source).build()))
+}
+
+/// A scan of files that makes the copies by itself: it reads as few rows at a time.
+fn in_small_batches(node: &Arc<dyn ExecutionPlan>, rows: usize) -> Option<Arc<dyn ExecutionPlan>> {
+    let config = node.downcast_ref::<DataSourceExec>()?.data_source().downcast_ref::<FileScanConfig>()?;
+    Some(DataSourceExec::from_data_source(FileScanConfigBuilder::from(config.clone()).with_batch_size(Some(rows)).build()))
+}
+
+/// A round-robin puts small batches together again: it goes below what makes the copies.
+fn spread_below(node: &Arc<dyn ExecutionPlan>) -> Result<Option<Arc<dyn ExecutionPlan>>> {
+    let Some(round_robin) = node.downcast_ref::<RepartitionExec>() else { return Ok(None) };
+    let copies = round_robin.input();
+    let [below] = copies.children()[..] else { return Ok(None) };
+    let Some((input, rows)) = below.downcast_ref::<Portions>().and_then(Portions::by_rows) else { return Ok(None) };
+    if !matches!(round_robin.partitioning(), Partitioning::RoundRobinBatch(_)) {
+        return Ok(None);
+    }
+    let spread = RepartitionExec::try_new(Arc::clone(input), round_robin.partitioning().clone())?;
+    let portions = Arc::new(Portions::of_rows(Arc::new(spread), rows));
+    replace_children_if_necessary(Arc::clone(copies), vec![portions]).map(Some)
 }
 
 /// Nodes that can answer much more than they read.

@@ -172,12 +172,16 @@ impl TableProvider for DeltaScan {
     }
 }
 
+/// Terms of a filter by which files and row groups are left out. The engine looks at the chain of ANDs once per term; what
+/// the further ones say is left to the filter above the scan.
+pub const PRUNING_TERMS: usize = 100;
+
 type Chosen = (Arc<DataFile>, object_store::path::Path);
 
 impl DeltaScan {
     /// Leaves out files whose bounds rule out the filters. What cannot be judged stays.
     fn prune(&self, state: &dyn Session, filters: &[Expr]) -> datafusion::common::Result<Vec<Chosen>> {
-        let Some(filter) = conjunction(filters.to_vec()) else { return Ok(self.files.clone()) };
+        let Some(filter) = conjunction(filters.iter().take(PRUNING_TERMS).cloned()) else { return Ok(self.files.clone()) };
         let df_schema = DFSchema::try_from(Schema::clone(&self.full))?;
         let keep = state
             .create_physical_expr(filter, &df_schema)
