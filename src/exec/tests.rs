@@ -345,12 +345,12 @@ async fn dictionaries_of_small_keys_are_joined_over_all_files() {
     std::fs::create_dir_all(&folder).unwrap();
     for from in [0, 100, 200] {
         let file = folder.join(format!("{from}.parquet"));
-        let rows = w.sql(&format!(
+        let query = format!(
             "SELECT v + {from} AS k, TIMESTAMP '2024-01-01' AS ts, arrow_cast('text ' || (v + {from}), 'Dictionary(Int8, Utf8)') AS s
                 FROM generate_series(1, 100) AS t (v)"
-        ));
+        );
         // COPY writes plain texts; other writers do not
-        let rows = rows.await.unwrap();
+        let rows = w.sql(&query).await.unwrap();
         let mut writer = ArrowWriter::try_new(std::fs::File::create(file).unwrap(), rows.schema(), None).unwrap();
         writer.write(&rows).unwrap();
         writer.close().unwrap();

@@ -192,7 +192,7 @@ impl Checked {
 
     /// Finds the row at fault, or puts NULL in its place.
     fn row_by_row(&self, sides: &[Side], result: &DataType) -> DfResult<ArrayRef> {
-        let rows = sides.iter().filter_map(|s| (!s.scalar).then(|| s.array.len())).max().unwrap_or(1);
+        let rows = sides.iter().filter(|s| !s.scalar).map(|s| s.array.len()).max().unwrap_or(1);
         let mut out: Vec<ArrayRef> = Vec::with_capacity(rows);
         for row in 0..rows {
             let one: Vec<ArrayRef> = sides.iter().map(|s| s.row(row)).collect();

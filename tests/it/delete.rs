@@ -329,7 +329,7 @@ fn delete_removes_what_select_finds() {
     let cases = if std::env::var_os("PROPTEST_CASES").is_some() { asked.cases } else { FEW };
     let seed = match asked.rng_seed {
         RngSeed::Fixed(seed) => seed,
-        RngSeed::Random => uuid::Uuid::new_v4().as_u64_pair().0,
+        RngSeed::Random => Clock::system().now() as u64,
     };
     let config = ProptestConfig { cases, max_shrink_iters: 200, failure_persistence: None, rng_seed: RngSeed::Fixed(seed), ..asked };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();

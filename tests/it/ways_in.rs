@@ -254,7 +254,7 @@ async fn holds(w: &World, id: u32, seed: u64) -> Result<(), TestCaseError> {
             if !stored.is_empty() {
                 return Err(TestCaseError::fail(format!("{}: refused ({e}), but stored {stored:?}", about())));
             }
-            let all_null = key && came.iter().any(|v| *v == Value::Null);
+            let all_null = key && came.contains(&Value::Null);
             if !all_null && came.iter().all(|v| must_be_taken(v, target)) {
                 return Err(TestCaseError::fail(format!("{}: refused without need: {e}", about())));
             }

@@ -64,7 +64,8 @@ impl ScalarUDFImpl for ToTimestamp {
         if matches!(have, DataType::Timestamp(..) | DataType::Null) {
             return value.cast_to(&target, None);
         }
-        if !is_text(&have) && !(number && self.of_seconds()) {
+        let counted = number && self.of_seconds();
+        if !(is_text(&have) || counted) {
             return self.stock.invoke_with_args(args)?.cast_to(&target, None);
         }
         let (array, one) = rows(value, args.number_rows)?;

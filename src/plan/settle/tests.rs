@@ -11,6 +11,7 @@ use proptest::prelude::*;
 
 use crate::plan::{at_time_zone, exact_number};
 
+#[allow(clippy::disallowed_methods)] // a planner without a warehouse
 fn context() -> SessionContext {
     let cx = SessionContext::new();
     let utc = |unit| DataType::Timestamp(unit, Some("UTC".into()));

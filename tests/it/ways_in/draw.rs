@@ -138,7 +138,7 @@ impl Draw {
                 columns.push(self.column(1, target, true)?);
             }
             let values = columns.iter().map(|c| Value::of(c, 0)).collect();
-            let literals = columns.iter().map(|c| literal(c)).collect::<Option<Vec<_>>>()?;
+            let literals = columns.iter().map(literal).collect::<Option<Vec<_>>>()?;
             return Some(Drawn { array: columns.remove(0), values, literals });
         }
         let array = self.column(n, target, files)?;
@@ -156,7 +156,8 @@ impl Draw {
                 return Some(Arc::new(ListArray::new(field, lengths, of, nulls)));
             }
         } else if target.starts_with("STRUCT") && self.below(8) > 0 {
-            let names: &[&str] = if self.below(8) == 0 { &["a", "z"] } else { *self.one(&FIELDS) };
+            let picked: &&[&str] = self.one(&FIELDS);
+            let names: &[&str] = if self.below(8) == 0 { &["a", "z"] } else { picked };
             let columns = names.iter().map(|name| Some((*name, self.scalar(n, true)))).collect::<Option<Vec<_>>>()?;
             let fields = columns.iter().map(|(n, c)| (Arc::new(Field::new(*n, c.data_type().clone(), true)), Arc::clone(c)));
             return Some(Arc::new(StructArray::from(fields.collect::<Vec<_>>())));
