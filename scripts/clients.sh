@@ -26,6 +26,8 @@ trap 'stop_server || true; rm -rf "$tmp"' EXIT
 
 # Sets $address once the server says that it accepts calls.
 start_server() {
+  # the address of the server before this one must not be read
+  : >"$tmp/serve.out"
   "$remige" serve -w "$1" --listen 127.0.0.1:0 >"$tmp/serve.out" 2>"$tmp/serve.err" &
   server=$!
   for _ in $(seq 300); do
