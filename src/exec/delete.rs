@@ -8,7 +8,7 @@ use datafusion::arrow::compute::filter_record_batch;
 use datafusion::arrow::datatypes::Int64Type;
 use datafusion::common::ParamValues;
 use datafusion::execution::TaskContext;
-use datafusion::physical_plan::{ExecutionPlan, execute_stream};
+use datafusion::physical_plan::ExecutionPlan;
 use datafusion::scalar::ScalarValue;
 use datafusion::sql::parser::Statement as DfStatement;
 use datafusion::sql::sqlparser::ast::Statement as SqlStatement;
@@ -110,7 +110,7 @@ async fn planned_again(resolver: &Arc<Resolver>, deletion: &Deletion, cx: &Arc<T
 
 async fn find(services: &Services, view: &FeatureView, query: Arc<dyn ExecutionPlan>, cx: &Arc<TaskContext>) -> Result<Numbers> {
     let mut gone = Numbers::new(&services.runtime.memory_pool);
-    let mut rows = execute_stream(query, Arc::clone(cx))?;
+    let mut rows = super::stall::execute(services, query, Arc::clone(cx))?;
     while let Some(batch) = rows.next().await {
         gone.add(seq_of(&batch?)?).map_err(|e| e.context(format!("DELETE FROM {}", view.name)))?;
     }
