@@ -138,6 +138,18 @@ fn known(text: &str) -> Option<Words> {
             "a character with a meaning of its own wants a \\ before it",
         );
     }
+    if text.contains("unable to unwrap lambda") {
+        return words(
+            "a function of elements (x -> …) cannot be the condition of a join",
+            "join the elements: FROM (SELECT id, unnest(l) AS e FROM a) u JOIN b ON u.e = b.e, or write list_contains(l, b.e)",
+        );
+    }
+    if text.contains("qualifier for lambda variable") {
+        return words(
+            "a subquery cannot use the parameter of a function of elements (x -> …)",
+            "take the elements out first: SELECT … FROM (SELECT unnest(l) AS e FROM …)",
+        );
+    }
     if let Some(what) = text.strip_prefix("Overflow happened on: ") {
         return words(format!("{what} does not fit its type"), "CAST to a wider type first: DECIMAL(38, 0) or DOUBLE");
     }
@@ -210,9 +222,12 @@ fn no_function(call: &str, text: &str) -> Option<Words> {
         })
         .unwrap_or_default();
     let (name, types) = call.split_once('(').unwrap_or((&call, ")"));
-    let hint = match known.is_empty() {
-        true => "CAST the arguments".to_string(),
-        false => format!("it is called as {}", known.join(" or ")),
+    // what the function itself says
+    let own = between(text, "coercion failed with: ", " No function matches").or_else(|| between(text, "coercion failed with \"", "\""));
+    let hint = match (own, known.is_empty()) {
+        (Some(own), _) => names(bare(own).trim_end_matches(['.', ' '])),
+        (None, true) => "CAST the arguments".to_string(),
+        (None, false) => format!("it is called as {}", known.join(" or ")),
     };
     words(format!("function {name} does not take ({types}"), hint)
 }

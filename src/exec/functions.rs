@@ -1,7 +1,10 @@
 //! Stock functions that need a word.
 
+mod about;
+mod counts;
 mod extreme;
 mod float_sum;
+mod known;
 mod shift;
 mod sliding;
 mod sum;
@@ -10,15 +13,17 @@ use std::collections::HashMap;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
+use datafusion::arrow::array::ArrayRef;
 use datafusion::arrow::datatypes::DataType;
-use datafusion::common::Result as DfResult;
+use datafusion::common::{Result as DfResult, ScalarValue};
 use datafusion::execution::FunctionRegistry;
 use datafusion::execution::session_state::SessionState;
 use datafusion::logical_expr::{
-    AggregateUDF, ColumnarValue, Documentation, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, WindowUDF,
+    AggregateUDF, ColumnarValue, Documentation, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility, WindowUDF,
 };
 
 pub use self::extreme::FloatExtremes;
+pub use self::known::check as check_names;
 use self::shift::WholePartitions;
 use self::sliding::{Mend, Mended};
 use self::sum::CheckedSum;
@@ -38,7 +43,82 @@ pub fn correct(state: &mut SessionState) -> DfResult<()> {
         let stock = state.udwf(name)?;
         state.register_udwf(Arc::new(WindowUDF::new_from_impl(WholePartitions(stock))))?;
     }
+    for f in counts::functions() {
+        state.register_udaf(f)?;
+    }
+    for f in about::functions().into_iter().chain(json()) {
+        state.register_udf(f)?;
+    }
     aggregates(state)
+}
+
+/// Readers of JSON texts. Those of the crate that answer a union of types stay out: no client reads one.
+fn json() -> Vec<Arc<ScalarUDF>> {
+    use datafusion_functions_json::udfs::*;
+    vec![
+        json_as_text_udf(),
+        json_contains_udf(),
+        json_get_array_udf(),
+        json_get_bool_udf(),
+        json_get_float_udf(),
+        json_get_int_udf(),
+        json_get_json_udf(),
+        json_get_str_udf(),
+        json_length_udf(),
+        json_object_keys_udf(),
+    ]
+}
+
+fn answer(array: ArrayRef, one: bool) -> DfResult<ColumnarValue> {
+    Ok(match one {
+        true => ColumnarValue::Scalar(ScalarValue::try_from_array(&array, 0)?),
+        false => ColumnarValue::Array(array),
+    })
+}
+
+/// Functions without arguments that tell of the session.
+pub fn of_session(state: &mut SessionState, schema: &str) -> DfResult<()> {
+    use crate::sql::cursor::CATALOG;
+    let version = concat!("Remige ", env!("CARGO_PKG_VERSION"));
+    // there are no users yet: whoever is in the session may do all
+    for (name, value) in [
+        ("current_schema", schema),
+        ("current_database", CATALOG),
+        ("current_catalog", CATALOG),
+        ("current_user", "remige"),
+        ("session_user", "remige"),
+        ("version", version),
+    ] {
+        state.register_udf(Arc::new(ScalarUDF::new_from_impl(Constant {
+            name,
+            value: value.to_string(),
+            signature: Signature::nullary(Volatility::Stable),
+        })))?;
+    }
+    Ok(())
+}
+
+/// A function of the session that answers the same all through a statement.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Constant {
+    name: &'static str,
+    value: String,
+    signature: Signature,
+}
+
+impl ScalarUDFImpl for Constant {
+    fn name(&self) -> &str {
+        self.name
+    }
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+    fn return_type(&self, _types: &[DataType]) -> DfResult<DataType> {
+        Ok(DataType::Utf8)
+    }
+    fn invoke_with_args(&self, _args: ScalarFunctionArgs) -> DfResult<ColumnarValue> {
+        Ok(ColumnarValue::Scalar(ScalarValue::Utf8(Some(self.value.clone()))))
+    }
 }
 
 /// Sums that do not wrap, one order of floats, and moving frames for all.

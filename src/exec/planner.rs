@@ -16,7 +16,7 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_planner::{DefaultPhysicalPlanner, ExtensionPlanner, PhysicalPlanner};
 use datafusion::scalar::ScalarValue;
 use datafusion::sql::parser::{CopyToSource, Statement as DfStatement};
-use datafusion::sql::sqlparser::ast::{Query, Statement as SqlStatement};
+use datafusion::sql::sqlparser::ast::{Query, Statement as SqlStatement, Visit};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use parking_lot::Mutex;
@@ -24,7 +24,7 @@ use parking_lot::Mutex;
 use super::command::CommandPlanner;
 use super::resolve::{Resolver, Tables};
 use super::services::STEP_SHARE;
-use super::{by_name, external, insert};
+use super::{by_name, external, functions, insert};
 use crate::cancel::Cancel;
 use crate::clock::Micros;
 use crate::error::{Error, Result, Span};
@@ -83,6 +83,7 @@ pub fn state(resolver: &Arc<Resolver>, schema: &str) -> Result<SessionState> {
         .build();
     set_instant(&mut state, resolver.instant);
     state.register_udf(at_time_zone::function(Some(tell_of_switches(resolver))))?;
+    functions::of_session(&mut state, schema)?;
     Ok(state)
 }
 
@@ -193,14 +194,20 @@ async fn plan_statement(resolver: &Arc<Resolver>, mut statement: DfStatement, sc
 /// Refuses FILTER, DISTINCT and their like behind functions that do not obey them.
 fn check_functions(statement: &DfStatement, state: &SessionState) -> Result<()> {
     match statement {
-        DfStatement::Statement(s) => clauses::check_functions(s.as_ref(), &|name| kind_of(state, name)),
+        DfStatement::Statement(s) => check_functions_in(s.as_ref(), state),
         DfStatement::CopyTo(c) => match &c.source {
-            CopyToSource::Query(q) => clauses::check_functions(q.as_ref(), &|name| kind_of(state, name)),
+            CopyToSource::Query(q) => check_functions_in(q.as_ref(), state),
             CopyToSource::Relation(_) => Ok(()),
         },
         DfStatement::Explain(e) => check_functions(&e.statement, state),
         DfStatement::CreateExternalTable(_) | DfStatement::Reset(_) => Ok(()),
     }
+}
+
+/// The same for a part of a statement; and refuses functions that do not exist.
+pub fn check_functions_in(part: &impl Visit, state: &SessionState) -> Result<()> {
+    functions::check_names(part, state)?;
+    clauses::check_functions(part, &|name| kind_of(state, name))
 }
 
 /// What the planner takes a function's name for.
@@ -218,7 +225,7 @@ pub fn kind_of(state: &SessionState, name: &str) -> clauses::Kind {
 
 /// Finds the place of a table's name in a statement, for errors that have none.
 fn locate(e: Error, statement: &DfStatement, table: &str) -> Error {
-    use datafusion::sql::sqlparser::ast::{ObjectName, Spanned, Visit, Visitor};
+    use datafusion::sql::sqlparser::ast::{ObjectName, Spanned, Visitor};
     if e.span().is_some() {
         return e;
     }

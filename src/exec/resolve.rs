@@ -26,7 +26,6 @@ use crate::plan::feature_table::FeatureTable;
 use crate::plan::names::Names;
 use crate::plan::weight::Weight;
 use crate::plan::wildcard::renamed;
-use crate::sql::clauses;
 use crate::sql::cursor::{CATALOG, NameRef, VersionRef};
 use crate::sql::instant::parse_instant;
 use crate::sql::rewrite::TIME_TRAVEL;
@@ -374,7 +373,7 @@ impl Names for Resolver {
 
     fn sql_expression(&self, mut parsed: datafusion::sql::sqlparser::ast::Expr, schema: &DFSchema) -> Result<Expr> {
         let base = self.services.base()?;
-        clauses::check_functions(&parsed, &|name| super::planner::kind_of(base, name))?;
+        super::planner::check_functions_in(&parsed, base)?;
         crate::sql::marks::mark_expression(&mut parsed);
         let with_alias = datafusion::sql::sqlparser::ast::ExprWithAlias { expr: parsed, alias: None };
         let expr = base.create_logical_expr_from_sql_expr(with_alias, schema)?;

@@ -7,6 +7,8 @@ use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::memory_pool::{FairSpillPool, TrackConsumersPool};
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
+use datafusion::physical_optimizer::PhysicalOptimizerRule;
+use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 use datafusion::prelude::SessionConfig;
 use futures::future::BoxFuture;
 use tokio::sync::{OnceCell, Semaphore};
@@ -210,6 +212,8 @@ fn base_state(config: &Config, runtime: Arc<RuntimeEnv>) -> Result<SessionState>
     o.execution.parquet.pushdown_filters = false;
     // old files of Spark and Impala: their instants go beyond the years of nanoseconds
     o.execution.parquet.coerce_int96 = Some(super::external::INT96.into());
+    let first =
+        std::iter::once(Arc::new(crate::operator::element_functions::PlaceParameters) as Arc<dyn PhysicalOptimizerRule + Send + Sync>);
     let mut state = SessionStateBuilder::new()
         .with_config(c)
         .with_runtime_env(runtime)
@@ -219,8 +223,10 @@ fn base_state(config: &Config, runtime: Arc<RuntimeEnv>) -> Result<SessionState>
         .with_analyzer_rule(Arc::new(crate::plan::checked::CheckArithmetic))
         .with_analyzer_rule(Arc::new(super::functions::FloatExtremes))
         .with_optimizer_rule(Arc::new(crate::plan::pit_rules::PushLabelFilters))
+        .with_physical_optimizer_rules(first.chain(PhysicalOptimizer::new().rules).collect())
         .with_physical_optimizer_rule(Arc::new(crate::operator::pit_join::KeepInputOrder))
         .with_physical_optimizer_rule(Arc::new(crate::operator::repartition::OneRepartitionInput))
+        .with_physical_optimizer_rule(Arc::new(crate::operator::element_functions::CheckParameters))
         .build();
     super::functions::correct(&mut state)?;
     super::time::correct(&mut state)?;

@@ -1,10 +1,12 @@
 //! Instants in SQL: a TIMESTAMP is microseconds, and the functions of time hold from year 1 to 9999. The stock ones work in
 //! nanoseconds, which end in 2262.
 
+mod age;
 mod bins;
 mod format;
 mod now;
 mod parse;
+mod parts;
 mod series;
 mod truncate;
 
@@ -53,7 +55,7 @@ pub fn correct(state: &mut SessionState) -> DfResult<()> {
     let stock = state.udf("to_char")?;
     state.register_udf(Arc::new(ScalarUDF::new_from_impl(format::Format::new(stock))))?;
     series::correct(state)?;
-    for f in exact_number::functions() {
+    for f in exact_number::functions().into_iter().chain(parts::functions()).chain([age::function()]) {
         state.register_udf(f)?;
     }
     state.register_udf(at_time_zone::function(None))?;

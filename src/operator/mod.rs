@@ -1,6 +1,7 @@
 //! Physical operators, one folder each.
 
 pub mod bound_rows;
+pub mod element_functions;
 pub mod interruptible;
 pub mod online_lookup;
 pub mod pit_join;

@@ -17,7 +17,7 @@ use datafusion::sql::sqlparser::ast::{
 };
 use datafusion::sql::sqlparser::tokenizer::TokenWithSpan;
 
-pub use self::function::{Kind, check_functions};
+pub use self::function::{Kind, check_functions, order_by_constant};
 use super::rewrite::is_word;
 use super::text::{place, tokenize};
 use crate::error::{Error, Kind as ErrorKind, Result, Span};
@@ -74,6 +74,7 @@ pub fn reduce_part(part: &mut impl VisitMut) {
         }
         fn post_visit_expr(&mut self, e: &mut Expr) -> ControlFlow<()> {
             function::cut_to_length(e);
+            function::order_by_constant(e);
             ControlFlow::Continue(())
         }
     }

@@ -1,6 +1,7 @@
 //! From text to tokens and syntax trees: cutting scripts into statements, the token pass that lets
 //! the stock SQL parser read our join forms, and the cursor with which our own statements are read.
 
+mod arrows;
 pub mod asof;
 mod balance;
 pub mod clauses;
@@ -10,6 +11,7 @@ mod distinct;
 pub mod marks;
 pub mod parse;
 pub mod rewrite;
+pub mod synonyms;
 pub mod text;
 pub mod titles;
 

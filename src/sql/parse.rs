@@ -7,9 +7,9 @@ use datafusion::sql::sqlparser::parser::{Parser, ParserError};
 use datafusion::sql::sqlparser::tokenizer::TokenWithSpan;
 
 use super::balance::{balance, balance_in};
-use super::clauses;
 use super::rewrite::rewrite;
 use super::text::{DIALECT, tokenize};
+use super::{clauses, synonyms};
 use crate::error::{Error, Result, Span};
 
 const RECURSION_LIMIT: usize = 100;
@@ -29,6 +29,7 @@ pub fn statement(text: &str) -> Result<Statement> {
             balance(&mut one);
             clauses::reduce(&mut one);
             clauses::check(&one, text)?;
+            synonyms::expand(&mut one)?;
             Ok(one)
         }
         (None, _) => Err(Error::syntax("there is no statement")),
@@ -58,6 +59,7 @@ pub fn expression(text: &str) -> Result<Expr> {
         datafusion::sql::sqlparser::tokenizer::Token::EOF => {
             clauses::reduce_part(&mut e);
             clauses::check_expression(&e, text)?;
+            synonyms::expand_part(&mut e)?;
             Ok(e)
         }
         other => Err(Error::syntax(format!("unexpected {:?} after the expression", other.to_string()))),

@@ -6,6 +6,7 @@
 //! - `ONLINE LOOKUP (…)` becomes `ONLINE_LOOKUP(…)`;
 //! - `a IS DISTINCT FROM b` gets parentheses (see `distinct`);
 //! - `?` becomes `$n`;
+//! - readings of JSON (`j -> 'key'`) and functions of elements (`x -> x + 1`) get parentheses (see `arrows`);
 //! - all forms of `ASOF JOIN` and `ONLINE JOIN` become `ASOF JOIN … MATCH_CONDITION (marker)` (see `asof`).
 
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan, Word};
@@ -20,7 +21,7 @@ pub const TIME_TRAVEL: &str = "@@";
 /// The token pass over one statement.
 pub fn rewrite(tokens: Vec<TokenWithSpan>) -> Result<Vec<TokenWithSpan>> {
     let tokens = names(tokens)?;
-    let tokens = placeholders(tokens)?;
+    let tokens = super::arrows::rewrite(placeholders(tokens)?);
     let tokens = super::distinct::enclose(time_travel(tokens)?);
     asof::rewrite(&tokens)
 }

@@ -11,7 +11,8 @@ use datafusion::logical_expr::expr::Placeholder;
 use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, Values};
 use datafusion::scalar::ScalarValue;
 use datafusion::sql::sqlparser::ast::{
-    CastKind, DataType as SqlType, ExactNumberInfo, Expr as SqlExpr, Query, SetExpr, UnaryOperator, Value as SqlValue, Values as Rows,
+    BinaryOperator, CastKind, DataType as SqlType, ExactNumberInfo, Expr as SqlExpr, Query, SetExpr, UnaryOperator, Value as SqlValue,
+    Values as Rows,
 };
 use datafusion::sql::sqlparser::tokenizer::Span as SqlSpan;
 
@@ -73,8 +74,35 @@ fn number(e: &SqlExpr) -> Option<(String, SqlSpan)> {
             let (digits, span) = number(expr)?;
             Some((digits.strip_prefix('-').map_or_else(|| format!("-{digits}"), str::to_string), span))
         }
+        SqlExpr::BinaryOp { left, op, right } => {
+            let ((left, span), (right, _)) = (number(left)?, number(right)?);
+            // whole numbers are those of the planner
+            let points = left.contains('.') || right.contains('.');
+            Some((calculated(&left, op, &right).filter(|_| points)?, span))
+        }
         _ => None,
     }
+}
+
+/// The exact sum, difference or product of two numbers; `None` where it has too many digits.
+fn calculated(left: &str, op: &BinaryOperator, right: &str) -> Option<String> {
+    let parse = |n: &str| {
+        let (whole, fraction) = n.split_once('.').unwrap_or((n, ""));
+        Some((format!("{whole}{fraction}").parse::<i128>().ok()?, fraction.len()))
+    };
+    let ((a, a_scale), (b, b_scale)) = (parse(left)?, parse(right)?);
+    let scale = a_scale.max(b_scale);
+    let wide = |n: i128, of: usize| n.checked_mul(10i128.checked_pow(u32::try_from(scale - of).ok()?)?);
+    let (digits, scale) = match op {
+        BinaryOperator::Plus => (wide(a, a_scale)?.checked_add(wide(b, b_scale)?)?, scale),
+        BinaryOperator::Minus => (wide(a, a_scale)?.checked_sub(wide(b, b_scale)?)?, scale),
+        BinaryOperator::Multiply => (a.checked_mul(b)?, a_scale + b_scale),
+        _ => return None,
+    };
+    let text = format!("{:0width$}", digits.unsigned_abs(), width = scale + 1);
+    let (whole, fraction) = text.split_at(text.len() - scale);
+    let sign = if digits < 0 { "-" } else { "" };
+    Some(if scale == 0 { format!("{sign}{whole}") } else { format!("{sign}{whole}.{fraction}") })
 }
 
 /// Puts all rows of VALUES into one, one behind the other; false: the query is something else, and stays.

@@ -115,6 +115,26 @@ pub(super) fn window(w: &WindowSpec) -> Verdict {
     }
 }
 
+/// A number in ORDER BY inside of an aggregate is a number; the stock planner takes it for the place of a column.
+pub fn order_by_constant(e: &mut Expr) {
+    let Expr::Function(f) = e else { return };
+    if let FunctionArguments::List(list) = &mut f.args {
+        for clause in &mut list.clauses {
+            if let FunctionArgumentClause::OrderBy(order) = clause {
+                order.iter_mut().for_each(|o| enclose_number(&mut o.expr));
+            }
+        }
+    }
+    f.within_group.iter_mut().for_each(|o| enclose_number(&mut o.expr));
+}
+
+fn enclose_number(e: &mut Expr) {
+    if matches!(e, Expr::Value(v) if matches!(v.value, Value::Number(..))) {
+        let number = std::mem::replace(e, Expr::value(Value::Null));
+        *e = Expr::Nested(Box::new(number));
+    }
+}
+
 /// `CAST(x AS VARCHAR(n))` keeps the first n characters.
 pub(super) fn cut_to_length(e: &mut Expr) {
     let Expr::Cast { kind: _, expr: _, data_type, array: false, format: None } = e else { return };
@@ -201,8 +221,8 @@ pub fn check_functions(part: &impl Visit, kind: &dyn Fn(&str) -> Kind) -> Result
     }
 }
 
-/// Aggregates that would count every row, DISTINCT or not.
-const ALL_ROWS: [&str; 6] = ["approx_percentile_cont", "approx_median", "corr", "covar", "regr_", "nth_value"];
+/// Aggregates that would count every row, DISTINCT or not, or whose counts would all be 1.
+const ALL_ROWS: [&str; 8] = ["approx_percentile_cont", "approx_median", "corr", "covar", "regr_", "nth_value", "mode", "histogram"];
 
 /// Functions over windows that can leave out NULLs.
 const PASSES_NULLS: [&str; 5] = ["lead", "lag", "first_value", "last_value", "nth_value"];
