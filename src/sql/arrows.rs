@@ -42,7 +42,8 @@ fn pass(tokens: &[TokenWithSpan]) -> Vec<TokenWithSpan> {
     let mut i = 0;
     while i < tokens.len() {
         let t = &tokens[i];
-        let begins = matches!(tokens.get(i.wrapping_sub(1)).map(|t| &t.token), Some(Token::LParen | Token::Comma));
+        // the first argument is the list
+        let begins = matches!(tokens.get(i.wrapping_sub(1)).map(|t| &t.token), Some(Token::Comma));
         if begins
             && open.last() == Some(&true)
             && let Some(lambda) = lambda(tokens, i)

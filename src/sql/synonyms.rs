@@ -332,7 +332,12 @@ impl VisitorMut for Put<'_> {
         {
             let arg = self.args[n].clone();
             *e = match arg {
-                Expr::Value(_) | Expr::Identifier(_) | Expr::CompoundIdentifier(_) | Expr::Function(_) | Expr::Nested(_) => arg,
+                Expr::Value(_)
+                | Expr::Identifier(_)
+                | Expr::CompoundIdentifier(_)
+                | Expr::Function(_)
+                | Expr::Interval(_)
+                | Expr::Nested(_) => arg,
                 other => Expr::Nested(Box::new(other)),
             };
         }

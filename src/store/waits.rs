@@ -7,8 +7,10 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use datafusion::common::Result as DfResult;
+use datafusion::common::{DataFusionError, Result as DfResult};
 use datafusion::execution::object_store::{DefaultObjectStoreRegistry, ObjectStoreRegistry};
+use deltalake::DeltaTableError;
+use deltalake::logstore::store_for;
 use futures::stream::BoxStream;
 use futures::{FutureExt, StreamExt};
 use object_store::path::Path;
@@ -33,8 +35,22 @@ impl ObjectStoreRegistry for WatchedStores {
         self.0.deregister_store(url)
     }
 
+    /// A bucket that nobody has named yet is opened with the settings of the environment (AWS_…, GOOGLE_…, AZURE_…).
     fn get_store(&self, url: &Url) -> DfResult<Arc<dyn ObjectStore>> {
-        Ok(Arc::new(Watched(self.0.get_store(url)?)))
+        let unknown = match self.0.get_store(url) {
+            Ok(known) => return Ok(Arc::new(Watched(known))),
+            Err(e) => e,
+        };
+        let mut root = url.clone();
+        root.set_path("");
+        let store = match store_for(&root, std::iter::empty::<(&str, &str)>()) {
+            Ok(store) => store,
+            // not one of this build
+            Err(DeltaTableError::InvalidTableLocation(_)) => return Err(unknown),
+            Err(e) => return Err(DataFusionError::External(Box::new(e))),
+        };
+        self.0.register_store(&root, Arc::clone(&store));
+        Ok(Arc::new(Watched(store)))
     }
 }
 
