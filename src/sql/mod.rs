@@ -10,6 +10,7 @@ mod distinct;
 pub mod marks;
 pub mod parse;
 pub mod rewrite;
+mod rows;
 pub mod text;
 pub mod titles;
 

@@ -20,7 +20,9 @@ pub struct Sql {
 }
 
 pub fn parse(text: &str) -> Result<Statement> {
-    let statement = crate::sql::parse::statement(text)?;
+    let copy = super::copy_options::to(text)?;
+    let text = copy.as_deref().unwrap_or(text);
+    let statement = crate::sql::parse::statement(text).map_err(|e| super::elsewhere::inside(e, text))?;
     check(&statement)?;
     let statement = match statement {
         DfStatement::Statement(s) => match delete::find(*s)? {
@@ -46,11 +48,12 @@ fn check(s: &DfStatement) -> Result<()> {
         DfStatement::Statement(s) => match s.as_ref() {
             SqlStatement::Query(_) | SqlStatement::Insert(_) | SqlStatement::Delete(_) | SqlStatement::ExplainTable { .. } => Ok(()),
             SqlStatement::Update(_) => Err(Error::not_built("UPDATE")
-                .with_hint("DELETE the rows and INSERT new ones; a feature row with a later created timestamp corrects an older one")),
+                .with_hint("a feature row with a later created timestamp corrects an older one: INSERT it; a table is written anew: \
+                     CREATE OR REPLACE TABLE t AS SELECT * REPLACE (CASE WHEN condition THEN value ELSE a END AS a) FROM t")),
             SqlStatement::Merge(_) => Err(Error::not_built("MERGE")
                 .with_hint("INSERT rows; a feature row with a later created timestamp corrects an older one, and DELETE removes rows")),
             SqlStatement::Truncate(_) => Err(Error::not_built("TRUNCATE").with_hint(
-                "DELETE FROM view removes all rows of a push view; INSERT OVERWRITE or CREATE OR REPLACE TABLE those of a table",
+                "DELETE FROM view removes all rows of a push view; CREATE OR REPLACE TABLE t AS SELECT * FROM t WHERE false those of a table",
             )),
             other => {
                 let words: Vec<String> = other.to_string().split_whitespace().take(2).map(str::to_string).collect();
