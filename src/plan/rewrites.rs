@@ -9,9 +9,12 @@ mod order_all;
 mod row_in;
 
 use std::cell::OnceCell;
+use std::collections::HashSet;
 use std::ops::ControlFlow;
+use std::rc::Rc;
 
 use datafusion::logical_expr::LogicalPlan;
+use datafusion::sql::sqlparser::ast::helpers::attached_token::AttachedToken;
 use datafusion::sql::sqlparser::ast::{
     Cte, Expr, JoinConstraint, JoinOperator, Query, Select, SelectItem, SetExpr, TableFactor, TableWithJoins, VisitMut, VisitorMut, With,
 };
@@ -40,16 +43,22 @@ struct Walk<'a> {
     functions: &'a Functions<'a>,
     /// Stands in the place of a query that has been seen.
     blank: Query,
-    /// WITH clauses around the query at hand, outermost first.
-    withs: Vec<Option<With>>,
+    /// WITH clauses around the query at hand, outermost first: what they have named up to here.
+    withs: Vec<Named>,
     /// The FROMs that a subquery's expressions may read, outermost first.
     around: Vec<Around>,
 }
 
+#[derive(Clone, Default)]
+struct Named {
+    recursive: bool,
+    queries: Vec<Rc<Cte>>,
+}
+
 /// A FROM, and the names of its columns once somebody asks.
 struct Around {
-    from: Vec<TableWithJoins>,
-    with: Option<With>,
+    from: Rc<Vec<TableWithJoins>>,
+    withs: Vec<Named>,
     names: OnceCell<Option<Vec<String>>>,
 }
 
@@ -60,7 +69,7 @@ impl Around {
             if self.from.is_empty() {
                 return Some(vec![]);
             }
-            let plan = starred(&self.from, self.with.clone(), plan, blank).ok()?;
+            let plan = starred(&self.from, with(&self.withs, None), plan, blank).ok()?;
             Some(plan.schema().fields().iter().map(|f| f.name().clone()).collect())
         })
     }
@@ -77,9 +86,22 @@ fn starred(from: &[TableWithJoins], with: Option<With>, plan: PlanQuery<'_>, bla
     plan(q)
 }
 
+/// One WITH of all that are around a query, and its own. The inner one hides the outer one of its name.
+fn with(around: &[Named], own: Option<&With>) -> Option<With> {
+    let mut all: Vec<&Cte> = vec![];
+    let own_queries = own.map(|w| w.cte_tables.iter().collect());
+    for inner in around.iter().map(|n| n.queries.iter().map(|q| &**q).collect::<Vec<_>>()).chain(own_queries) {
+        let names: HashSet<String> = inner.iter().map(|c| fold_ident(&c.alias.name)).collect();
+        all.retain(|c| !names.contains(&fold_ident(&c.alias.name)));
+        all.extend(inner);
+    }
+    let recursive = around.iter().any(|n| n.recursive) || own.is_some_and(|w| w.recursive);
+    (!all.is_empty()).then(|| With { with_token: AttachedToken::empty(), recursive, cte_tables: all.into_iter().cloned().collect() })
+}
+
 impl Walk<'_> {
     fn query(&mut self, q: &mut Query) -> Result<()> {
-        self.withs.push(None);
+        self.withs.push(Named::default());
         let out = self.inside(q);
         self.withs.pop();
         out
@@ -87,43 +109,33 @@ impl Walk<'_> {
 
     fn inside(&mut self, q: &mut Query) -> Result<()> {
         if let Some(with) = &mut q.with {
-            for i in 0..with.cte_tables.len() {
-                // a recursive query may name itself
-                let seen = if with.recursive { with.cte_tables.len() } else { i };
-                let before = With { cte_tables: with.cte_tables[..seen].to_vec(), ..with.clone() };
-                self.set_with(Some(before).filter(|b| !b.cte_tables.is_empty()));
-                self.query(&mut with.cte_tables[i].query)?;
-            }
-        }
-        self.set_with(q.with.clone());
-        self.body(&mut q.body)?;
-        order_all::expand(q, |mut q| {
-            q.with = self.with();
-            (self.plan)(q)
-        })
-    }
-
-    fn set_with(&mut self, with: Option<With>) {
-        if let Some(last) = self.withs.last_mut() {
-            *last = with;
-        }
-    }
-
-    /// All that is known by WITH here.
-    fn with(&self) -> Option<With> {
-        let mut all: Option<With> = None;
-        for with in self.withs.iter().flatten() {
-            match &mut all {
-                Some(all) => {
-                    all.recursive |= with.recursive;
-                    // the inner one hides the outer one of its name
-                    all.cte_tables.retain(|c| !hides(&with.cte_tables, c));
-                    all.cte_tables.extend(with.cte_tables.clone());
+            // a recursive query may name itself: its columns are those of its first part
+            let all = with.cte_tables.iter().filter(|_| with.recursive).map(|c| Rc::new(first_part(c))).collect();
+            self.name(Named { recursive: with.recursive, queries: all });
+            for (i, cte) in with.cte_tables.iter_mut().enumerate() {
+                self.query(&mut cte.query)?;
+                if let Some(named) = self.withs.last_mut() {
+                    match named.queries.get_mut(i) {
+                        Some(seen) => *seen = Rc::new(cte.clone()),
+                        None => named.queries.push(Rc::new(cte.clone())),
+                    }
                 }
-                None => all = Some(with.clone()),
             }
         }
-        all
+        self.body(&mut q.body)?;
+        order_all::expand(q, |q| self.planned(q))
+    }
+
+    fn name(&mut self, named: Named) {
+        if let Some(last) = self.withs.last_mut() {
+            *last = named;
+        }
+    }
+
+    /// The plan of a query that stands here.
+    fn planned(&self, mut q: Query) -> Result<LogicalPlan> {
+        q.with = with(&self.withs, q.with.as_ref());
+        (self.plan)(q)
     }
 
     fn body(&mut self, body: &mut SetExpr) -> Result<()> {
@@ -143,36 +155,27 @@ impl Walk<'_> {
         for t in &mut s.from {
             self.relation(t)?;
         }
-        wildcard::expand(s, &|from| starred(from, self.with(), self.plan, &self.blank))?;
-        let own = Around { from: s.from.clone(), with: self.with(), names: OnceCell::new() };
+        wildcard::expand(s, &|from| starred(from, with(&self.withs, None), self.plan, &self.blank))?;
+        let from = Rc::new(std::mem::take(&mut s.from));
+        let out = self.expressions(s, Rc::clone(&from));
+        s.from = Rc::unwrap_or_clone(from);
+        out
+    }
+
+    /// What a SELECT has beside its FROM.
+    fn expressions(&mut self, s: &mut Select, from: Rc<Vec<TableWithJoins>>) -> Result<()> {
+        let own = Around { from, withs: self.withs.clone(), names: OnceCell::new() };
         let is_column = |name: &str| {
             let all = std::iter::once(&own).chain(&self.around);
             // where a FROM is not known, any name may be one of its columns
             all.map(|a| a.names(self.plan, &self.blank)).any(|names| names.as_ref().is_none_or(|n| n.iter().any(|n| n == name)))
         };
         aliases::resolve(s, &is_column, self.functions)?;
-        row_in::rewrite(s, self.functions, &|mut q| {
-            q.with = self.with_of(&q);
-            (self.plan)(q)
-        })?;
-        let from = std::mem::take(&mut s.from);
+        row_in::rewrite(s, self.functions, &|q| self.planned(q))?;
         self.around.push(own);
         let out = self.subqueries(s);
         self.around.pop();
-        s.from = from;
         out
-    }
-
-    /// WITH around a query, and its own.
-    fn with_of(&self, q: &Query) -> Option<With> {
-        match (self.with(), q.with.clone()) {
-            (Some(mut all), Some(own)) => {
-                all.cte_tables.retain(|c| !hides(&own.cte_tables, c));
-                all.cte_tables.extend(own.cte_tables);
-                Some(all)
-            }
-            (all, own) => all.or(own),
-        }
     }
 
     fn relation(&mut self, t: &mut TableWithJoins) -> Result<()> {
@@ -191,7 +194,7 @@ impl Walk<'_> {
         match f {
             TableFactor::Derived { lateral, subquery, .. } => {
                 // it may read the tables beside it: of those nobody can tell here
-                let beside = lateral.then(|| Around { from: vec![], with: None, names: OnceCell::from(None) });
+                let beside = lateral.then(|| Around { from: Rc::default(), withs: vec![], names: OnceCell::from(None) });
                 let depth = self.around.len();
                 self.around.extend(beside);
                 let out = self.query(subquery);
@@ -234,8 +237,13 @@ impl Walk<'_> {
     }
 }
 
-fn hides(inner: &[Cte], outer: &Cte) -> bool {
-    inner.iter().any(|w| fold_ident(&w.alias.name) == fold_ident(&outer.alias.name))
+fn first_part(c: &Cte) -> Cte {
+    let mut first = c.clone();
+    if let SetExpr::SetOperation { left, .. } = first.query.body.as_ref() {
+        let left = left.clone();
+        first.query.body = left;
+    }
+    first
 }
 
 fn condition(join: &mut JoinOperator) -> Option<&mut Expr> {

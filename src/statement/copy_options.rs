@@ -56,7 +56,7 @@ pub fn to(text: &str) -> Result<Option<String>> {
                 false => vec![c.identifier("a column's name")?],
             };
         } else {
-            match option(&mut c)? {
+            match whole(&mut c)? {
                 (key, value) if key.eq_ignore_ascii_case("format") => format = Some(value),
                 (key, value) => options.push((key, value, here)),
             }
@@ -88,6 +88,19 @@ pub fn to(text: &str) -> Result<Option<String>> {
     Ok(Some(out))
 }
 
+/// An option; one whose value is a star or a list, which none of ours has, as it is written.
+fn whole(c: &mut Cursor<'_>) -> Result<(String, String)> {
+    let mut ahead = c.clone();
+    if let Ok((key, _)) = ahead.identifier("an option")
+        && (ahead.is_token(&Token::Mul) || ahead.is_token(&Token::LParen))
+    {
+        let (value, _) = ahead.until(&[","], "a value")?;
+        *c = ahead;
+        return Ok((key, value));
+    }
+    option(c)
+}
+
 fn format_word(format: &str) -> Result<String> {
     match format.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') {
         true => Ok(format.to_string()),
@@ -108,12 +121,13 @@ pub fn refuse_bare(c: &Cursor<'_>, with: bool) -> Result<()> {
 /// Options under our names.
 fn written(format: &str, options: Vec<(String, String, Span)>) -> Result<Vec<(String, String)>> {
     let mut out: Vec<(String, String)> = vec![];
-    let mut level = None;
+    let (mut level, mut has_level) = (None, false);
     for (key, value, here) in options {
         let lower = key.to_lowercase();
         let lower = lower.strip_prefix("format.").unwrap_or(&lower).to_string();
         let name = WRITTEN.iter().find(|(theirs, _)| *theirs == lower).map_or(lower.as_str(), |(_, ours)| ours).to_string();
         let known = FORMATS.iter().find(|(f, _)| *f == format).map(|(_, known)| *known);
+        has_level |= name == "compression_level";
         if name == "encoding" && format != "PARQUET" {
             utf8(&value).map_err(|e| e.with_span(here))?;
             continue;
@@ -155,6 +169,9 @@ fn written(format: &str, options: Vec<(String, String, Span)>) -> Result<Vec<(St
             out.push(("timestamp_tz_format".into(), value));
         }
     }
+    if has_level && !out.iter().any(|(n, _)| n == "compression") {
+        return Err(Error::invalid("COMPRESSION_LEVEL is the level of a COMPRESSION").with_hint("write COMPRESSION gzip or zstd too"));
+    }
     if format == "PARQUET" {
         packed(&mut out, level)?;
     }
@@ -164,12 +181,7 @@ fn written(format: &str, options: Vec<(String, String, Span)>) -> Result<Vec<(St
 /// Parquet wants the level behind the name: `zstd(3)`.
 fn packed(options: &mut [(String, String)], level: Option<String>) -> Result<()> {
     let compression = options.iter_mut().find(|(n, _)| n == "compression").map(|(_, v)| v);
-    let Some(name) = compression else {
-        return match level {
-            Some(_) => Err(Error::invalid("COMPRESSION_LEVEL is the level of a COMPRESSION").with_hint("write COMPRESSION zstd too")),
-            None => Ok(()),
-        };
-    };
+    let Some(name) = compression else { return Ok(()) };
     let lower = name.to_lowercase();
     let default = LEVELS.iter().find(|(n, _)| *n == lower).map(|(_, l)| l.to_string());
     match (default, level) {

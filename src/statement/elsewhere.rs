@@ -211,7 +211,8 @@ const CLAUSES: &[(&str, &str)] = &[
     ("USING SAMPLE", "about a tenth of the rows: WHERE random() < 0.1; a number of rows: ORDER BY random() LIMIT n"),
     ("BY NAME", "name the columns behind the table: INSERT INTO t (b, a) SELECT b, a FROM …"),
     ("BY POSITION", "leave it out: columns are filled in the order in which they are given"),
-    ("POSITIONAL JOIN", "number the rows of both sides with row_number() OVER (ORDER BY …), and join by the number"),
+    ("STDOUT", "run the SELECT: the client gets its rows; remige sql --format csv prints them as CSV"),
+    ("STDIN", "write COPY t FROM 'file.csv'; drivers send rows of their own by ingest, with ADBC cursor.adbc_ingest(\"t\", rows, mode=\"append\")"),
 ];
 
 /// Refuses a statement that others have. The cursor stands behind `before`: "", "CREATE", "SHOW", ….

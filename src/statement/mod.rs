@@ -167,6 +167,10 @@ const OBJECTS: &[&str] = &["ENTITY", "FEATURE VIEW", "FEATURE SERVICE", "TRAININ
 
 /// Parses one statement.
 pub fn parse(text: &str) -> Result<Statement> {
+    read(text).map_err(|e| elsewhere::inside(e, text))
+}
+
+fn read(text: &str) -> Result<Statement> {
     let mut c = Cursor::new(text)?;
     if c.is_end() {
         return Err(Error::syntax("there is no statement"));

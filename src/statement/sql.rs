@@ -22,7 +22,7 @@ pub struct Sql {
 pub fn parse(text: &str) -> Result<Statement> {
     let copy = super::copy_options::to(text)?;
     let text = copy.as_deref().unwrap_or(text);
-    let statement = crate::sql::parse::statement(text).map_err(|e| super::elsewhere::inside(e, text))?;
+    let statement = crate::sql::parse::statement(text)?;
     check(&statement)?;
     let statement = match statement {
         DfStatement::Statement(s) => match delete::find(*s)? {
@@ -110,9 +110,10 @@ fn shared_names(plan: LogicalPlan) -> Result<LogicalPlan> {
         return Ok(plan);
     }
     let columns = plan.schema().columns();
-    let named = columns.into_iter().enumerate().map(|(i, c)| match c.name.split_once(titles::MARK) {
-        Some((title, _)) => Expr::Column(c.clone()).alias_qualified(Some(format!("_remige_{i}")), title),
-        None => Expr::Column(c),
+    // a name of one marked column, and of one without a table, would be ambiguous
+    let named = columns.into_iter().enumerate().map(|(i, c)| match c.name.split(titles::MARK).next() {
+        Some(title) if c.relation.is_none() => Expr::Column(c.clone()).alias_qualified(Some(format!("_remige_{i}")), title),
+        _ => Expr::Column(c),
     });
     Ok(LogicalPlanBuilder::from(plan).project(named)?.build()?)
 }

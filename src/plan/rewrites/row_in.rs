@@ -24,10 +24,8 @@ pub fn rewrite(s: &mut Select, functions: &Functions<'_>, plan: PlanQuery<'_>) -
     if let Some(e) = &mut s.selection {
         condition(e, true, functions, plan)?;
     }
-    let from = std::mem::take(&mut s.from);
-    let out = refuse(s);
-    s.from = from;
-    out
+    // whose FROM is looked through by itself
+    refuse(s)
 }
 
 /// Refuses what is left of rows in IN, outside of subqueries.
