@@ -23,6 +23,7 @@ use super::wildcard;
 use crate::error::Result;
 use crate::sql::clauses::Kind;
 use crate::sql::rewrite::fold_ident;
+use crate::sql::titles;
 
 type PlanQuery<'a> = &'a dyn Fn(Query) -> Result<LogicalPlan>;
 
@@ -35,7 +36,11 @@ pub struct Functions<'a> {
 /// Rewrites a query and all queries inside. `plan` plans a query whose tables are loaded.
 pub fn apply(query: &mut Query, plan: PlanQuery<'_>, functions: &Functions<'_>) -> Result<()> {
     let blank = crate::sql::parse::query("SELECT 1")?;
-    Walk { plan, functions, blank, withs: vec![], around: vec![] }.query(query)
+    let plan = |mut q: Query| {
+        titles::tell_apart(&mut q);
+        plan(q)
+    };
+    Walk { plan: &plan, functions, blank, withs: vec![], around: vec![] }.query(query)
 }
 
 struct Walk<'a> {

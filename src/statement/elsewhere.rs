@@ -51,6 +51,7 @@ const OTHERS: &[Other] = &[
     other("SAVEPOINT", ATOMIC),
     other("RELEASE", ATOMIC),
     other("SET TRANSACTION", ATOMIC),
+    other("SET SESSION CHARACTERISTICS", ATOMIC),
     other("LOCK", ATOMIC),
     other("UNLOCK", ATOMIC),
     // rights
@@ -163,6 +164,8 @@ const OTHERS: &[Other] = &[
     other("ALTER DATABASE", "make objects in another schema: CREATE SCHEMA new_name, then CREATE TABLE new_name.t AS SELECT * FROM {}.t"),
     other("ALTER TRAINING SET", "write CREATE OR REPLACE TRAINING SET {} AS SELECT …; REBUILD TRAINING SET {} runs its query again"),
     with("ALTER FEATURE VIEW", "RENAME TO", "SHOW CREATE FEATURE VIEW {} shows its definition: create it under the new name, then DROP FEATURE VIEW {}"),
+    with("ALTER FEATURE VIEW", "RENAME COLUMN", "write CREATE OR REPLACE FEATURE VIEW {} …, which makes a new version; SHOW CREATE FEATURE VIEW {} shows what it is now"),
+    with("ALTER FEATURE SERVICE", "RENAME", "SHOW CREATE FEATURE SERVICE {} shows its definition: create it under the new name, then DROP FEATURE SERVICE {}"),
     with("ALTER FEATURE VIEW", "ADD", "write CREATE OR REPLACE FEATURE VIEW {} …, which makes a new version; SHOW CREATE FEATURE VIEW {} shows what it is now"),
     with("ALTER FEATURE VIEW", "DROP", "write CREATE OR REPLACE FEATURE VIEW {} …, which makes a new version; SHOW CREATE FEATURE VIEW {} shows what it is now"),
     other("ALTER SYSTEM", "write SET name = value for a session; remige serve takes the settings of a server"),
@@ -254,7 +257,7 @@ fn behind(c: &Cursor<'_>, words: &str) -> bool {
 fn name(c: &Cursor<'_>, words: usize) -> Option<String> {
     let mut c = c.clone();
     (0..words).for_each(|_| c.skip());
-    for filler in ["TABLE", "IF EXISTS", "IF NOT EXISTS", "FEATURE VIEW", "VIEW", "FROM", "ONLY"] {
+    for filler in ["TABLE", "IF EXISTS", "IF NOT EXISTS", "FEATURE VIEW", "FEATURE SERVICE", "VIEW", "FROM", "ONLY"] {
         c.eat(filler);
     }
     let n = c.name("a name").ok()?;
