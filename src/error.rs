@@ -291,7 +291,10 @@ fn convert(e: DataFusionError) -> Error {
         DataFusionError::SchemaError(inner, _) => match *inner {
             SchemaError::AmbiguousReference { field } => {
                 Error::invalid(format!("column {:?} is on both sides of a join, or twice in one SELECT list", field.name)).with_hint(
-                    format!("say which one, with the alias of its side: l.{}; or give one of them another name with AS", field.name),
+                    format!(
+                        "say which one, with the alias of its side: l.{0}; or give one of them another name with AS, or leave it out of a star: * EXCLUDE ({0})",
+                        field.name
+                    ),
                 )
             }
             SchemaError::FieldNotFound { field, valid_fields } => {

@@ -11,7 +11,7 @@ use datafusion::common::{DFSchema, Result as DfResult};
 use datafusion::execution::FunctionRegistry;
 use datafusion::execution::context::QueryPlanner;
 use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
-use datafusion::logical_expr::{Expr, LogicalPlan};
+use datafusion::logical_expr::{Expr, LogicalPlan, Volatility};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_planner::{DefaultPhysicalPlanner, ExtensionPlanner, PhysicalPlanner};
 use datafusion::scalar::ScalarValue;
@@ -35,10 +35,11 @@ use crate::operator::online_lookup::OnlineLookupPlanner;
 use crate::operator::pit_join::PitJoinPlanner;
 use crate::plan::blame::{blame, place_of_outer};
 use crate::plan::names::Names;
+use crate::plan::rewrites::{self, Functions};
 use crate::plan::shallow::shallow_all;
 use crate::plan::subqueries;
 use crate::plan::weight::weigh;
-use crate::plan::{asof, at_time_zone, join_syntax, settle, wildcard};
+use crate::plan::{asof, at_time_zone, join_syntax, settle};
 use crate::sql::cursor::NameRef;
 use crate::sql::{clauses, marks, titles};
 use crate::statement::{Planning, tables_in, with_waiting};
@@ -158,7 +159,8 @@ async fn plan_statement(resolver: &Arc<Resolver>, mut statement: DfStatement, sc
         }
     };
     with_queries(&mut statement, &mut |q| {
-        wildcard::expand(q, &plan_query)?;
+        let functions = Functions { kind: &|name| kind_of(&state, name), is_volatile: &|name| is_volatile(&state, name) };
+        rewrites::apply(q, &plan_query, &functions)?;
         titles::tell_apart(q);
         Ok(())
     })?;
@@ -221,6 +223,10 @@ pub fn kind_of(state: &SessionState, name: &str) -> clauses::Kind {
         (_, true, _) => clauses::Kind::Window,
         _ => clauses::Kind::Unknown,
     }
+}
+
+fn is_volatile(state: &SessionState, name: &str) -> bool {
+    state.scalar_functions().get(name).is_some_and(|f| f.signature().volatility == Volatility::Volatile)
 }
 
 /// Finds the place of a table's name in a statement, for errors that have none.

@@ -19,6 +19,7 @@ pub mod online_lookup;
 pub mod pit_join;
 pub mod pit_rules;
 pub mod pit_types;
+pub mod rewrites;
 pub mod service;
 pub mod settle;
 pub mod shallow;

@@ -8,7 +8,7 @@ use datafusion::common::TableReference;
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder};
 use datafusion::sql::sqlparser::ast::{
     ExcludeSelectItem, Expr as SqlExpr, Ident, JoinOperator, ObjectName, Query, Select, SelectItem, SelectItemQualifiedWildcardKind,
-    SetExpr, TableFactor, TableWithJoins, VisitMut, VisitorMut, WildcardAdditionalOptions, With,
+    TableFactor, TableWithJoins, VisitMut, VisitorMut, WildcardAdditionalOptions,
 };
 
 use super::asof_keys::hidden_columns;
@@ -30,125 +30,64 @@ pub fn renamed(plan: LogicalPlan, names: &[String]) -> Result<LogicalPlan> {
     Ok(LogicalPlanBuilder::from(plan).project(named)?.build()?)
 }
 
-/// Expands wildcards in every SELECT that joins features. `plan` plans a query whose tables are loaded.
-pub fn expand(query: &mut Query, plan: &dyn Fn(Query) -> Result<LogicalPlan>) -> Result<()> {
-    let mut v = Expander { plan, scopes: vec![] };
-    match query.visit(&mut v) {
-        ControlFlow::Break(e) => Err(e),
-        ControlFlow::Continue(()) => Ok(()),
+/// Expands the wildcards of a SELECT that joins features. `plan` plans `SELECT *` over a FROM whose tables are loaded.
+pub fn expand(s: &mut Select, plan: &dyn Fn(&[TableWithJoins]) -> Result<LogicalPlan>) -> Result<()> {
+    if !s.from.iter().any(has_asof) {
+        return Ok(());
     }
-}
-
-struct Expander<'a> {
-    plan: &'a dyn Fn(Query) -> Result<LogicalPlan>,
-    /// WITH clauses around the query at hand, outermost first.
-    scopes: Vec<Option<With>>,
-}
-
-impl VisitorMut for Expander<'_> {
-    type Break = Error;
-
-    fn pre_visit_query(&mut self, q: &mut Query) -> ControlFlow<Error> {
-        self.scopes.push(q.with.clone());
-        ControlFlow::Continue(())
+    let mut merged = vec![];
+    s.from.iter().for_each(|t| merged_columns(t, &mut merged));
+    let starred = s.projection.iter().any(|i| matches!(i, SelectItem::Wildcard(_) | SelectItem::QualifiedWildcard(..)));
+    if !starred && merged.is_empty() {
+        return Ok(());
     }
-
-    fn post_visit_query(&mut self, q: &mut Query) -> ControlFlow<Error> {
-        if let Some(last) = self.scopes.last_mut() {
-            *last = q.with.clone();
-        }
-        let out = self.body(&mut q.body);
-        self.scopes.pop();
-        match out {
-            Ok(()) => ControlFlow::Continue(()),
-            Err(e) => ControlFlow::Break(e),
-        }
-    }
-}
-
-impl Expander<'_> {
-    fn body(&self, body: &mut SetExpr) -> Result<()> {
-        match body {
-            SetExpr::Select(s) => self.select(s),
-            SetExpr::SetOperation { left, right, .. } => {
-                self.body(left)?;
-                self.body(right)
+    let Ok(mut all) = visible_columns(plan(&s.from)) else {
+        // the statement itself will fail with a better place
+        return Ok(());
+    };
+    merge(s, &merged, &all);
+    let own = all.clone();
+    all.retain(|(q, name)| !merged.iter().any(|m| m.name == *name && q.as_ref().is_some_and(|q| q.table() == m.side)));
+    let mut out = vec![];
+    for item in std::mem::take(&mut s.projection) {
+        match item {
+            SelectItem::Wildcard(o) => {
+                let kept = kept(all.iter().collect(), &o)?;
+                clash(&kept)?;
+                out.extend(kept.iter().map(|c| replaced(c, &o)));
             }
-            _ => Ok(()),
-        }
-    }
-
-    fn select(&self, s: &mut Select) -> Result<()> {
-        if !s.from.iter().any(has_asof) {
-            return Ok(());
-        }
-        let mut merged = vec![];
-        s.from.iter().for_each(|t| merged_columns(t, &mut merged));
-        let starred = s.projection.iter().any(|i| matches!(i, SelectItem::Wildcard(_) | SelectItem::QualifiedWildcard(..)));
-        if !starred && merged.is_empty() {
-            return Ok(());
-        }
-        let Ok(mut all) = self.visible_columns(s) else {
-            // the statement itself will fail with a better place
-            return Ok(());
-        };
-        merge(s, &merged, &all);
-        let own = all.clone();
-        all.retain(|(q, name)| !merged.iter().any(|m| m.name == *name && q.as_ref().is_some_and(|q| q.table() == m.side)));
-        let mut out = vec![];
-        for item in std::mem::take(&mut s.projection) {
-            match item {
-                SelectItem::Wildcard(o) => {
-                    let kept = kept(all.iter().collect(), &o)?;
-                    clash(&kept)?;
-                    out.extend(kept.iter().map(|c| replaced(c, &o)));
+            SelectItem::QualifiedWildcard(SelectItemQualifiedWildcardKind::ObjectName(n), o) => {
+                let name =
+                    n.0.last()
+                        .and_then(|p| p.as_ident())
+                        .map(|i| if i.quote_style.is_some() { i.value.clone() } else { i.value.to_lowercase() });
+                let own: Vec<_> = own
+                    .iter()
+                    .filter(|(q, _)| q.as_ref().is_some_and(|q| Some(q.table()) == name.as_deref() && q.schema().is_none()))
+                    .collect();
+                if own.is_empty() {
+                    out.push(SelectItem::QualifiedWildcard(SelectItemQualifiedWildcardKind::ObjectName(n), o));
+                } else {
+                    out.extend(kept(own, &o)?.into_iter().map(|c| replaced(c, &o)));
                 }
-                SelectItem::QualifiedWildcard(SelectItemQualifiedWildcardKind::ObjectName(n), o) => {
-                    let name =
-                        n.0.last()
-                            .and_then(|p| p.as_ident())
-                            .map(|i| if i.quote_style.is_some() { i.value.clone() } else { i.value.to_lowercase() });
-                    let own: Vec<_> = own
-                        .iter()
-                        .filter(|(q, _)| q.as_ref().is_some_and(|q| Some(q.table()) == name.as_deref() && q.schema().is_none()))
-                        .collect();
-                    if own.is_empty() {
-                        out.push(SelectItem::QualifiedWildcard(SelectItemQualifiedWildcardKind::ObjectName(n), o));
-                    } else {
-                        out.extend(kept(own, &o)?.into_iter().map(|c| replaced(c, &o)));
-                    }
-                }
-                other => out.push(other),
             }
+            other => out.push(other),
         }
-        s.projection = out;
-        Ok(())
     }
+    s.projection = out;
+    Ok(())
+}
 
-    /// The visible columns of a FROM, in order.
-    fn visible_columns(&self, s: &Select) -> Result<Vec<(Option<TableReference>, String)>> {
-        let mut q = crate::sql::parse::query("SELECT *")?;
-        if let SetExpr::Select(inner) = q.body.as_mut() {
-            inner.from = s.from.clone();
-            inner.projection = vec![SelectItem::Wildcard(Default::default())];
-        }
-        let mut tables: Option<With> = None;
-        for with in self.scopes.iter().flatten() {
-            match &mut tables {
-                Some(all) => all.cte_tables.extend(with.cte_tables.clone()),
-                None => tables = Some(with.clone()),
-            }
-        }
-        q.with = tables;
-        let plan = (self.plan)(q)?;
-        let mut hidden = vec![];
-        let inner = match &plan {
-            LogicalPlan::Projection(p) => p.input.as_ref(),
-            other => other,
-        };
-        hidden_columns(inner, &mut hidden);
-        Ok(plan.schema().iter().map(|(q, f)| (q.cloned(), f.name().clone())).filter(|c| !hidden.contains(c)).collect())
-    }
+/// The visible columns of a FROM, in order.
+fn visible_columns(plan: Result<LogicalPlan>) -> Result<Vec<Visible>> {
+    let plan = plan?;
+    let mut hidden = vec![];
+    let inner = match &plan {
+        LogicalPlan::Projection(p) => p.input.as_ref(),
+        other => other,
+    };
+    hidden_columns(inner, &mut hidden);
+    Ok(plan.schema().iter().map(|(q, f)| (q.cloned(), f.name().clone())).filter(|c| !hidden.contains(c)).collect())
 }
 
 /// A column that USING of an ASOF join merges with the left side's, and the right side's name.

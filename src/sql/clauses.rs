@@ -70,11 +70,13 @@ pub fn reduce_part(part: &mut impl VisitMut) {
         }
         fn post_visit_query(&mut self, q: &mut Query) -> ControlFlow<()> {
             query::fetch_is_limit(q);
+            query::order_all(q);
             ControlFlow::Continue(())
         }
         fn post_visit_expr(&mut self, e: &mut Expr) -> ControlFlow<()> {
             function::cut_to_length(e);
             function::order_by_constant(e);
+            super::rows::by_columns(e);
             ControlFlow::Continue(())
         }
     }

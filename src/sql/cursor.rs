@@ -71,6 +71,10 @@ impl<'a> Cursor<'a> {
         self.tokens.get(self.pos + ahead)
     }
 
+    pub fn skip(&mut self) {
+        self.pos += 1;
+    }
+
     pub fn is_end(&self) -> bool {
         self.pos >= self.tokens.len()
     }
@@ -132,6 +136,8 @@ impl<'a> Cursor<'a> {
         let found = self.peek(0).map_or("the end of the statement".to_string(), |t| format!("{:?}", t.token.to_string()));
         let e = Error::syntax(format!("expected {what}, found {found}")).with_span(self.here());
         match self.word(0) {
+            // the very word, in the wrong place
+            Some(w) if what.split([',', ' ']).any(|known| known.eq_ignore_ascii_case(w)) => e,
             Some(w) => {
                 e.suggest(w, what.split([',', ' ']).map(|w| w.trim()).filter(|w| w.len() > 1 && w.chars().all(|c| c.is_ascii_uppercase())))
             }

@@ -11,6 +11,7 @@ mod distinct;
 pub mod marks;
 pub mod parse;
 pub mod rewrite;
+mod rows;
 pub mod synonyms;
 pub mod text;
 pub mod titles;

@@ -13,11 +13,20 @@ pub const MARK: char = '\u{1}';
 
 /// Names the columns of a query's result.
 pub fn entitle(query: &mut Query) {
-    let order = query.order_by.as_ref().map(|o| o.to_string().to_lowercase()).unwrap_or_default();
-    let order: Vec<&str> = order.split(|c: char| !(c.is_alphanumeric() || c == '_')).collect();
+    let mut order = query.order_by.as_ref().map(|o| o.to_string()).unwrap_or_default();
     if let Some(select) = first_select(&mut query.body) {
+        order.push_str(&by_name(select));
+        let order = order.to_lowercase();
+        let order: Vec<&str> = order.split(|c: char| !(c.is_alphanumeric() || c == '_')).collect();
         name_all(select, &order);
     }
+}
+
+/// The clauses of a SELECT that may name its columns.
+fn by_name(s: &Select) -> String {
+    let clauses = s.having.iter().chain(&s.qualify).map(|e| format!(" {e}"));
+    let distinct = s.distinct.as_ref().map(|d| format!(" {d}"));
+    format!(" {}{}{}", s.group_by, clauses.collect::<String>(), distinct.unwrap_or_default())
 }
 
 fn first_select(body: &mut SetExpr) -> Option<&mut Select> {
@@ -38,12 +47,13 @@ fn name_all(select: &mut Select, order: &[&str]) {
     let starred = select.projection.iter().any(|i| !matches!(i, SelectItem::UnnamedExpr(_) | SelectItem::ExprWithAlias { .. }));
     for (i, item) in select.projection.iter_mut().enumerate() {
         let Some(title) = &titles[i] else { continue };
-        let shared = titles.iter().filter(|t| t.as_ref() == Some(title)).count() > 1;
+        // a star may hold a column of any name
+        let shared = starred || titles.iter().filter(|t| t.as_ref() == Some(title)).count() > 1;
         match item {
-            SelectItem::UnnamedExpr(e) if shared && !starred => *item = alias(e.clone(), format!("{title}{MARK}{i}")),
+            SelectItem::UnnamedExpr(e) if shared => *item = alias(e.clone(), format!("{title}{MARK}{i}")),
             SelectItem::UnnamedExpr(e) if !is_column(e) => *item = alias(e.clone(), title.clone()),
             // ORDER BY may mean the alias
-            SelectItem::ExprWithAlias { alias, .. } if shared && !starred && !order.contains(&title.to_lowercase().as_str()) => {
+            SelectItem::ExprWithAlias { alias, .. } if shared && !order.contains(&title.to_lowercase().as_str()) => {
                 *alias = Ident::with_quote('"', format!("{title}{MARK}{i}"));
             }
             _ => {}
@@ -149,7 +159,8 @@ mod tests {
             entitled("SELECT date_part('day', now() - ts) FROM t"),
             "SELECT date_part('day', now() - ts) AS \"date_part('day', now() - ts)\" FROM t"
         );
-        assert_eq!(entitled("SELECT *, 1, 1 FROM t"), "SELECT *, 1 AS \"1\", 1 AS \"1\" FROM t");
+        assert_eq!(entitled("SELECT *, 1, a AS b FROM t"), "SELECT *, 1 AS \"1#1\", a AS \"b#2\" FROM t");
+        assert_eq!(entitled("SELECT *, f(x) AS b FROM t QUALIFY b = 1"), "SELECT *, f(x) AS b FROM t QUALIFY b = 1");
     }
 
     #[test]

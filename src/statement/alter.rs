@@ -1,4 +1,4 @@
-//! `ALTER FEATURE VIEW v SET … | UNSET TAGS (…) | SUSPEND | RESUME`
+//! `ALTER FEATURE VIEW v SET … | UNSET … | SUSPEND | RESUME`
 
 use std::sync::Arc;
 
@@ -41,8 +41,7 @@ pub fn parse(mut c: Cursor<'_>) -> Result<Statement> {
         return Err(c.expected("FEATURE VIEW or FEATURE SERVICE after ALTER"));
     }
     let name = c.name("the name of a feature view")?;
-    let words =
-        "SET TTL, SET COMMENT, SET OWNER, SET TAGS, UNSET TAGS, SET ONLINE, SET OFFLINE, SET LOOKBACK, SET REFRESH EVERY, SUSPEND, RESUME";
+    let words = "SET TTL, SET COMMENT, SET OWNER, SET TAGS, SET ONLINE, SET OFFLINE, SET LOOKBACK, SET REFRESH EVERY, UNSET of one of them, SUSPEND, RESUME";
     let change = if c.eat("SET TTL") {
         Change::Ttl(c.interval("TTL")?)
     } else if c.eat("SET COMMENT") {
@@ -53,6 +52,16 @@ pub fn parse(mut c: Cursor<'_>) -> Result<Statement> {
         Change::Tags(c.tags()?)
     } else if c.eat("UNSET TAGS") {
         Change::UnsetTags(c.list(|c| Ok(c.identifier("a tag's name")?.0))?)
+    } else if c.eat("UNSET TTL") {
+        Change::Ttl(0)
+    } else if c.eat("UNSET COMMENT") {
+        Change::Comment(String::new())
+    } else if c.eat("UNSET OWNER") {
+        Change::Owner(String::new())
+    } else if c.eat("UNSET LOOKBACK") {
+        Change::Lookback(0)
+    } else if c.eat("UNSET REFRESH EVERY") {
+        Change::RefreshEvery(0)
     } else if c.eat("SET ONLINE") {
         Change::Online(true)
     } else if c.eat("SET OFFLINE") {

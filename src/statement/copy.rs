@@ -7,12 +7,13 @@ use datafusion::sql::parser::CopyToStatement;
 use datafusion::sql::sqlparser::tokenizer::Token;
 use std::sync::Arc;
 
+use super::copy_options;
 use crate::error::{Error, Result};
 use crate::model::types::quote;
 use crate::sql::Cursor;
 
 /// Formats, and the options that their writers obey.
-const FORMATS: [(&str, &[&str]); 4] = [
+pub const FORMATS: [(&str, &[&str]); 4] = [
     (
         "PARQUET",
         &[
@@ -153,13 +154,15 @@ pub fn from(text: &str) -> Result<Option<String>> {
         if c.eat("STORED AS") {
             format = Some(c.identifier("a format")?.0);
         } else if c.eat("WITH") || c.eat("OPTIONS") || c.is_token(&Token::LParen) {
+            copy_options::refuse_bare(&c, true)?;
             for (key, value) in c.list(option)? {
                 match key.eq_ignore_ascii_case("format") {
                     true => format = Some(value),
-                    false => options.push((key, value)),
+                    false => options.extend(copy_options::read(key, value)?),
                 }
             }
         } else {
+            copy_options::refuse_bare(&c, false)?;
             break;
         }
     }
@@ -186,13 +189,13 @@ pub fn from(text: &str) -> Result<Option<String>> {
     Ok(Some(format!("INSERT INTO {schema}{}{columns} SELECT * FROM {source}", quote(&name.name))))
 }
 
-fn by_name(path: &str) -> Option<String> {
+pub fn by_name(path: &str) -> Option<String> {
     let lower = path.to_lowercase();
     ["csv", "parquet", "json"].into_iter().find(|f| lower.contains(&format!(".{f}"))).map(str::to_string)
 }
 
 /// `key value`, `key = value`, `'key' 'value'`; a key alone is true.
-fn option(c: &mut Cursor<'_>) -> Result<(String, String)> {
+pub fn option(c: &mut Cursor<'_>) -> Result<(String, String)> {
     let key = match c.identifier("an option") {
         Ok((key, _)) => key,
         Err(e) => c.string("an option").map_err(|_| e)?,
@@ -201,7 +204,15 @@ fn option(c: &mut Cursor<'_>) -> Result<(String, String)> {
     if c.is_token(&Token::Comma) || c.is_token(&Token::RParen) {
         return Ok((key, "true".into()));
     }
-    let value = match c.string("a value") {
+    // Postgres' `E'\t'`
+    let escaped = match c.peek(0).map(|t| t.token.clone()) {
+        Some(Token::EscapedStringLiteral(s)) => {
+            c.skip();
+            Some(s)
+        }
+        _ => None,
+    };
+    let value = match escaped.map_or_else(|| c.string("a value"), Ok) {
         Ok(v) => v,
         Err(_) => match c.identifier("a value") {
             Ok((v, _)) => v,

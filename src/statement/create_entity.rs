@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Planned, Planning, Statement, about};
+use super::{Planned, Planning, Statement, about, kept, show_create};
 use crate::catalog::{CatalogChange, PutMode};
 use crate::error::{Error, Result};
 use crate::model::{About, Column, Entity};
@@ -54,6 +54,11 @@ impl CreateEntity {
     pub fn plan(self, p: &dyn Planning) -> Result<Planned> {
         let name = p.names().name(&self.name);
         let entity = Entity { name: name.clone(), keys: self.keys, about: self.about, created_at: p.now() };
+        if self.if_not_exists
+            && let Some(old) = p.names().catalog().entities.get(&name)
+        {
+            kept::tell(p, "entity", &name, &show_create::entity(old), &show_create::entity(&entity));
+        }
         let (or_replace, if_not_exists, span) = (self.or_replace, self.if_not_exists, self.name.span);
         let what = format!("CREATE ENTITY {name}");
         let build = Arc::new(move |catalog: &crate::catalog::CatalogSnapshot| {

@@ -8,7 +8,7 @@ use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::logical_expr::{Expr, LogicalPlan, Volatility};
 use datafusion::sql::sqlparser::tokenizer::Token;
 
-use super::{Planned, Planning, Statement, about, circle};
+use super::{Planned, Planning, Statement, about, circle, kept, show_create};
 use crate::catalog::{CatalogChange, CatalogSnapshot, PutMode, VersionRef};
 use crate::clock::{Micros, new_id};
 use crate::error::{Error, Result, Span};
@@ -256,7 +256,10 @@ impl CreateFeatureView {
         };
         let (or_replace, if_not_exists, span) = (self.or_replace, self.if_not_exists, self.name.span);
         let outcome = replace(catalog, &view, or_replace, if_not_exists).map_err(|e| e.or_span(span))?;
-        for notice in &outcome.notices {
+        let latest = catalog.feature_views.get(&name).and_then(|s| s.latest()).filter(|_| if_not_exists);
+        let differs = latest
+            .is_some_and(|old| kept::tell(p, "feature view", &name, &show_create::feature_view(old), &show_create::feature_view(&view)));
+        for notice in outcome.notices.iter().filter(|_| !differs) {
             names.notice(notice.clone());
         }
         let what = format!("CREATE FEATURE VIEW {name} ({})", outcome.what);

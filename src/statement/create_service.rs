@@ -6,7 +6,7 @@ use std::sync::Arc;
 use datafusion::logical_expr::ExprSchemable;
 use datafusion::sql::sqlparser::tokenizer::Token;
 
-use super::{Planned, Planning, Statement, about, circle, with_waiting};
+use super::{Planned, Planning, Statement, about, circle, kept, show_create, with_waiting};
 use crate::catalog::{CatalogChange, CatalogSnapshot, PutMode};
 use crate::error::{Error, Result, Span};
 use crate::model::types::ColumnType;
@@ -220,6 +220,11 @@ impl CreateService {
             about: self.about,
             created_at: p.now(),
         };
+        if self.if_not_exists
+            && let Some(old) = p.names().catalog().services.get(&service.name)
+        {
+            kept::tell(p, "feature service", &service.name, &show_create::service(old), &show_create::service(&service));
+        }
         let (or_replace, if_not_exists, span) = (self.or_replace, self.if_not_exists, self.name.span);
         let what = format!("CREATE FEATURE SERVICE {name}");
         let build = Arc::new(move |catalog: &CatalogSnapshot| {

@@ -6,6 +6,7 @@ use datafusion::common::TableReference;
 use datafusion::sql::parser::Statement as DfStatement;
 use datafusion::sql::resolve::resolve_table_references;
 
+use super::readers::{self, Reader};
 use super::{Planned, Planning, Statement};
 use crate::catalog::{CatalogChange, CatalogSnapshot};
 use crate::error::{Error, Result, nearest};
@@ -37,6 +38,7 @@ pub struct Drop {
 pub fn parse(mut c: Cursor<'_>) -> Result<Statement> {
     let kinds = [
         ("SCHEMA", Kind::Schema),
+        ("DATABASE", Kind::Schema),
         ("ENTITY", Kind::Entity),
         ("EXTERNAL TABLE", Kind::Table),
         ("TABLE", Kind::Table),
@@ -156,19 +158,14 @@ impl Drop {
 /// Refuses to drop what views read: they would fail at their next use, or read something else that is
 /// called the same later. `version`: of a feature view, where only that one goes.
 pub fn unread(c: &CatalogSnapshot, name: &Name, version: Option<u32>) -> Result<()> {
-    let reads = |query: &str, schema: &str| tables_of(query, schema).iter().any(|(n, v)| n == name && (version.is_none() || *v == version));
-    let views = c.views.values().filter(|v| reads(&v.query, &v.query_schema)).map(|v| format!("view {}", v.name));
-    let versions = c.feature_views.values().filter(|s| s.versions.values().all(|v| v.name != *name)).flat_map(|s| s.versions.values());
-    let features = versions
-        .filter(|v| v.query.as_ref().is_some_and(|q| reads(q, &v.query_schema)))
-        .map(|v| format!("feature view {}", v.versioned_name()));
-    let readers: Vec<String> = views.chain(features).collect();
+    let readers: Vec<String> = readers::of(c, name, version).iter().map(Reader::shown).collect();
     if readers.is_empty() {
         return Ok(());
     }
     let kind = c.relation(name).map_or("relation", |r| r.kind());
+    let first = readers::to_drop(c, name, version).join("; ");
     Err(Error::invalid(format!("{kind} {name} is read by {}", readers.join(", ")))
-        .with_hint("drop them first, or change their queries with CREATE OR REPLACE"))
+        .with_hint(format!("drop them first: {first}; or change their queries with CREATE OR REPLACE")))
 }
 
 /// The relations that a query names, what it looks up online included; `@vN` apart.
@@ -201,10 +198,18 @@ fn drop_view(c: &CatalogSnapshot, name: &Name, version: Option<u32>, cascade: bo
     let series = c.feature_view_series(name)?;
     unread(c, name, version)?;
     let services = c.services_using_view(name, version);
-    if !services.is_empty() && !cascade {
-        let list: Vec<String> = services.iter().map(|s| s.to_string()).collect();
-        return Err(Error::invalid(format!("feature view {name} is used by feature service {}", list.join(", ")))
-            .with_hint("drop the service first, or write CASCADE to drop it too"));
+    let list: Vec<String> = services.iter().map(|s| s.to_string()).collect();
+    // a view may look a service up
+    let read =
+        services.iter().filter(|s| !readers::of(c, s, None).is_empty()).map(|s| unread(c, s, None).map_err(|e| e.message().to_string()));
+    let read: Vec<String> = read.filter_map(std::result::Result::err).collect();
+    if !services.is_empty() && (!cascade || !read.is_empty()) {
+        let why = if read.is_empty() { String::new() } else { format!(", and {}", read.join(", and ")) };
+        let hint = match read.is_empty() {
+            true => "drop the service first, or write CASCADE to drop it too".to_string(),
+            false => format!("drop them first: {}", readers::to_drop_services(c, &services).join("; ")),
+        };
+        return Err(Error::invalid(format!("feature view {name} is used by feature service {}{why}", list.join(", "))).with_hint(hint));
     }
     let mut changes: Vec<CatalogChange> = services.into_iter().map(CatalogChange::DropService).collect();
     match version {

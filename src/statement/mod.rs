@@ -5,6 +5,7 @@ mod about;
 mod alter;
 mod circle;
 mod copy;
+mod copy_options;
 mod create_entity;
 mod create_feature_view;
 pub use create_feature_view::{stats_columns, stored_schema};
@@ -12,9 +13,12 @@ mod create_service;
 mod delete;
 mod describe;
 mod drop;
+mod elsewhere;
 mod explain;
+mod kept;
 pub use drop::{tables_in, tables_of, unread};
 mod maintain;
+mod readers;
 mod refresh;
 mod schema;
 mod settings;
@@ -117,8 +121,13 @@ pub enum Statement {
     Vacuum(maintain::Vacuum),
     Verify(verify::Verify),
     Use(String),
-    Set { variable: String, value: String },
+    Set {
+        variable: String,
+        value: String,
+    },
     Reset(String),
+    /// The zone of the session, which is this one.
+    Utc,
     Show(show::Show),
     Describe(NameRef),
     ShowCreate(show_create::ShowCreate),
@@ -158,6 +167,10 @@ const OBJECTS: &[&str] = &["ENTITY", "FEATURE VIEW", "FEATURE SERVICE", "TRAININ
 
 /// Parses one statement.
 pub fn parse(text: &str) -> Result<Statement> {
+    read(text).map_err(|e| elsewhere::inside(e, text))
+}
+
+fn read(text: &str) -> Result<Statement> {
     let mut c = Cursor::new(text)?;
     if c.is_end() {
         return Err(Error::syntax("there is no statement"));
@@ -167,6 +180,7 @@ pub fn parse(text: &str) -> Result<Statement> {
             return Err(Error::not_built(words).with_span(c.here()));
         }
     }
+    elsewhere::refuse(&c, "")?;
     if c.is("EXPLAIN") {
         return explain::parse(c);
     }
@@ -222,7 +236,6 @@ pub fn parse(text: &str) -> Result<Statement> {
     if !FIRST.contains(&first.to_uppercase().as_str())
         && !first.starts_with('(')
         && !first.eq_ignore_ascii_case("from")
-        && !first.eq_ignore_ascii_case("table")
         && !REFUSED.contains(&first.to_uppercase().as_str())
     {
         let e = Error::syntax(format!("{first:?} begins no statement")).with_span(c.here());
@@ -236,6 +249,7 @@ pub fn parse(text: &str) -> Result<Statement> {
 
 fn create(mut c: Cursor<'_>) -> Result<Statement> {
     let or_replace = c.eat("OR REPLACE");
+    elsewhere::refuse(&c, "CREATE")?;
     if c.eat("ENTITY") {
         return create_entity::parse(c, or_replace);
     }
@@ -248,8 +262,11 @@ fn create(mut c: Cursor<'_>) -> Result<Statement> {
     if c.eat("TRAINING SET") {
         return training_set::parse(c, or_replace);
     }
-    if c.eat("SCHEMA") || c.eat("DATABASE") {
-        return schema::parse(c);
+    if c.eat("SCHEMA") {
+        return schema::parse(c, false);
+    }
+    if c.eat("DATABASE") {
+        return schema::parse(c, true);
     }
     if c.is("FEATURE") {
         c.eat("FEATURE");
@@ -258,8 +275,7 @@ fn create(mut c: Cursor<'_>) -> Result<Statement> {
     if c.eat("VIEW") {
         return table::parse_view(c, or_replace);
     }
-    if c.is("TABLE") || c.is("EXTERNAL TABLE") || c.is("UNBOUNDED EXTERNAL TABLE") || c.is("TEMPORARY") || c.is("TEMP") || c.is("FUNCTION")
-    {
+    if c.is("TABLE") || c.is("EXTERNAL TABLE") || c.is("UNBOUNDED EXTERNAL TABLE") {
         return table::parse_create(c.text());
     }
     let found = c.peek(0).map(|t| t.token.to_string()).unwrap_or_default();
@@ -297,6 +313,7 @@ impl Statement {
             Statement::Use(s) => settings::plan_use(p, s),
             Statement::Set { variable, value } => Planned::command("SET", Command::Set { variable, value }, vec![]),
             Statement::Reset(variable) => Planned::command("RESET", Command::Reset { variable }, vec![]),
+            Statement::Utc => Planned::command("SET", Command::Nothing { what: "SET timezone = 'UTC' (which it is)".into() }, vec![]),
             Statement::Show(s) => s.plan(p).await,
             Statement::Describe(n) => describe::plan(p, n).await,
             Statement::ShowCreate(s) => s.plan(p),

@@ -1,4 +1,4 @@
-//! `CREATE SCHEMA [IF NOT EXISTS] name`
+//! `CREATE SCHEMA | DATABASE [IF NOT EXISTS] name`
 
 use std::sync::Arc;
 
@@ -13,9 +13,11 @@ pub struct CreateSchema {
     name: String,
     if_not_exists: bool,
     comment: Option<String>,
+    /// Written as DATABASE, by which others mean more.
+    as_database: bool,
 }
 
-pub fn parse(mut c: Cursor<'_>) -> Result<Statement> {
+pub fn parse(mut c: Cursor<'_>, as_database: bool) -> Result<Statement> {
     let if_not_exists = c.eat("IF NOT EXISTS");
     let (name, span) = c.identifier("the schema's name")?;
     if name.contains('@') {
@@ -29,12 +31,18 @@ pub fn parse(mut c: Cursor<'_>) -> Result<Statement> {
     }
     let comment = if c.eat("COMMENT") { Some(c.string("a text in quotes after COMMENT")?) } else { None };
     c.end(&["COMMENT '…'"])?;
-    Ok(Statement::CreateSchema(CreateSchema { name, if_not_exists, comment }))
+    Ok(Statement::CreateSchema(CreateSchema { name, if_not_exists, comment, as_database }))
 }
 
 impl CreateSchema {
     pub fn plan(self, p: &dyn Planning) -> Result<Planned> {
         let now = p.now();
+        if self.as_database {
+            p.names().notice(format!(
+                "a database is a schema here: schema {:?} of this warehouse; another warehouse is opened with remige sql -w folder",
+                self.name
+            ));
+        }
         let what = format!("CREATE SCHEMA {}", self.name);
         let build = Arc::new(move |catalog: &crate::catalog::CatalogSnapshot| match catalog.schema(&self.name) {
             Ok(_) if self.if_not_exists => Ok(vec![]),

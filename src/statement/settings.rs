@@ -1,7 +1,7 @@
 //! `USE schema`, `SET variable = value`, `RESET variable`
 
 use super::{Planned, Planning, Statement};
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::plan::command::Command;
 use crate::sql::Cursor;
 use datafusion::sql::sqlparser::tokenizer::Token;
@@ -23,16 +23,18 @@ pub fn parse(mut c: Cursor<'_>) -> Result<Statement> {
         return Ok(Statement::Use(name));
     }
     if c.eat("RESET") {
+        if c.eat("TIME ZONE") || c.eat("TIMEZONE") {
+            c.end(&[])?;
+            return Ok(Statement::Utc);
+        }
         let (name, span) = variable(&mut c)?;
         known(&name, span)?;
         c.end(&[])?;
         return Ok(Statement::Reset(name));
     }
     c.want("SET")?;
-    if c.is("TIME ZONE") {
-        return Err(Error::not_built("SET TIME ZONE")
-            .with_span(c.here())
-            .with_hint("instants are stored and shown in UTC; write t AT TIME ZONE 'Europe/Berlin' in the query"));
+    if let Some(statement) = zone(&mut c)? {
+        return Ok(statement);
     }
     let (name, span) = variable(&mut c)?;
     known(&name, span)?;
@@ -41,6 +43,36 @@ pub fn parse(mut c: Cursor<'_>) -> Result<Statement> {
     }
     let (value, _) = c.until(&[], "a value")?;
     Ok(Statement::Set { variable: name, value: unquote(&value) })
+}
+
+/// Spellings of the one zone of all sessions. Clients set it when they connect.
+const UTC: [&str; 15] =
+    ["utc", "etc/utc", "gmt", "etc/gmt", "z", "zulu", "uct", "etc/uct", "+00:00", "+00", "-00:00", "0", "+0", "utc+0", "default"];
+
+/// `SET TIME ZONE 'UTC'`, `SET timezone = 'UTC'`
+fn zone(c: &mut Cursor<'_>) -> Result<Option<Statement>> {
+    let mut ahead = c.clone();
+    let _ = ahead.eat("SESSION") || ahead.eat("LOCAL");
+    if ahead.eat("TIME ZONE") {
+        *c = ahead;
+    } else if ahead.eat("TIMEZONE") || ahead.eat("TIME_ZONE") {
+        *c = ahead;
+        if !c.eat_token(&Token::Eq) {
+            c.want("TO")?;
+        }
+    } else {
+        return Ok(None);
+    }
+    let (value, here) = c.until(&[], "a time zone, 'UTC'")?;
+    let name = unquote(&value);
+    if UTC.contains(&name.to_lowercase().as_str()) {
+        return Ok(Some(Statement::Utc));
+    }
+    let asked = if name.eq_ignore_ascii_case("local") { "Europe/Berlin" } else { &name };
+    Err(Error::new(Kind::NotBuilt, format!("sessions are in UTC, not in {name}")).with_span(here).with_hint(format!(
+        "write the zone in the query: ts AT TIME ZONE {} shows an instant there, and reads a time of there",
+        crate::sql::text::short(&format!("'{}'", asked.replace('\'', "''")), 60)
+    )))
 }
 
 fn unquote(v: &str) -> String {

@@ -13,6 +13,7 @@ pub enum Show {
     Versions(NameRef),
     Warnings,
     Variable(String),
+    Zone,
 }
 
 #[derive(Debug)]
@@ -75,6 +76,10 @@ const LISTS: &[List] = &[
 
 pub fn parse(mut c: Cursor<'_>) -> Result<Statement> {
     c.want("SHOW")?;
+    if c.eat("TIME ZONE") || c.eat("TIMEZONE") {
+        c.end(&[])?;
+        return Ok(Statement::Show(Show::Zone));
+    }
     if c.eat("WARNINGS") {
         c.end(&[])?;
         return Ok(Statement::Show(Show::Warnings));
@@ -139,6 +144,7 @@ impl Show {
                 "all" => "SELECT name, value, meaning FROM system.settings ORDER BY name".to_string(),
                 v => format!("SELECT name, value, meaning FROM system.settings WHERE name = {}", quoted(v)),
             },
+            Show::Zone => "SELECT 'timezone' AS name, 'UTC' AS value, 'the time zone of sessions; AT TIME ZONE names another one in a query' AS meaning".to_string(),
             Show::Warnings => return warnings(p),
         };
         // places in the generated text mean nothing in the user's

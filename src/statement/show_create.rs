@@ -75,13 +75,13 @@ fn about(out: &mut String, a: &About) {
     }
 }
 
-fn entity(e: &Entity) -> String {
+pub fn entity(e: &Entity) -> String {
     let mut out = format!("CREATE ENTITY {} KEY ({})", name(&e.name), columns(&e.keys));
     about(&mut out, &e.about);
     out
 }
 
-fn feature_view(v: &FeatureView) -> String {
+pub fn feature_view(v: &FeatureView) -> String {
     let mut out = format!("CREATE FEATURE VIEW {}", name(&v.name));
     let listed: Vec<String> = v
         .features
@@ -131,7 +131,7 @@ fn feature_view(v: &FeatureView) -> String {
     out
 }
 
-fn service(s: &Service) -> String {
+pub fn service(s: &Service) -> String {
     let mut out = format!("CREATE FEATURE SERVICE {}", name(&s.name));
     if !s.request.is_empty() {
         out.push_str(&format!("\n  REQUEST ({})", columns(&s.request)));
@@ -148,7 +148,7 @@ fn training_set(t: &TrainingSet) -> String {
     out
 }
 
-fn view(v: &View) -> String {
+pub fn view(v: &View) -> String {
     let mut out = format!("CREATE VIEW {}", name(&v.name));
     if !v.columns.is_empty() {
         out.push_str(&format!(" ({})", v.columns.iter().map(|c| quote(c)).collect::<Vec<_>>().join(", ")));
@@ -159,7 +159,7 @@ fn view(v: &View) -> String {
     out
 }
 
-fn table(t: &Table) -> String {
+pub fn table(t: &Table) -> String {
     if t.managed {
         return format!("CREATE TABLE {} ({})", name(&t.name), columns(&t.columns));
     }

@@ -20,6 +20,8 @@ pub struct Sql {
 }
 
 pub fn parse(text: &str) -> Result<Statement> {
+    let copy = super::copy_options::to(text)?;
+    let text = copy.as_deref().unwrap_or(text);
     let statement = crate::sql::parse::statement(text)?;
     check(&statement)?;
     let statement = match statement {
@@ -46,11 +48,12 @@ fn check(s: &DfStatement) -> Result<()> {
         DfStatement::Statement(s) => match s.as_ref() {
             SqlStatement::Query(_) | SqlStatement::Insert(_) | SqlStatement::Delete(_) | SqlStatement::ExplainTable { .. } => Ok(()),
             SqlStatement::Update(_) => Err(Error::not_built("UPDATE")
-                .with_hint("DELETE the rows and INSERT new ones; a feature row with a later created timestamp corrects an older one")),
+                .with_hint("a feature row with a later created timestamp corrects an older one: INSERT it; a table is written anew: \
+                     CREATE OR REPLACE TABLE t AS SELECT * REPLACE (CASE WHEN condition THEN value ELSE a END AS a) FROM t")),
             SqlStatement::Merge(_) => Err(Error::not_built("MERGE")
                 .with_hint("INSERT rows; a feature row with a later created timestamp corrects an older one, and DELETE removes rows")),
             SqlStatement::Truncate(_) => Err(Error::not_built("TRUNCATE").with_hint(
-                "DELETE FROM view removes all rows of a push view; INSERT OVERWRITE or CREATE OR REPLACE TABLE those of a table",
+                "DELETE FROM view removes all rows of a push view; CREATE OR REPLACE TABLE t AS SELECT * FROM t WHERE false those of a table",
             )),
             other => {
                 let words: Vec<String> = other.to_string().split_whitespace().take(2).map(str::to_string).collect();
@@ -107,9 +110,10 @@ fn shared_names(plan: LogicalPlan) -> Result<LogicalPlan> {
         return Ok(plan);
     }
     let columns = plan.schema().columns();
-    let named = columns.into_iter().enumerate().map(|(i, c)| match c.name.split_once(titles::MARK) {
-        Some((title, _)) => Expr::Column(c.clone()).alias_qualified(Some(format!("_remige_{i}")), title),
-        None => Expr::Column(c),
+    // a name of one marked column, and of one without a table, would be ambiguous
+    let named = columns.into_iter().enumerate().map(|(i, c)| match c.name.split(titles::MARK).next() {
+        Some(title) if c.relation.is_none() => Expr::Column(c.clone()).alias_qualified(Some(format!("_remige_{i}")), title),
+        _ => Expr::Column(c),
     });
     Ok(LogicalPlanBuilder::from(plan).project(named)?.build()?)
 }

@@ -10,7 +10,7 @@ use datafusion::sql::sqlparser::ast::{ColumnDef, CreateTable, DataType, Statemen
 use datafusion::sql::sqlparser::tokenizer::{Location, Token};
 
 use super::training_set::{check_columns, moved};
-use super::{Planned, Planning, Statement, about, circle};
+use super::{Planned, Planning, Statement, about, circle, kept, show_create};
 use crate::catalog::{CatalogChange, CatalogSnapshot, PutMode};
 use crate::clock::new_id;
 use crate::error::{Error, Result, Span};
@@ -20,6 +20,10 @@ use crate::plan::command::Command;
 use crate::plan::wildcard::renamed;
 use crate::sql::Cursor;
 use crate::sql::cursor::NameRef;
+
+/// For errors of CREATE EXTERNAL TABLE.
+const LOOK: &str = "write CREATE EXTERNAL TABLE name STORED AS PARQUET LOCATION '…'; only to look at files, SELECT * FROM read_parquet('…'), \
+     read_csv('…'), read_json('…') or read_delta('…')";
 
 const FORMATS: [&str; 4] = ["PARQUET", "CSV", "JSON", "DELTA"];
 
@@ -99,6 +103,14 @@ impl CreateView {
             about: self.about,
             created_at: p.now(),
         };
+        if self.if_not_exists {
+            match p.names().catalog().views.get(&name) {
+                Some(old) => {
+                    kept::tell(p, "view", &name, &show_create::view(old), &show_create::view(&view));
+                }
+                None => kept::taken(p, "view", &name),
+            }
+        }
         let (or_replace, if_not_exists, span) = (self.or_replace, self.if_not_exists, self.name.span);
         let what = format!("CREATE VIEW {name}");
         let build = Arc::new(move |c: &CatalogSnapshot| {
@@ -147,7 +159,9 @@ fn name_of(n: &datafusion::sql::sqlparser::ast::ObjectName) -> Result<NameRef> {
 
 pub fn parse_create(text: &str) -> Result<Statement> {
     let (text, columns) = without_names(text)?;
-    match crate::sql::parse::statement(&text)? {
+    let external = text.split_whitespace().take(5).any(|w| w.eq_ignore_ascii_case("external"));
+    let statement = crate::sql::parse::statement(&text).map_err(|e| if external { e.or_hint(LOOK) } else { e })?;
+    match statement {
         DfStatement::CreateExternalTable(syntax) => {
             let name = name_of(&syntax.name)?;
             Ok(Statement::CreateExternal(Box::new(CreateExternal { name, syntax })))
@@ -220,7 +234,7 @@ impl CreateExternal {
             f => {
                 return Err(Error::invalid(format!("external tables are not read as {f}"))
                     .suggest(f, FORMATS)
-                    .or_hint(&format!("STORED AS one of {}", FORMATS.join(", ")))
+                    .or_hint(&format!("STORED AS one of {}; {LOOK}", FORMATS.join(", ")))
                     .or_span(span));
             }
         };
@@ -262,9 +276,17 @@ impl CreateExternal {
             table.options.insert("hive_partitioning".into(), "true".into());
         }
         // a table that cannot be read is better refused now than at its first use
-        let found = p.infer(&table).await.map_err(|e| e.context(format!("external table {name}")).or_span(span))?;
+        let found = p.infer(&table).await.map_err(|e| e.context(format!("external table {name}")).or_span(span).or_hint(LOOK))?;
         if found.fields().is_empty() {
             return Err(Error::invalid(format!("external table {name}: no data files with columns at {}", table.location)).or_span(span));
+        }
+        if s.if_not_exists {
+            match p.names().catalog().tables.get(&name) {
+                Some(old) => {
+                    kept::tell(p, "external table", &name, &show_create::table(old), &show_create::table(&table));
+                }
+                None => kept::taken(p, "table", &name),
+            }
         }
         let (or_replace, if_not_exists) = (s.or_replace, s.if_not_exists);
         let what = format!("CREATE EXTERNAL TABLE {name}");
@@ -319,7 +341,12 @@ impl CreateTableAs {
         };
         match catalog.relation(&name).map(|r| r.kind()) {
             Some(_) if self.if_not_exists => {
-                p.names().notice(format!("table {name} exists already; nothing was changed"));
+                let old = catalog.tables.get(&name).cloned();
+                if old.is_none() {
+                    kept::taken(p, "table", &name);
+                } else if !self.differs(p, &name, old.as_deref()).await {
+                    p.names().notice(format!("table {name} exists already; nothing was changed"));
+                }
                 return Planned::command("CREATE TABLE", Command::Nothing { what: format!("CREATE TABLE {name} (exists)") }, vec![]);
             }
             Some(kind) if !(self.or_replace && kind == "table") => {
@@ -348,6 +375,25 @@ impl CreateTableAs {
         };
         distinct(&table.columns, &name).map_err(|e| e.or_span(span))?;
         Planned::command("CREATE TABLE", Command::CreateTableAs { table, or_replace, if_not_exists }, inputs)
+    }
+}
+
+impl CreateTableAs {
+    /// Whether there is a table with other columns; tells so. What cannot be planned any more says nothing.
+    async fn differs(&self, p: &dyn Planning, name: &Name, old: Option<&Table>) -> bool {
+        let Some(old) = old else { return false };
+        let Ok(typed) = self.syntax.columns.iter().map(|c| declared(p, c)).collect::<Result<Vec<_>>>() else { return false };
+        let columns = match self.syntax.query.clone() {
+            None => typed,
+            Some(q) => {
+                let statement = DfStatement::Statement(Box::new(SqlStatement::Query(q)));
+                let Ok(plan) = p.sql(statement, p.names().schema()).await else { return false };
+                let Ok(columns) = filled(name, &plan, typed, self.columns.clone()) else { return false };
+                columns
+            }
+        };
+        let new = Table { columns, managed: true, format: "DELTA".into(), options: BTreeMap::new(), ..old.clone() };
+        kept::tell(p, "table", name, &show_create::table(old), &show_create::table(&new))
     }
 }
 

@@ -116,7 +116,15 @@ fn ordering(o: &OrderBy) -> Verdict {
     refuse(interpolate.is_some(), "INTERPOLATE", &["INTERPOLATE"], "join the rows to a series: generate_series(…)")?;
     match kind {
         OrderByKind::All(OrderByOptions { asc: _, nulls_first: _ }) => Ok(()),
-        OrderByKind::Expressions(list) => list.iter().try_for_each(order),
+        OrderByKind::Expressions(list) => {
+            refuse(
+                list.iter().any(|o| is_all(&o.expr)),
+                "ORDER BY ALL together with other columns",
+                &["ALL"],
+                "write ORDER BY ALL alone, or name the columns; a column called all is written in quotes: \"all\"",
+            )?;
+            list.iter().try_for_each(order)
+        }
     }
 }
 
@@ -177,6 +185,21 @@ fn pipe(p: &PipeOperator) -> Verdict {
             )
         }
     }
+}
+
+/// `ORDER BY ALL`, which the parser takes for a column of that name.
+pub(super) fn order_all(q: &mut Query) {
+    if let Some(OrderBy { kind, interpolate: None }) = &mut q.order_by
+        && let OrderByKind::Expressions(list) = kind
+        && let [OrderByExpr { expr, options, with_fill: None }] = &list[..]
+        && is_all(expr)
+    {
+        *kind = OrderByKind::All(*options);
+    }
+}
+
+fn is_all(e: &Expr) -> bool {
+    matches!(e, Expr::Identifier(i) if i.quote_style.is_none() && i.value.eq_ignore_ascii_case("all"))
 }
 
 /// `FETCH FIRST n ROWS ONLY` says what LIMIT says.
