@@ -173,7 +173,7 @@ impl Delete {
             Some(Relation::Table(t)) if t.managed => {
                 let table = &name.name;
                 Error::not_built(format!("DELETE FROM {table}: it is no feature view, and removing rows of other tables"))
-                    .with_hint(format!("keep the other rows: CREATE OR REPLACE TABLE {table} AS SELECT * FROM {table} WHERE NOT (…)"))
+                    .with_hint(format!("keep the other rows: CREATE OR REPLACE TABLE {table} AS SELECT * FROM {table} WHERE (…) IS NOT TRUE"))
             }
             other => {
                 let kind = other.map_or("system table", |r| r.kind());

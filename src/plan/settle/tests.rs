@@ -78,7 +78,9 @@ proptest! {
                 (Ok(stock), Ok(ours)) => {
                     prop_assert_eq!(shape(&stock), shape(&ours), "{}", &sql);
                     let (stock, ours) = (cx.state().optimize(&stock), cx.state().optimize(&ours));
-                    prop_assert!(stock.is_err() || ours.is_ok(), "{}: {:?}", &sql, ours.err());
+                    // what is exact is folded, and does not fit now; the stock plan says so when it runs
+                    let too_large = ours.as_ref().is_err_and(|e| e.to_string().contains("too large to store"));
+                    prop_assert!(stock.is_err() || ours.is_ok() || too_large, "{}: {:?}", &sql, ours.err());
                 }
                 (Ok(_), Err(e)) => prop_assert!(false, "{}: {}", &sql, e),
                 (Err(_), _) => {}
