@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use chrono_tz::Tz;
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, TimestampMicrosecondArray};
+use datafusion::arrow::buffer::NullBuffer;
 use datafusion::arrow::compute::{CastOptions, cast_with_options, filter_record_batch};
 use datafusion::arrow::datatypes::{
     DataType, Date32Type, Date64Type, Field, Schema, SchemaRef, TimeUnit, TimestampMicrosecondType, TimestampNanosecondType,
@@ -104,9 +105,10 @@ impl Conform {
         let event = columns[keys].as_primitive::<TimestampMicrosecondType>().clone();
         let limit = self.accept.now.saturating_add(self.accept.tolerance);
         let (mut rejected, mut skipped) = (0, 0);
+        let nulls = columns[..=keys].iter().fold(None, |all, c| NullBuffer::union(all.as_ref(), c.nulls()));
         let mut keep = Vec::with_capacity(batch.num_rows());
         for row in 0..batch.num_rows() {
-            if columns[..=keys].iter().any(|c| c.is_null(row)) || event.value(row) > limit {
+            if nulls.as_ref().is_some_and(|n| n.is_null(row)) || event.value(row) > limit {
                 rejected += 1;
                 self.note(batch, &columns, row, event.value(row) > limit);
                 keep.push(false);

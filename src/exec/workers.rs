@@ -82,13 +82,13 @@ impl Workers {
         })
     }
 
-    /// Runs a job to its end. When the future is dropped, the job ends at its next step.
+    /// Runs a job to its end. When the future is dropped, the job ends at its next step. A job writes files, which takes
+    /// long at a stretch, so it has a thread of its own: on one of the workers it would hold up the tasks that it wakes.
     pub fn run<T: Send + 'static>(&self, cancel: &Cancel, work: BoxFuture<'static, Result<T>>) -> BoxFuture<'static, Result<T>> {
-        let mut task = JoinSet::new();
-        task.spawn_on(wanted(cancel.clone(), work), &self.handle);
-        let guard = cancel.guard();
+        let (guard, cancel) = (cancel.guard(), cancel.clone());
+        let job = self.handle.spawn_blocking(move || Handle::current().block_on(wanted(cancel, work)));
         Box::pin(async move {
-            let done = task.join_next().await.unwrap_or_else(|| Ok(Err(cancelled()))).unwrap_or_else(|e| Err(broken(e)));
+            let done = job.await.unwrap_or_else(|e| Err(broken(e)));
             guard.disarm();
             done
         })

@@ -3,18 +3,28 @@
 //! RepartitionExec of DataFusion 55 keeps what does not fit into memory in spill files that all of its input tasks
 //! write. With two files open, the reader may wait for the older one while its batch lies in the newer, and the writers
 //! for the reader: a deadlock without an error (apache/datafusion#24883, mended in 56). With one input task there is one
-//! open file, so the inputs are brought together first. A repartition that keeps an order has files of its own for each
-//! input, and stays as it is.
+//! open file. So a repartition by hash becomes one repartition for each partition of its input ([`Split`]), whose
+//! outputs are read together; any other has its inputs brought together first. A repartition that keeps an order has
+//! files of its own for each input, and stays as it is.
 
+use std::fmt;
 use std::sync::Arc;
 
 use datafusion::common::Result;
 use datafusion::common::config::ConfigOptions;
-use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
+use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::physical_expr::{Partitioning, PhysicalExpr};
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_plan::coalesce_partitions::CoalescePartitionsExec;
+use datafusion::physical_plan::metrics::MetricsSet;
 use datafusion::physical_plan::repartition::RepartitionExec;
-use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties, replace_children_if_necessary};
+use datafusion::physical_plan::union::InterleaveExec;
+use datafusion::physical_plan::{
+    DisplayAs, DisplayFormatType, ExecutionPlan, ExecutionPlanProperties, PlanProperties, replace_children_if_necessary,
+};
+
+use crate::error::Error;
 
 /// The physical optimizer rule. Run it after the rules that add or move repartitions.
 #[derive(Debug, Default)]
@@ -27,8 +37,12 @@ impl PhysicalOptimizerRule for OneRepartitionInput {
             if repartition.preserve_order() || repartition.input().output_partitioning().partition_count() <= 1 {
                 return Ok(Transformed::no(plan));
             }
-            let one = Arc::new(CoalescePartitionsExec::new(Arc::clone(repartition.input())));
-            Ok(Transformed::yes(replace_children_if_necessary(plan, vec![one])?))
+            let input = Arc::clone(repartition.input());
+            if matches!(repartition.partitioning(), Partitioning::Hash(..)) {
+                let split = Split::try_new(input, repartition.partitioning().clone(), Arc::clone(repartition.properties()))?;
+                return Ok(Transformed::yes(Arc::new(split)));
+            }
+            Ok(Transformed::yes(replace_children_if_necessary(plan, vec![Arc::new(CoalescePartitionsExec::new(input))])?))
         })
         .data()
     }
@@ -39,5 +53,119 @@ impl PhysicalOptimizerRule for OneRepartitionInput {
 
     fn schema_check(&self) -> bool {
         true
+    }
+}
+
+/// A repartition by hash that has a repartition of its own for each partition of its input.
+#[derive(Debug)]
+struct Split {
+    input: Arc<dyn ExecutionPlan>,
+    partitioning: Partitioning,
+    properties: Arc<PlanProperties>,
+    parts: Vec<Arc<dyn ExecutionPlan>>,
+    joined: InterleaveExec,
+}
+
+impl Split {
+    fn try_new(input: Arc<dyn ExecutionPlan>, partitioning: Partitioning, properties: Arc<PlanProperties>) -> Result<Self> {
+        let part = |partition| {
+            let one = Arc::new(OnePartition::new(Arc::clone(&input), partition));
+            Ok(Arc::new(RepartitionExec::try_new(one, partitioning.clone())?) as Arc<dyn ExecutionPlan>)
+        };
+        let parts = (0..input.output_partitioning().partition_count()).map(part).collect::<Result<Vec<_>>>()?;
+        let joined = InterleaveExec::try_new(parts.clone())?;
+        Ok(Split { input, partitioning, properties, parts, joined })
+    }
+}
+
+impl DisplayAs for Split {
+    fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter) -> fmt::Result {
+        write!(f, "SplitRepartitionExec: partitioning={}, input_partitions={}", self.partitioning, self.parts.len())
+    }
+}
+
+impl ExecutionPlan for Split {
+    fn name(&self) -> &str {
+        "SplitRepartitionExec"
+    }
+    fn properties(&self) -> &Arc<PlanProperties> {
+        &self.properties
+    }
+    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
+        vec![&self.input]
+    }
+    fn apply_expressions(&self, f: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>) -> Result<TreeNodeRecursion> {
+        match &self.partitioning {
+            Partitioning::Hash(exprs, _) => datafusion::physical_plan::apply_expression_roots(exprs.iter(), f),
+            _ => Ok(TreeNodeRecursion::Continue),
+        }
+    }
+    /// The parts are made anew, too: those of a plan that has run are used up.
+    fn with_new_children(self: Arc<Self>, children: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {
+        let whole = RepartitionExec::try_new(only(children)?, self.partitioning.clone())?;
+        let (input, properties) = (Arc::clone(whole.input()), Arc::clone(whole.properties()));
+        Ok(Arc::new(Split::try_new(input, self.partitioning.clone(), properties)?))
+    }
+    fn execute(&self, partition: usize, cx: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
+        self.joined.execute(partition, cx)
+    }
+    fn metrics(&self) -> Option<MetricsSet> {
+        let mut all = MetricsSet::new();
+        for metric in self.parts.iter().filter_map(|p| p.metrics()).flat_map(|m| m.iter().cloned().collect::<Vec<_>>()) {
+            all.push(metric);
+        }
+        Some(all)
+    }
+}
+
+fn only(mut children: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {
+    match (children.pop(), children.is_empty()) {
+        (Some(input), true) => Ok(input),
+        _ => Err(Error::internal("a repartition has one input").into()),
+    }
+}
+
+/// One partition of a plan.
+#[derive(Debug)]
+struct OnePartition {
+    input: Arc<dyn ExecutionPlan>,
+    partition: usize,
+    properties: Arc<PlanProperties>,
+}
+
+impl OnePartition {
+    fn new(input: Arc<dyn ExecutionPlan>, partition: usize) -> Self {
+        let properties = PlanProperties::clone(input.properties()).with_partitioning(Partitioning::UnknownPartitioning(1)).into();
+        OnePartition { input, partition, properties }
+    }
+}
+
+impl DisplayAs for OnePartition {
+    fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter) -> fmt::Result {
+        write!(f, "OnePartition: {}", self.partition)
+    }
+}
+
+impl ExecutionPlan for OnePartition {
+    fn name(&self) -> &str {
+        "OnePartition"
+    }
+    fn properties(&self) -> &Arc<PlanProperties> {
+        &self.properties
+    }
+    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
+        vec![&self.input]
+    }
+    fn apply_expressions(&self, _: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>) -> Result<TreeNodeRecursion> {
+        Ok(TreeNodeRecursion::Continue)
+    }
+    fn with_new_children(self: Arc<Self>, children: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {
+        Ok(Arc::new(OnePartition::new(only(children)?, self.partition)))
+    }
+    fn execute(&self, partition: usize, cx: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
+        match partition {
+            0 => self.input.execute(self.partition, cx),
+            _ => Err(Error::internal("there is one partition only").into()),
+        }
     }
 }

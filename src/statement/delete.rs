@@ -172,8 +172,9 @@ impl Delete {
             None if name.schema != crate::catalog::SYSTEM_SCHEMA => return Ok(()),
             Some(Relation::Table(t)) if t.managed => {
                 let table = &name.name;
-                Error::not_built(format!("DELETE FROM {table}: it is no feature view, and removing rows of other tables"))
-                    .with_hint(format!("keep the other rows: CREATE OR REPLACE TABLE {table} AS SELECT * FROM {table} WHERE (…) IS NOT TRUE"))
+                Error::not_built(format!("DELETE FROM {table}: it is no feature view, and removing rows of other tables")).with_hint(
+                    format!("keep the other rows: CREATE OR REPLACE TABLE {table} AS SELECT * FROM {table} WHERE (…) IS NOT TRUE"),
+                )
             }
             other => {
                 let kind = other.map_or("system table", |r| r.kind());

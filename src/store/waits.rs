@@ -7,10 +7,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use datafusion::common::{DataFusionError, Result as DfResult};
+use datafusion::common::Result as DfResult;
 use datafusion::execution::object_store::{DefaultObjectStoreRegistry, ObjectStoreRegistry};
-use deltalake::DeltaTableError;
-use deltalake::logstore::store_for;
 use futures::stream::BoxStream;
 use futures::{FutureExt, StreamExt};
 use object_store::path::Path;
@@ -20,6 +18,7 @@ use object_store::{
 };
 use url::Url;
 
+use super::offline::bucket;
 use crate::activity::waiting;
 
 /// The stores that plans read from and write to.
@@ -43,12 +42,7 @@ impl ObjectStoreRegistry for WatchedStores {
         };
         let mut root = url.clone();
         root.set_path("");
-        let store = match store_for(&root, std::iter::empty::<(&str, &str)>()) {
-            Ok(store) => store,
-            // not one of this build
-            Err(DeltaTableError::InvalidTableLocation(_)) => return Err(unknown),
-            Err(e) => return Err(DataFusionError::External(Box::new(e))),
-        };
+        let Some(store) = bucket(&root)? else { return Err(unknown) };
         self.0.register_store(&root, Arc::clone(&store));
         Ok(Arc::new(Watched(store)))
     }

@@ -4,6 +4,7 @@
 //! sets and managed tables alike. A table is written in two steps: data files ([`FileWriter`]),
 //! which nobody sees, then one commit ([`OfflineStore::commit`]) of exactly the next version.
 
+mod bucket;
 mod changes;
 mod commit;
 mod fit;
@@ -23,6 +24,7 @@ mod writer;
 #[cfg(test)]
 mod tests;
 
+pub use bucket::bucket;
 pub use changes::{Changed, Changes, CommitRecord};
 pub use commit::{Commit, Operation};
 pub use fit::unfit;
