@@ -164,6 +164,11 @@ async fn run(
             }
             done.map(|_| ()).and_then(|()| count(0))
         }
+        Command::SetOffline { view, build, .. } => {
+            registry.commit(None, |c| build(c)).await?;
+            boxed(clear_online(resolver, view)).await;
+            count(0)
+        }
         Command::DropFeatureView { views, build, .. } => {
             registry.commit(None, |c| build(c)).await?;
             let mut left = false;
@@ -304,16 +309,22 @@ async fn announced(resolver: &Resolver, table: &Table, or_replace: bool) -> Resu
 /// Frees what a dropped view version held: its online keys, and its table where no training set pins it. `false`:
 /// the online store could not be cleared.
 async fn reclaim(resolver: &Arc<Resolver>, view: &FeatureView) -> bool {
-    let mut cleared = true;
-    if view.online {
-        let freed = async { resolver.services.online().await?.drop_view(&resolver.services.online_view(view)).await };
-        if let Err(e) = freed.await {
-            cleared = false;
-            resolver_notice(resolver, sweep::left_behind(view, &e));
-        }
-    }
+    let cleared = boxed(clear_online(resolver, view)).await;
     training::reclaim(resolver, &view.location).await;
     cleared
+}
+
+/// Removes the online rows of a view; `false`: the online store could not be cleared.
+async fn clear_online(resolver: &Arc<Resolver>, view: &FeatureView) -> bool {
+    if !view.online {
+        return true;
+    }
+    let freed = async { resolver.services.online().await?.drop_view(&resolver.services.online_view(view)).await };
+    let failed = freed.await.err();
+    if let Some(e) = &failed {
+        resolver_notice(resolver, sweep::left_behind(view, e));
+    }
+    failed.is_none()
 }
 
 fn resolver_notice(resolver: &Resolver, message: String) {

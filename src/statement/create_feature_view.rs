@@ -570,7 +570,7 @@ fn replace(catalog: &CatalogSnapshot, view: &FeatureView, or_replace: bool, if_n
         if !cleared.is_empty() {
             notices.push(format!("feature view {name}: the statement leaves out, and so clears, {}", cleared.join(", ")));
         }
-        return outcome(vec![CatalogChange::PutFeatureView(kept, PutMode::Replace)], notices, false, "changed in place");
+        return outcome(super::alter::changed(catalog, latest, kept), notices, false, "changed in place");
     }
     let next = FeatureView { version: series.last_version + 1, online_id: catalog.next_online_id, ..view.clone() };
     circle::feature_view(catalog, &next)?;
