@@ -152,7 +152,7 @@ async fn store(services: &Services, table: &Table, data: SendableRecordBatchStre
     if let Err(e) = done {
         services.store.take_back(&table.location, &adds, &e).await;
         return Err(match e.kind() {
-            Kind::Conflict if overwrites.is_some() => table_swap::changed(&table.name),
+            Kind::Conflict if overwrites.is_some() => table_swap::overtaken(),
             _ => e,
         });
     }

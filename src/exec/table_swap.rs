@@ -23,8 +23,12 @@ pub struct Replacement {
 }
 
 /// The error of a statement that would lose the rows of others.
+pub fn overtaken() -> Error {
+    Error::conflict("somebody else changed it meanwhile; nothing was stored").with_hint("run it again")
+}
+
 pub fn changed(name: &Name) -> Error {
-    Error::conflict(format!("table {name}: somebody else changed it meanwhile; nothing was stored")).with_hint("run it again")
+    overtaken().context(format!("table {name}"))
 }
 
 impl Replacement {

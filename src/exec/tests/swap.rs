@@ -81,7 +81,7 @@ async fn rows_that_come_after_a_table_was_read_are_not_lost_by_its_replacement()
         let e = run(&w.a, query).await.unwrap_err();
         w.hook_ran();
         assert_eq!(e.kind(), Kind::Conflict, "{query}: {e}");
-        assert!(e.to_string().contains("somebody else changed it meanwhile"), "{e}");
+        assert!(e.to_string().starts_with("table public.t: somebody else changed it meanwhile"), "{e}");
         assert_eq!(w.ids().await, [-1, 1, 2], "{query}");
         assert_eq!(w.table().await.replacing, None, "{query}");
         assert_eq!(w.tables(), 1, "{query}: the half-made table is removed");
