@@ -200,6 +200,9 @@ impl CatalogSnapshot {
             PutFeatureView(view, PutMode::Create) => self.create_version(view)?,
             PutFeatureView(view, PutMode::Replace) => {
                 let at = VersionRef::from(&view);
+                if view.online_id != self.feature_view(&at.name, Some(at.version))?.online_id {
+                    self.claim_online_id(&view)?;
+                }
                 self.edit_version(&at, |series| {
                     series.versions.insert(view.version, view);
                 })?;
@@ -300,9 +303,6 @@ impl CatalogSnapshot {
 
     fn create_version(&mut self, view: FeatureView) -> Result<()> {
         let name = view.name.clone();
-        if view.online_id < self.next_online_id {
-            return Err(Error::conflict(format!("feature view {name}: online id {} is taken", view.online_id)));
-        }
         let expected = self.feature_views.get(&name).map_or(1, |s| s.last_version + 1);
         if expected == 1 {
             self.claim("feature view", &name, PutMode::Create)?;
@@ -312,7 +312,7 @@ impl CatalogSnapshot {
         if view.version != expected {
             return Err(Error::conflict(format!("feature view {name}: its next version is {expected}, not {}", view.version)));
         }
-        self.next_online_id = view.online_id.saturating_add(1);
+        self.claim_online_id(&view)?;
         let version = view.version;
         let series = self.feature_views.entry(name).or_insert_with(|| {
             Arc::new(FeatureViewSeries {
@@ -330,6 +330,15 @@ impl CatalogSnapshot {
             series.filled.insert(version);
         }
         series.versions.insert(version, view);
+        Ok(())
+    }
+
+    /// Online ids are never used again.
+    fn claim_online_id(&mut self, view: &FeatureView) -> Result<()> {
+        if view.online_id < self.next_online_id {
+            return Err(Error::conflict(format!("feature view {}: online id {} is taken", view.name, view.online_id)));
+        }
+        self.next_online_id = view.online_id.saturating_add(1);
         Ok(())
     }
 

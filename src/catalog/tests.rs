@@ -102,6 +102,7 @@ async fn everything_is_there_again_after_a_restart() {
         columns: vec![column("x", "DECIMAL(10, 2)")],
         options: Default::default(),
         partition_columns: vec![],
+        replacing: None,
         about: About::default(),
         created_at: T0,
     };

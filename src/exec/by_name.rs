@@ -106,6 +106,7 @@ fn table(format: &str, paths: &[String], options: BTreeMap<String, String>) -> R
         columns: vec![],
         options,
         partition_columns: vec![],
+        replacing: None,
         about: About::default(),
         created_at: 0,
     })

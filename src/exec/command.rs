@@ -18,7 +18,7 @@ use datafusion::physical_planner::{ExtensionPlanner, PhysicalPlanner};
 
 use super::resolve::Resolver;
 use super::write::stream_of;
-use super::{boxed, delete, is_undone, materialize, optimize, refresh, sweep, table, training, vacuum, verify};
+use super::{boxed, delete, is_undone, materialize, optimize, refresh, sweep, table, table_swap, training, vacuum, verify};
 use crate::catalog::{CatalogChange, CatalogSnapshot, PutMode, Run, Runs};
 use crate::clock::new_id;
 use crate::error::{Error, Result};
@@ -164,6 +164,11 @@ async fn run(
             }
             done.map(|_| ()).and_then(|()| count(0))
         }
+        Command::SetOffline { view, build, .. } => {
+            registry.commit(None, |c| build(c)).await?;
+            boxed(clear_online(resolver, view)).await;
+            count(0)
+        }
         Command::DropFeatureView { views, build, .. } => {
             registry.commit(None, |c| build(c)).await?;
             let mut left = false;
@@ -239,29 +244,44 @@ async fn create_table(
             made.map_err(|e| e.context(format!("table {}", table.name)))?.0
         }
     };
+    let replacement = match boxed(announced(resolver, table, or_replace)).await {
+        Ok(r) => r,
+        Err(e) => {
+            services.store.delete_table(&table.location).await?;
+            return Err(e);
+        }
+    };
     let old = parking_lot::Mutex::new(None);
     let needed = AtomicBool::new(true);
     let done = services
         .registry
         .commit(None, |c| {
             c.schema(&table.name.schema)?;
-            let mode = match c.relation(&table.name) {
-                None => PutMode::Create,
-                Some(_) if if_not_exists => {
+            let mode = match (c.relation(&table.name), &replacement) {
+                (Some(crate::catalog::Relation::Table(t)), Some(r)) if r.stands(t) => {
+                    *old.lock() = Some(t.location.clone());
+                    PutMode::Replace
+                }
+                (_, Some(_)) => return Err(table_swap::changed(&table.name)),
+                (None, _) => PutMode::Create,
+                (Some(_), _) if if_not_exists => {
                     needed.store(false, Ordering::Relaxed);
                     return Ok(vec![]);
                 }
-                Some(crate::catalog::Relation::Table(t)) if or_replace => {
+                (Some(crate::catalog::Relation::Table(t)), _) if or_replace => {
                     *old.lock() = t.managed.then(|| t.location.clone());
                     PutMode::Replace
                 }
-                Some(r) => return Err(Error::already_exists(format!("{} {} exists already", r.kind(), table.name))),
+                (Some(r), _) => return Err(Error::already_exists(format!("{} {} exists already", r.kind(), table.name))),
             };
             Ok(vec![CatalogChange::PutTable(table.clone(), mode)])
         })
         .await;
     if let Err(e) = done {
         if is_undone(&e) {
+            if let Some(r) = &replacement {
+                r.withdraw(services).await;
+            }
             services.store.delete_table(&table.location).await?;
         }
         return Err(e);
@@ -278,19 +298,33 @@ async fn create_table(
     count(rows)
 }
 
+/// Announces a replacement whose query reads the table that it replaces; `None`: it does not, and wins over what is there.
+async fn announced(resolver: &Resolver, table: &Table, or_replace: bool) -> Result<Option<table_swap::Replacement>> {
+    match resolver.reads(&table.name).filter(|_| or_replace) {
+        Some(read) => table_swap::Replacement::announce(&resolver.services, &table.name, &read).await.map(Some),
+        None => Ok(None),
+    }
+}
+
 /// Frees what a dropped view version held: its online keys, and its table where no training set pins it. `false`:
 /// the online store could not be cleared.
 async fn reclaim(resolver: &Arc<Resolver>, view: &FeatureView) -> bool {
-    let mut cleared = true;
-    if view.online {
-        let freed = async { resolver.services.online().await?.drop_view(&resolver.services.online_view(view)).await };
-        if let Err(e) = freed.await {
-            cleared = false;
-            resolver_notice(resolver, sweep::left_behind(view, &e));
-        }
-    }
+    let cleared = boxed(clear_online(resolver, view)).await;
     training::reclaim(resolver, &view.location).await;
     cleared
+}
+
+/// Removes the online rows of a view; `false`: the online store could not be cleared.
+async fn clear_online(resolver: &Arc<Resolver>, view: &FeatureView) -> bool {
+    if !view.online {
+        return true;
+    }
+    let freed = async { resolver.services.online().await?.drop_view(&resolver.services.online_view(view)).await };
+    let failed = freed.await.err();
+    if let Some(e) = &failed {
+        resolver_notice(resolver, sweep::left_behind(view, e));
+    }
+    failed.is_none()
 }
 
 fn resolver_notice(resolver: &Resolver, message: String) {

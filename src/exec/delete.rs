@@ -94,7 +94,8 @@ async fn planned_again(resolver: &Arc<Resolver>, deletion: &Deletion, cx: &Arc<T
     let plan = plan_sql(&now, statement, &deletion.schema).await?;
     let (mut rows, table) = matching_rows(&plan, deletion.is_chosen)?;
     let (then, view) = (&deletion.table.view, &table.view);
-    if (&then.name, then.version, &then.location, then.online) != (&view.name, view.version, &view.location, view.online) {
+    let what = |v: &FeatureView| (v.name.clone(), v.version, v.location.clone(), v.online, v.online_id);
+    if what(then) != what(view) {
         return Err(Error::conflict(format!("DELETE FROM {}: the feature view was changed meanwhile; nothing was removed", then.name))
             .with_hint("try again"));
     }

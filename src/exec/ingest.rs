@@ -73,7 +73,7 @@ pub async fn run(
         }
         Some(Relation::Table(t)) if t.managed => {
             let target = services.store.snapshot(&t.location, None).await?;
-            append(services, t, by_name(rows, target.schema(), name)?, false).await
+            append(services, t, by_name(rows, target.schema(), name)?, None).await
         }
         Some(r) => Err(Error::invalid(format!("{} {name} is not a table that rows can be put into", r.kind()))),
     }
@@ -116,6 +116,7 @@ async fn create(resolver: &Arc<Resolver>, name: &Name, rows: SendableRecordBatch
         columns,
         options: BTreeMap::new(),
         partition_columns: vec![],
+        replacing: None,
         about: About::default(),
         created_at: services.clock.now(),
     };

@@ -101,12 +101,16 @@ pub fn apply<'a>(services: &'a Arc<Services>, view: &'a Arc<FeatureView>, cx: &'
 /// where it moved.
 fn mark<'a>(services: &'a Services, view: &'a FeatureView) -> BoxFuture<'a, Result<bool>> {
     Box::pin(async move {
-        let (name, version) = (view.name.clone(), view.version);
+        let (name, version, written) = (view.name.clone(), view.version, view.online_id);
         let moved = std::sync::atomic::AtomicBool::new(false);
         let needed = |c: &CatalogSnapshot| -> Result<Vec<CatalogChange>> {
             let series = c.feature_view_series(&name)?;
             let view = c.feature_view(&name, Some(version))?;
             let mut changes = vec![];
+            if view.online_id != written {
+                // set OFFLINE and ONLINE meanwhile: nobody reads what was written
+                return Ok(changes);
+            }
             let filled = series.filled.contains(&version);
             // what waits for the name is online when it is so whole
             if !series.materialized.contains(&version) && (filled || version <= series.current) {

@@ -37,6 +37,7 @@ pub mod stall;
 pub mod sweep;
 pub mod system;
 pub mod table;
+mod table_swap;
 mod time;
 pub mod training;
 pub mod vacuum;

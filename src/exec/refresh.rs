@@ -148,15 +148,16 @@ fn run_one<'a>(
         })
         .await?;
         if !matches!(range, Range::FromTo(..)) {
-            filled(resolver, view).await?;
+            boxed(filled(resolver, view, at)).await?;
         }
         metrics::counter!(crate::telemetry::REFRESH_ROWS, "view" => view.name.to_string()).increment(run.rows_written);
         Ok(run)
     })
 }
 
-/// Notes that a version is complete, and lets the bare name move on to it where nothing else is missing.
-pub fn filled<'a>(resolver: &'a Resolver, view: &'a FeatureView) -> futures::future::BoxFuture<'a, Result<()>> {
+/// Notes that a version is complete, and lets the bare name move on to it where nothing else is missing. `at`: as of an
+/// instant of the user's, and so perhaps complete up to then only.
+fn filled<'a>(resolver: &'a Resolver, view: &'a FeatureView, at: Option<Micros>) -> futures::future::BoxFuture<'a, Result<()>> {
     Box::pin(async move {
         let (name, version) = (view.name.clone(), view.version);
         let moved = std::sync::atomic::AtomicBool::new(false);
@@ -174,15 +175,51 @@ pub fn filled<'a>(resolver: &'a Resolver, view: &'a FeatureView) -> futures::fut
             }
             Ok(changes)
         };
-        if needed(resolver.services.registry.snapshot().await?.as_ref())?.is_empty() {
+        let catalog = resolver.services.registry.snapshot().await?;
+        if needed(&catalog)?.is_empty() {
+            return Ok(());
+        }
+        let old = catalog.feature_view(&name, None)?;
+        let waits = version > old.version;
+        if let (true, Some(at)) = (waits, at)
+            && let Some(reaches) = resolver.services.store.snapshot(&old.location, None).await?.watermark().filter(|w| *w > at)
+        {
+            resolver.notice(format!(
+                "feature view {}: it is filled up to {}, and {} reaches up to {}: {name} goes on meaning v{}; REFRESH FEATURE VIEW {} fills the rest",
+                view.versioned_name(), format_micros(at), old.versioned_name(), format_micros(reaches), old.version, view.quoted_name()
+            ));
             return Ok(());
         }
         resolver.services.registry.commit(None, needed).await?;
         if moved.load(std::sync::atomic::Ordering::Relaxed) {
             resolver.notice(format!("{name} means version v{version} from now on"));
+            if view.snapshot {
+                boxed(later_snapshots(resolver, old, view)).await?;
+            }
         }
         Ok(())
     })
+}
+
+/// Says that a version of a snapshot view lacks snapshots that the one before it has.
+async fn later_snapshots(resolver: &Resolver, old: &FeatureView, new: &FeatureView) -> Result<()> {
+    let first = async |view: &FeatureView| {
+        let table = resolver.services.store.snapshot(&view.location, None).await?;
+        let first = |f: &std::sync::Arc<crate::store::offline::DataFile>| match f.min(&view.event_timestamp) {
+            Some(ScalarValue::TimestampMicrosecond(t, _)) => *t,
+            _ => None,
+        };
+        Ok::<_, Error>(table.files().iter().filter_map(first).min())
+    };
+    if let (Some(old_first), Some(new_first)) = (first(old).await?, first(new).await?)
+        && old_first < new_first
+    {
+        resolver.notice(format!(
+            "feature view {}: its snapshots begin at {}; the earlier ones, from {} on, are those of {}: REFRESH FEATURE VIEW {} AT '…' makes one for an instant",
+            new.versioned_name(), format_micros(new_first), format_micros(old_first), old.versioned_name(), new.quoted_name()
+        ));
+    }
+    Ok(())
 }
 
 /// The change that makes the bare name mean a newer version, once that is complete, and online where the

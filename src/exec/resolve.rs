@@ -132,6 +132,13 @@ impl Resolver {
         Arc::clone(&self.notices)
     }
 
+    /// The version of a plain table that the statement reads as it is now; `None`: it does not read it so.
+    pub fn reads(&self, name: &Name) -> Option<Snapshot> {
+        let loaded = self.loaded.lock();
+        let table: &dyn std::any::Any = loaded.tables.get(&(name.schema.clone(), name.name.clone()))?.as_ref()?.as_ref();
+        table.downcast_ref::<ManagedTable>().map(|t| t.snapshot().clone())
+    }
+
     /// The Delta tables that the statement reads, at their versions.
     pub fn pinned_tables(&self) -> Vec<PinnedTable> {
         self.loaded.lock().snapshots.values().cloned().collect()
@@ -234,7 +241,8 @@ impl Resolver {
             Relation::Table(t) if t.managed => {
                 let s = self.snapshot(name.to_string(), &t.location, travel).await?;
                 let read = self.services.store.scan_provider(&s, ScanOptions::default())?;
-                Arc::new(ManagedTable::new(Arc::clone(&self.services), Arc::new((**t).clone()), read, travel.is_none()))
+                let writable = travel.is_none();
+                Arc::new(ManagedTable::new(Arc::clone(&self.services), Arc::new((**t).clone()), s, read, writable))
             }
             Relation::Table(t) if t.format == "DELTA" => {
                 let pin = self.pins.get(&t.location).copied();

@@ -45,17 +45,17 @@ pub async fn older_generations(services: &Services, online: &dyn OnlineStore, id
     Ok(older.len())
 }
 
-/// Frees the rows of views that no version in the catalog names any more; answers how many views, and those that hold
-/// rows and stay.
+/// Frees the rows of views that no version in the catalog names any more, or that are OFFLINE; answers how many views, and
+/// those that hold rows and stay.
 ///
-/// Online ids are never used again, and a view is in the catalog before it holds rows: what the catalog, read
-/// after the store, does not name was dropped.
+/// Online ids are never used again, after SET OFFLINE neither, and a view is in the catalog before it holds rows: what
+/// the catalog, read after the store, does not name was dropped.
 pub fn dropped_views<'a>(services: &'a Services) -> BoxFuture<'a, Result<(usize, Vec<Arc<FeatureView>>)>> {
     Box::pin(async move {
         let online = services.online().await?;
         let held = online.views(services.store.warehouse_id()).await?;
         let catalog = services.registry.snapshot().await?;
-        let versions = catalog.feature_views.values().flat_map(|s| s.versions.values());
+        let versions = catalog.feature_views.values().flat_map(|s| s.versions.values().filter(|v| v.online));
         let known: HashMap<u32, &FeatureView> = versions.map(|v| (v.online_id, v)).collect();
         let (mut freed, mut kept) = (0, vec![]);
         for online_id in held {
@@ -66,7 +66,7 @@ pub fn dropped_views<'a>(services: &'a Services) -> BoxFuture<'a, Result<(usize,
             let id = OnlineView { warehouse_id: services.store.warehouse_id().to_string(), online_id };
             match online.drop_view(&id).await {
                 Ok(rows) => {
-                    tracing::info!(online_id, rows, "freed the online rows of a feature view that was dropped");
+                    tracing::info!(online_id, rows, "freed the online rows of a feature view that was dropped or set OFFLINE");
                     freed += 1;
                 }
                 // a process that has not seen the drop writes it

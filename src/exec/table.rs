@@ -16,10 +16,10 @@ use datafusion::logical_expr::{Expr, TableProviderFilterPushDown};
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan};
 use futures::StreamExt;
 
-use super::Services;
 use super::rows::{misfit, row_text};
+use super::{Services, boxed, table_swap};
 use crate::clock::new_id;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::model::exact::{Misfit, exact};
 use crate::model::{Name, Table};
 use crate::store::offline::{Commit, NewFile, OfflineStore, Operation, Snapshot, TableOptions, WriteSpec};
@@ -32,13 +32,18 @@ const SHOWN: usize = 3;
 pub struct ManagedTable {
     services: Arc<Services>,
     table: Arc<Table>,
+    snapshot: Snapshot,
     read: Arc<dyn TableProvider>,
     writable: bool,
 }
 
 impl ManagedTable {
-    pub fn new(services: Arc<Services>, table: Arc<Table>, read: Arc<dyn TableProvider>, writable: bool) -> Self {
-        ManagedTable { services, table, read, writable }
+    pub fn new(services: Arc<Services>, table: Arc<Table>, snapshot: Snapshot, read: Arc<dyn TableProvider>, writable: bool) -> Self {
+        ManagedTable { services, table, snapshot, read, writable }
+    }
+
+    pub fn snapshot(&self) -> &Snapshot {
+        &self.snapshot
     }
 
     pub fn name(&self) -> &Name {
@@ -80,7 +85,7 @@ impl TableProvider for ManagedTable {
             services: Arc::clone(&self.services),
             table: Arc::clone(&self.table),
             schema: self.read.schema(),
-            overwrite: op == InsertOp::Overwrite,
+            overwrites: (op == InsertOp::Overwrite).then(|| self.snapshot.clone()),
         };
         Ok(Arc::new(DataSinkExec::new(input, Arc::new(sink), None)))
     }
@@ -90,7 +95,8 @@ struct Append {
     services: Arc<Services>,
     table: Arc<Table>,
     schema: SchemaRef,
-    overwrite: bool,
+    /// The version of which all rows go: its query may have read them, and later ones must not be lost.
+    overwrites: Option<Snapshot>,
 }
 
 impl fmt::Debug for Append {
@@ -111,25 +117,44 @@ impl DataSink for Append {
         &self.schema
     }
     async fn write_all(&self, data: SendableRecordBatchStream, _cx: &Arc<TaskContext>) -> DfResult<u64> {
-        Ok(append(&self.services, &self.table, super::stall::watch(&self.services, data), self.overwrite).await?)
+        Ok(append(&self.services, &self.table, super::stall::watch(&self.services, data), self.overwrites.as_ref()).await?)
     }
 }
 
-/// Appends a stream (columns by position) to a managed table in one commit, or replaces its rows.
-pub async fn append(services: &Services, table: &Table, data: SendableRecordBatchStream, overwrite: bool) -> Result<u64> {
-    let what = || format!("table {}", table.name);
-    let base = services.store.snapshot(&table.location, None).await?;
-    let (rows, adds) = write(services, &table.location, Arc::clone(base.schema()), data).await.map_err(|e| e.context(what()))?;
-    let removes = if overwrite { base.files().iter().map(|f| f.path.clone()).collect() } else { vec![] };
+/// Appends a stream (columns by position) to a managed table in one commit, or replaces the rows of a version.
+pub async fn append(services: &Services, table: &Table, data: SendableRecordBatchStream, overwrites: Option<&Snapshot>) -> Result<u64> {
+    let stored = boxed(store(services, table, data, overwrites)).await;
+    if matches!(stored, Ok(0)) {
+        return stored;
+    }
+    match (table_swap::still_there(services, table).await, stored) {
+        (Err(gone), _) => Err(gone),
+        (Ok(()), stored) => stored.map_err(|e| e.context(format!("table {}", table.name))),
+    }
+}
+
+async fn store(services: &Services, table: &Table, data: SendableRecordBatchStream, overwrites: Option<&Snapshot>) -> Result<u64> {
+    let base = match overwrites {
+        Some(version) => version.clone(),
+        None => services.store.snapshot(&table.location, None).await?,
+    };
+    let (rows, adds) = write(services, &table.location, Arc::clone(base.schema()), data).await?;
+    let removes: Vec<String> = overwrites.map_or(vec![], |v| v.files().iter().map(|f| f.path.clone()).collect());
     if adds.is_empty() && removes.is_empty() {
         return Ok(0);
     }
-    let operation = if overwrite { Operation::Overwrite } else { Operation::Append };
+    let operation = if overwrites.is_some() { Operation::Overwrite } else { Operation::Append };
     let commit = Commit { adds: adds.clone(), removes, operation, run_id: Some(new_id()), ..Default::default() };
-    let done = if overwrite { services.store.commit(&base, commit).await } else { services.store.append(&base, commit).await };
+    let done = match overwrites {
+        Some(_) => services.store.commit(&base, commit).await,
+        None => services.store.append(&base, commit).await,
+    };
     if let Err(e) = done {
         services.store.take_back(&table.location, &adds, &e).await;
-        return Err(e.context(what()));
+        return Err(match e.kind() {
+            Kind::Conflict if overwrites.is_some() => table_swap::overtaken(),
+            _ => e,
+        });
     }
     Ok(rows)
 }

@@ -1,6 +1,7 @@
 //! System tables and training sets, by SQL.
 
 mod law;
+mod swap;
 
 use std::sync::Arc;
 
@@ -12,9 +13,11 @@ use datafusion::parquet::arrow::ArrowWriter;
 use futures::TryStreamExt;
 
 use super::system;
+use crate::catalog::{CatalogChange, CatalogSnapshot, PutMode};
 use crate::clock::{Clock, DAY};
 use crate::config::Config;
 use crate::error::{Kind, Result};
+use crate::model::{FeatureView, Name};
 use crate::session::{Engine, Outcome, Session};
 
 const NOW: i64 = 20_000 * DAY;
@@ -75,6 +78,15 @@ const SETUP: &str = "
     INSERT INTO f VALUES (1, '2024-01-01', 10), (2, '2024-01-02', 20);
     CREATE TABLE labels AS SELECT * FROM (VALUES (2, TIMESTAMP '2024-02-01'), (1, TIMESTAMP '2024-02-02')) AS t (user_id, at);
     CREATE TRAINING SET train COMMENT 'first' AS SELECT l.user_id, l.at, f.orders FROM labels l ASOF JOIN f AT l.at";
+
+/// Switches a view as older binaries did: its online rows stay where they are, and miss what is stored meanwhile.
+pub(super) async fn put_online(services: &super::Services, view: &str, version: Option<u32>, online: bool) {
+    let put = |c: &CatalogSnapshot| {
+        let view = FeatureView { online, ..c.feature_view(&Name::new("public", view), version)?.clone() };
+        Ok(vec![CatalogChange::PutFeatureView(view, PutMode::Replace)])
+    };
+    services.registry.commit(None, put).await.unwrap();
+}
 
 #[tokio::test]
 async fn every_system_table_can_be_read_and_sorted_when_empty() {

@@ -317,7 +317,7 @@ fn pinned_by<'a>(catalog: &'a CatalogSnapshot, location: &str) -> Option<&'a Nam
 }
 
 /// Whether anything in the catalog needs a table.
-fn is_used(catalog: &CatalogSnapshot, location: &str) -> bool {
+pub(super) fn is_used(catalog: &CatalogSnapshot, location: &str) -> bool {
     catalog.feature_views.values().flat_map(|s| s.versions.values()).any(|v| v.location == location)
         || catalog.tables.values().any(|t| t.managed && t.location == location)
         || catalog.training_sets.values().any(|t| t.location == location)

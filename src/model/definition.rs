@@ -251,6 +251,9 @@ pub struct Table {
     pub options: BTreeMap<String, String>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub partition_columns: Vec<String>,
+    /// The statement that is about to put another table in the place of this one, made from its rows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replacing: Option<String>,
     #[serde(flatten)]
     pub about: About,
     pub created_at: Micros,

@@ -119,6 +119,12 @@ pub enum Command {
         /// `None`: all keys.
         sample: Option<Sample>,
     },
+    /// What the online store holds of the view goes, too.
+    SetOffline {
+        view: Arc<FeatureView>,
+        build: Build,
+        what: String,
+    },
     DropFeatureView {
         views: Vec<Arc<FeatureView>>,
         build: Build,
@@ -139,7 +145,8 @@ pub enum Command {
 impl Command {
     pub fn describe(&self) -> String {
         match self {
-            Command::Change { what, .. } | Command::Nothing { what } | Command::DropFeatureView { what, .. } => what.clone(),
+            Command::Change { what, .. } | Command::Nothing { what } => what.clone(),
+            Command::SetOffline { what, .. } | Command::DropFeatureView { what, .. } => what.clone(),
             Command::CreateTableAs { table, .. } => format!("CREATE TABLE {}", table.name),
             Command::CreateTrainingSet(s) => format!("CREATE TRAINING SET {}", s.name),
             Command::Rebuild { name } => format!("REBUILD TRAINING SET {name}"),

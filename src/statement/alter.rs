@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{Planned, Planning, Statement};
-use crate::catalog::{CatalogChange, CatalogSnapshot, PutMode};
+use crate::catalog::{CatalogChange, CatalogSnapshot, PutMode, VersionRef};
 use crate::clock::Micros;
 use crate::error::{Error, Result};
 use crate::model::{FeatureView, Tags};
@@ -112,8 +112,10 @@ impl AlterFeatureView {
         }
         let (name, version, change) = (view.name.clone(), view.version, self.change);
         let what = format!("ALTER FEATURE VIEW {}", view.versioned_name());
+        let goes_offline = view.online && matches!(change, Change::Online(false));
         let build = Arc::new(move |c: &CatalogSnapshot| {
-            let mut v: FeatureView = c.feature_view(&name, Some(version))?.clone();
+            let old = c.feature_view(&name, Some(version))?;
+            let mut v: FeatureView = old.clone();
             match &change {
                 Change::Ttl(t) => v.ttl = Some(*t).filter(|t| *t > 0),
                 Change::Comment(t) => v.about.comment = Some(t.clone()).filter(|t| !t.is_empty()),
@@ -125,8 +127,22 @@ impl AlterFeatureView {
                 Change::RefreshEvery(t) => v.refresh_every = Some(*t).filter(|t| *t > 0),
                 Change::Suspended(s) => v.suspended = *s,
             }
-            Ok(vec![CatalogChange::PutFeatureView(v, PutMode::Replace)])
+            Ok(changed(c, old, v))
         });
+        if goes_offline {
+            return Planned::command("ALTER FEATURE VIEW", Command::SetOffline { view, build, what }, vec![]);
+        }
         Planned::command("ALTER FEATURE VIEW", Command::Change { what, tables: vec![], build }, vec![])
     }
+}
+
+/// The changes that put a view in the place of the same version. What was online before it was set OFFLINE has missed
+/// what was stored since: SET ONLINE begins anew, under another online id.
+pub(super) fn changed(c: &CatalogSnapshot, old: &FeatureView, mut new: FeatureView) -> Vec<CatalogChange> {
+    if new.online && !old.online {
+        new.online_id = c.next_online_id;
+    }
+    let is_marked = c.feature_views.get(&new.name).is_some_and(|s| s.materialized.contains(&new.version));
+    let unmark = (new.online != old.online && is_marked).then(|| CatalogChange::ClearMaterialized(VersionRef::from(&new)));
+    std::iter::once(CatalogChange::PutFeatureView(new, PutMode::Replace)).chain(unmark).collect()
 }

@@ -1,6 +1,8 @@
 //! `CREATE [OR REPLACE] FEATURE VIEW …`: plans the query, derives keys, timestamps and features, and
 //! computes nothing.
 
+mod readers;
+
 use std::sync::Arc;
 
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
@@ -573,7 +575,7 @@ fn replace(catalog: &CatalogSnapshot, view: &FeatureView, or_replace: bool, if_n
         if !cleared.is_empty() {
             notices.push(format!("feature view {name}: the statement leaves out, and so clears, {}", cleared.join(", ")));
         }
-        return outcome(vec![CatalogChange::PutFeatureView(kept, PutMode::Replace)], notices, false, "changed in place");
+        return outcome(super::alter::changed(catalog, latest, kept), notices, false, "changed in place");
     }
     let next = FeatureView { version: series.last_version + 1, online_id: catalog.next_online_id, ..view.clone() };
     circle::feature_view(catalog, &next)?;
@@ -581,6 +583,7 @@ fn replace(catalog: &CatalogSnapshot, view: &FeatureView, or_replace: bool, if_n
     let version = next.version;
     let pushed = VersionRef::from(&next);
     let (bare, kept) = (series.current, series.versions.get(&series.current).is_some_and(|v| v.online));
+    let broken = series.current().and_then(|old| readers::left_behind(catalog, old, &next));
     let mut changes = vec![CatalogChange::PutFeatureView(next, PutMode::Create)];
     if view.is_push() {
         changes.push(CatalogChange::MarkFilled(pushed.clone()));
@@ -590,6 +593,7 @@ fn replace(catalog: &CatalogSnapshot, view: &FeatureView, or_replace: bool, if_n
         let online = if kept && view.online { format!(" and MATERIALIZE FEATURE VIEW {name}") } else { String::new() };
         notices.push(format!("feature view {name}: version v{version} is new and empty; {name} goes on meaning v{bare} until REFRESH FEATURE VIEW {name}{online} is done, which fills both"));
     }
+    notices.extend(broken);
     outcome(changes, notices, true, "new version")
 }
 

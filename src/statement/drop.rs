@@ -147,8 +147,13 @@ impl Drop {
                 let views: Vec<Arc<FeatureView>> =
                     series.versions.values().filter(|v| version.is_none_or(|n| n == v.version)).map(|v| Arc::new(v.clone())).collect();
                 let cascade = self.cascade;
+                let services = catalog.services_using_view(&name, version);
                 let build: Build = Arc::new(move |c: &CatalogSnapshot| drop_view(c, &name, version, cascade));
                 build(catalog).map_err(|e| e.or_span(span))?;
+                if !services.is_empty() {
+                    let services = services.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+                    p.names().notice(format!("CASCADE drops feature service {services}, too"));
+                }
                 Planned::command(tag, Command::DropFeatureView { views, build, what }, vec![])
             }
         }

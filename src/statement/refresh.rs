@@ -167,6 +167,7 @@ impl Refresh {
                     ))
                     .or_span(n.span));
                 }
+                left_out(p, n, &views, "REFRESH", |v| !v.is_push());
                 views
             }
             None => in_order(p, |v| !v.is_push()),
@@ -204,6 +205,7 @@ impl Materialize {
                         .with_hint(format!("ALTER FEATURE VIEW {name} SET ONLINE"))
                         .or_span(n.span));
                 }
+                left_out(p, n, &views, "MATERIALIZE", |v| v.online);
                 views
             }
             None => in_order(p, |v| v.online),
@@ -220,6 +222,26 @@ fn meant(p: &dyn Planning, n: &NameRef) -> Result<Vec<Arc<FeatureView>>> {
         views.extend(series.waiting().map(|v| Arc::new(v.clone())));
     }
     Ok(views)
+}
+
+/// Tells of services that are pinned to versions which the bare name does not mean: these get no new values.
+fn left_out(p: &dyn Planning, n: &NameRef, views: &[Arc<FeatureView>], statement: &str, wanted: impl Fn(&FeatureView) -> bool) {
+    let catalog = p.names().catalog();
+    let name = p.names().name(n);
+    let Some(series) = catalog.feature_views.get(&name).filter(|_| n.version.is_none()) else { return };
+    let others = series.versions.values().filter(|v| wanted(v) && views.iter().all(|ran| ran.version != v.version));
+    for version in others {
+        let services = catalog.services_using_view(&name, Some(version.version));
+        if services.is_empty() {
+            continue;
+        }
+        let services = services.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        p.names().notice(format!(
+            "feature service {services} reads {}, which this statement leaves as it is: {statement} FEATURE VIEW {}",
+            version.versioned_name(),
+            version.quoted_name()
+        ));
+    }
 }
 
 /// All versions of all feature views of the current schema that `wanted` holds for; views that others

@@ -269,6 +269,7 @@ impl CreateExternal {
             columns,
             options,
             partition_columns: s.table_partition_cols.iter().map(|c| unquoted(c)).collect(),
+            replacing: None,
             about: About::default(),
             created_at: p.now(),
         };
@@ -336,6 +337,7 @@ impl CreateTableAs {
             columns: vec![],
             options: BTreeMap::new(),
             partition_columns: vec![],
+            replacing: None,
             about: About::default(),
             created_at: p.now(),
         };

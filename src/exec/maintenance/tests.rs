@@ -17,6 +17,7 @@ use crate::clock::{Clock, DAY, HOUR, MINUTE, Micros, SECOND, format_micros};
 use crate::config::Config;
 use crate::error::{Kind, Result};
 use crate::exec::read::scan;
+use crate::exec::tests::put_online;
 use crate::model::{FeatureView, Name};
 use crate::session::{Engine, Outcome, Session};
 use crate::store::offline::Keep;
@@ -370,18 +371,18 @@ async fn what_is_online_is_not_loaded_again() {
     w.sql(ON_P[1]).await;
     assert_eq!(look(&w, "1, 9").await, ["100|PRESENT", "101|PRESENT"]);
     // rows that came and were rewritten before anybody served them
-    w.sql("ALTER FEATURE VIEW p SET OFFLINE").await;
+    put_online(w.a.services(), "p", None, false).await;
     w.script(
         "INSERT INTO p VALUES (1, TIMESTAMP '2025-12-31 23:20:00', 150), (8, TIMESTAMP '2025-12-31 23:20:00', 8); OPTIMIZE FEATURE VIEW p",
     )
     .await;
-    w.sql("ALTER FEATURE VIEW p SET ONLINE").await;
+    put_online(w.a.services(), "p", None, true).await;
     assert_eq!(materialize(&w).await, "2|2", "they alone are read");
     assert_eq!(look(&w, "1, 8, 0").await, ["150|PRESENT", "8|PRESENT", "6|PRESENT"]);
     // and some of them removed again
-    w.sql("ALTER FEATURE VIEW p SET OFFLINE").await;
+    put_online(w.a.services(), "p", None, false).await;
     w.script("INSERT INTO p VALUES (2, TIMESTAMP '2025-12-31 23:30:00', 200); DELETE FROM p WHERE k = 9; OPTIMIZE FEATURE VIEW p").await;
-    w.sql("ALTER FEATURE VIEW p SET ONLINE").await;
+    put_online(w.a.services(), "p", None, true).await;
     materialize(&w).await;
     assert_eq!(look(&w, "1, 2, 9").await, ["150|PRESENT", "200|PRESENT", "NULL|NOT_FOUND"]);
 }
@@ -449,10 +450,10 @@ async fn vacuum_leaves_what_the_next_materialize_reads() {
     let w = filled().await;
     w.sql("ALTER FEATURE VIEW p SET ONLINE").await;
     materialize(&w).await;
-    w.sql("ALTER FEATURE VIEW p SET OFFLINE").await;
+    put_online(w.a.services(), "p", None, false).await;
     w.script("DELETE FROM p WHERE k = 2; INSERT INTO p VALUES (0, TIMESTAMP '2025-12-31 23:30:00', 300); OPTIMIZE FEATURE VIEW p").await;
     w.clock.advance(2 * DAY);
-    w.sql("ALTER FEATURE VIEW p SET ONLINE").await;
+    put_online(w.a.services(), "p", None, true).await;
     let session = w.a.session();
     assert!(run(&session, "VACUUM FEATURE VIEW p RETAIN INTERVAL '1 day'").await.unwrap()[0].contains("|0|0|"));
     assert!(session.notices()[0].message.contains("are kept for the next MATERIALIZE"), "{:?}", session.notices());
@@ -467,12 +468,12 @@ async fn a_materialize_that_finds_files_gone_loads_everything() {
     let w = filled().await;
     w.sql("ALTER FEATURE VIEW p SET ONLINE").await;
     materialize(&w).await;
-    w.sql("ALTER FEATURE VIEW p SET OFFLINE").await;
+    put_online(w.a.services(), "p", None, false).await;
     w.script("DELETE FROM p WHERE k = 2; OPTIMIZE FEATURE VIEW p").await;
     w.clock.advance(2 * DAY);
     // not ONLINE: nothing says that its versions are needed
     assert!(w.sql("VACUUM FEATURE VIEW p RETAIN INTERVAL '1 day'").await[0].starts_with("public.p@v1|6|"));
-    w.sql("ALTER FEATURE VIEW p SET ONLINE").await;
+    put_online(w.a.services(), "p", None, true).await;
     let session = w.a.session();
     run(&session, "MATERIALIZE FEATURE VIEW p").await.unwrap();
     assert!(session.notices()[0].message.contains("files that changed are gone; all of it is loaded again"), "{:?}", session.notices());

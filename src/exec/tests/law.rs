@@ -247,16 +247,12 @@ impl<'w> View<'w> {
                 self.create_service().await?;
             }
             Step::Offline(off) => {
-                let to = if *off { "OFFLINE" } else { "ONLINE" };
-                for v in 1..=self.versions.len() {
-                    w.rows(&format!("ALTER FEATURE VIEW {}@v{v} SET {to}", self.name)).await?;
-                }
-                self.online = !off;
+                self.set_online(!off).await?;
             }
             Step::Verify => self.verify().await?,
             Step::Materialize(load) => {
                 if !self.online {
-                    self.step_online().await?;
+                    self.set_online(true).await?;
                 }
                 let load = match load {
                     Load::Full => "FULL",
@@ -294,11 +290,15 @@ impl<'w> View<'w> {
         Ok(false)
     }
 
-    async fn step_online(&mut self) -> Checked {
+    async fn set_online(&mut self, online: bool) -> Checked {
+        let to = if online { "ONLINE" } else { "OFFLINE" };
         for v in 1..=self.versions.len() {
-            self.w.rows(&format!("ALTER FEATURE VIEW {}@v{v} SET ONLINE", self.name)).await?;
+            match self.case.created {
+                true => super::put_online(self.w.engine.services(), &self.name, Some(v as u32), online).await,
+                false => drop(self.w.rows(&format!("ALTER FEATURE VIEW {}@v{v} SET {to}", self.name)).await?),
+            }
         }
-        self.online = true;
+        self.online = online;
         Ok(())
     }
 

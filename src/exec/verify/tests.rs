@@ -10,6 +10,7 @@ use tempfile::TempDir;
 use crate::clock::{Clock, Micros, SECOND};
 use crate::config::Config;
 use crate::error::{Error, Kind, Result};
+use crate::exec::tests::put_online;
 use crate::model::Name;
 use crate::model::codec::encode_keys;
 use crate::session::{Engine, Outcome, Session};
@@ -179,10 +180,10 @@ async fn a_sample_is_drawn_by_its_seed() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_not_yet_applied_is_lag_and_no_fault() {
     let w = world().await;
-    w.run("ALTER FEATURE VIEW v SET OFFLINE").await;
+    put_online(w.engine.services(), "v", None, false).await;
     w.run("INSERT INTO v VALUES (1, '2099-12-31 01:00:00', 99), (100, '2099-12-31', 1)").await;
     w.run("DELETE FROM v WHERE k = 2").await;
-    w.run("ALTER FEATURE VIEW v SET ONLINE").await;
+    put_online(w.engine.services(), "v", None, true).await;
     let row = w.run("VERIFY FEATURE VIEW v").await.remove(0);
     assert_eq!((row[7].as_str(), &row[9..13]), ("2", &["20", "0", "0", "0"].map(String::from)[..]));
     assert!(w.notices().contains("was not compared"), "{}", w.notices());

@@ -69,7 +69,7 @@ impl OfflineStore {
                 return Err(Error::internal(format!("{what} was made without a watermark")));
             }
             #[cfg(test)]
-            if ["features/", "training_sets/"].iter().any(|folder| base.location().starts_with(folder))
+            if ["features/", "tables/", "training_sets/"].iter().any(|folder| base.location().starts_with(folder))
                 && let Some(others) = { self.meanwhile.lock().take() }
             {
                 others.await;

@@ -6,6 +6,7 @@ use crate::catalog::CatalogChange;
 use crate::clock::new_id;
 use crate::exec::materialize::Job;
 use crate::exec::sweep;
+use crate::exec::tests::put_online;
 use crate::model::{FeatureView, Name};
 use crate::plan::command::Extent;
 use crate::progress::{Progress, ProgressBar, ProgressSink};
@@ -33,6 +34,10 @@ impl World {
     }
 
     /// MATERIALIZE through another store than the warehouse's.
+    async fn put_online(&self, online: bool) {
+        put_online(self.engine.services(), "v", None, online).await;
+    }
+
     async fn materialize_through(&self, store: Arc<dyn OnlineStore>, extent: Extent) -> crate::error::Result<u64> {
         let view = self.online().await.view;
         let cx = self.engine.services().session.task_ctx();
@@ -209,6 +214,39 @@ async fn rows_of_dropped_views_are_swept(place: fn() -> Place) {
     assert_eq!(views().await, Vec::<u32>::new());
 }
 
+async fn what_is_set_offline_goes_and_never_comes_back(place: fn() -> Place) {
+    let w = world(place(), "ONLINE").await;
+    w.insert(&[(1, T0 - 10, 10), (2, T0 - 10, 20)]).await;
+    let old = w.online().await;
+    let views = || async { old.store.views(w.engine.services().store.warehouse_id()).await.unwrap() };
+    w.run("ALTER FEATURE VIEW v SET OFFLINE").await;
+    assert_eq!(views().await, Vec::<u32>::new());
+    // a statement with an old catalog brings rows under the old id
+    let cx = w.engine.services().session.task_ctx();
+    crate::exec::materialize::apply(w.engine.services(), &old.view, &cx).await.unwrap();
+    assert_eq!(views().await, [old.id.online_id]);
+    w.run("DELETE FROM v WHERE k = 1").await;
+    w.insert(&[(2, T0 - 5, 21)]).await;
+    w.run("ALTER FEATURE VIEW v SET ONLINE").await;
+    let new = w.online().await;
+    assert!(new.id.online_id > old.id.online_id);
+    assert_eq!(new.store.pointer(&new.id).await.unwrap(), None, "nothing is served before it is loaded");
+    crate::exec::materialize::apply(w.engine.services(), &old.view, &cx).await.unwrap();
+    let catalog = w.engine.services().registry.snapshot().await.unwrap();
+    assert!(!catalog.feature_view_series(&new.view.name).unwrap().materialized.contains(&1), "what nobody reads marks nothing");
+    assert_eq!(w.sweep().await, sweep::Swept { views: 1, ..Default::default() });
+    assert_eq!(views().await, Vec::<u32>::new());
+    w.run("MATERIALIZE FEATURE VIEW v").await;
+    assert_eq!(w.look("1, 2").await, ["NULL|NOT_FOUND", "21|PRESENT"]);
+    assert_eq!(views().await, [new.id.online_id]);
+    // what an older binary left behind a view that it set OFFLINE
+    w.put_online(false).await;
+    assert_eq!(w.sweep().await, sweep::Swept { views: 1, ..Default::default() });
+    // an id is taken once, and never twice
+    w.run("CREATE FEATURE VIEW u (x BIGINT) ENTITY e EVENT TIMESTAMP ts ONLINE").await;
+    assert!(w.online_of("u").await.id.online_id > new.id.online_id);
+}
+
 async fn what_has_come_due_is_applied_by_a_server(place: fn() -> Place) {
     let w = world(place(), "ONLINE").await;
     w.insert(&[(1, T0 - 5, 1), (1, T0 + MINUTE, 2), (2, T0 + MINUTE, 3)]).await;
@@ -283,10 +321,10 @@ async fn ties_that_are_numbered_anew_are_served_as_they_are_joined(place: fn() -
     w.insert(&[(1, T0 - 10, 2)]).await;
     w.insert(&[(1, T0 - 10, 1)]).await;
     agree("the later one", "v", "1|1").await;
-    w.run("ALTER FEATURE VIEW v SET OFFLINE").await;
+    w.put_online(false).await;
     w.run("DELETE FROM v WHERE x = 2").await;
     w.insert(&[(1, T0 - 10, 2)]).await;
-    w.run("ALTER FEATURE VIEW v SET ONLINE").await;
+    w.put_online(true).await;
     w.run("MATERIALIZE FEATURE VIEW v").await;
     agree("the one inserted again", "v", "1|2").await;
 }
@@ -321,6 +359,7 @@ on_every_store!(
     a_store_that_loses_rows_is_not_switched_to,
     old_generations_and_given_up_loads_are_swept,
     rows_of_dropped_views_are_swept,
+    what_is_set_offline_goes_and_never_comes_back,
     what_has_come_due_is_applied_by_a_server,
 );
 
@@ -494,7 +533,7 @@ async fn loads_wait_for_their_turn_and_say_so() {
 async fn a_load_that_another_process_has_done_is_not_done_again() {
     let w = world(Place::redis(), "").await;
     w.insert(&[(1, T0 - 10, 10)]).await;
-    w.run("ALTER FEATURE VIEW v SET ONLINE").await;
+    w.put_online(true).await;
     let shown = Shown::default();
     let config = Config { warehouse: w.dir.path().join("w").display().to_string(), online: w.place.url.clone(), ..Default::default() };
     let other = Engine::open_with(config, w.clock.clone(), Progress::new(Arc::new(shown.clone()))).await.unwrap().session();

@@ -84,7 +84,7 @@ pub enum Step {
     Materialize(Load),
     /// CREATE OR REPLACE with one feature more.
     Replace,
-    /// ALTER … SET OFFLINE and back: what is written in between is served later.
+    /// ALTER … SET OFFLINE and back, or the same as older binaries did it: what is written in between is served later.
     Offline(bool),
     Verify,
     /// Of a query view: rows come to its source, or become its source.
