@@ -94,10 +94,10 @@ impl Counts {
         if value.is_null() {
             return;
         }
-        // 0 and -0 are one value
+        // 0 and -0 are one value, and so are all NaN
         let value = match value {
-            ScalarValue::Float64(Some(0.0)) => ScalarValue::Float64(Some(0.0)),
-            ScalarValue::Float32(Some(0.0)) => ScalarValue::Float32(Some(0.0)),
+            ScalarValue::Float64(Some(v)) => ScalarValue::Float64(Some(if v.is_nan() { f64::NAN } else { v + 0.0 })),
+            ScalarValue::Float32(Some(v)) => ScalarValue::Float32(Some(if v.is_nan() { f32::NAN } else { v + 0.0 })),
             other => other,
         };
         match self.counts.get_mut(&value) {
