@@ -7,3 +7,4 @@ pub mod online_lookup;
 pub mod pit_join;
 pub mod portions;
 pub mod repartition;
+mod shared_pool;

@@ -7,12 +7,14 @@
 //! outputs are read together; any other has its inputs brought together first. A repartition that keeps an order has
 //! files of its own for each input, and stays as it is.
 
+use std::collections::HashMap;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use datafusion::common::Result;
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
+use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_expr::{Partitioning, PhysicalExpr};
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
@@ -24,6 +26,7 @@ use datafusion::physical_plan::{
     DisplayAs, DisplayFormatType, ExecutionPlan, ExecutionPlanProperties, PlanProperties, replace_children_if_necessary,
 };
 
+use super::shared_pool::SharedPool;
 use crate::error::Error;
 
 /// The physical optimizer rule. Run it after the rules that add or move repartitions.
@@ -64,17 +67,46 @@ struct Split {
     properties: Arc<PlanProperties>,
     parts: Vec<Arc<dyn ExecutionPlan>>,
     joined: InterleaveExec,
+    contexts: Arc<OnceLock<Contexts>>,
+}
+
+/// The context of the statement, for the input, and the one of the parts, which count as one consumer of memory for
+/// each of their outputs.
+#[derive(Debug)]
+struct Contexts {
+    statement: Arc<TaskContext>,
+    parts: Arc<TaskContext>,
+}
+
+impl Contexts {
+    fn new(statement: Arc<TaskContext>) -> Self {
+        let pool = Arc::new(SharedPool::new(Arc::clone(statement.memory_pool())));
+        let runtime = RuntimeEnv { memory_pool: pool, ..RuntimeEnv::clone(&statement.runtime_env()) };
+        // a repartition looks up no functions
+        let parts = TaskContext::new(
+            statement.task_id(),
+            statement.session_id(),
+            statement.session_config().clone(),
+            HashMap::new(),
+            HashMap::new(),
+            HashMap::new(),
+            HashMap::new(),
+            Arc::new(runtime),
+        );
+        Contexts { statement, parts: Arc::new(parts) }
+    }
 }
 
 impl Split {
     fn try_new(input: Arc<dyn ExecutionPlan>, partitioning: Partitioning, properties: Arc<PlanProperties>) -> Result<Self> {
+        let contexts = Arc::<OnceLock<Contexts>>::default();
         let part = |partition| {
-            let one = Arc::new(OnePartition::new(Arc::clone(&input), partition));
+            let one = Arc::new(OnePartition::new(Arc::clone(&input), partition, Arc::clone(&contexts)));
             Ok(Arc::new(RepartitionExec::try_new(one, partitioning.clone())?) as Arc<dyn ExecutionPlan>)
         };
         let parts = (0..input.output_partitioning().partition_count()).map(part).collect::<Result<Vec<_>>>()?;
         let joined = InterleaveExec::try_new(parts.clone())?;
-        Ok(Split { input, partitioning, properties, parts, joined })
+        Ok(Split { input, partitioning, properties, parts, joined, contexts })
     }
 }
 
@@ -107,7 +139,8 @@ impl ExecutionPlan for Split {
         Ok(Arc::new(Split::try_new(input, self.partitioning.clone(), properties)?))
     }
     fn execute(&self, partition: usize, cx: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
-        self.joined.execute(partition, cx)
+        let contexts = self.contexts.get_or_init(|| Contexts::new(cx));
+        self.joined.execute(partition, Arc::clone(&contexts.parts))
     }
     fn metrics(&self) -> Option<MetricsSet> {
         let mut all = MetricsSet::new();
@@ -131,12 +164,13 @@ struct OnePartition {
     input: Arc<dyn ExecutionPlan>,
     partition: usize,
     properties: Arc<PlanProperties>,
+    contexts: Arc<OnceLock<Contexts>>,
 }
 
 impl OnePartition {
-    fn new(input: Arc<dyn ExecutionPlan>, partition: usize) -> Self {
+    fn new(input: Arc<dyn ExecutionPlan>, partition: usize, contexts: Arc<OnceLock<Contexts>>) -> Self {
         let properties = PlanProperties::clone(input.properties()).with_partitioning(Partitioning::UnknownPartitioning(1)).into();
-        OnePartition { input, partition, properties }
+        OnePartition { input, partition, properties, contexts }
     }
 }
 
@@ -160,11 +194,11 @@ impl ExecutionPlan for OnePartition {
         Ok(TreeNodeRecursion::Continue)
     }
     fn with_new_children(self: Arc<Self>, children: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {
-        Ok(Arc::new(OnePartition::new(only(children)?, self.partition)))
+        Ok(Arc::new(OnePartition::new(only(children)?, self.partition, Arc::clone(&self.contexts))))
     }
     fn execute(&self, partition: usize, cx: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
         match partition {
-            0 => self.input.execute(self.partition, cx),
+            0 => self.input.execute(self.partition, self.contexts.get().map_or(cx, |c| Arc::clone(&c.statement))),
             _ => Err(Error::internal("there is one partition only").into()),
         }
     }
