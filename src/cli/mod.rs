@@ -17,6 +17,7 @@ use std::fmt::Display;
 use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use remige::config::{self, Config, Flag};
 use remige::error::Error;
@@ -105,6 +106,12 @@ fn log(default: &str) -> Result<(), Exit> {
     let filter = EnvFilter::try_new(&wanted).map_err(|e| Exit::Usage(format!("REMIGE_LOG: {e}")))?;
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal()).init();
     Ok(())
+}
+
+/// Ends the threads before the process ends. Work that was cancelled in the middle of a blocking call holds up the exit
+/// for a moment only. Nothing is let go of while it ends (see `Workers::drop`).
+fn end(runtime: Runtime) {
+    runtime.shutdown_timeout(Duration::from_millis(500));
 }
 
 /// Answers clients and lookups, and listens to the terminal; statements have threads of their own.

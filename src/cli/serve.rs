@@ -17,7 +17,7 @@ use super::Exit;
 pub fn run(config: Config) -> Result<(), Exit> {
     let runtime = super::runtime(config.threads)?;
     runtime.block_on(serve(config))?;
-    runtime.shutdown_background();
+    super::end(runtime);
     Ok(())
 }
 

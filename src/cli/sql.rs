@@ -75,8 +75,7 @@ pub fn run(args: SqlArgs, inputs: Vec<Input>, config: Option<Config>) -> Result<
         })
     };
     runtime.block_on(runner.target.close());
-    // Work that was cancelled in the middle of a blocking call must not hold up the exit.
-    runtime.shutdown_background();
+    super::end(runtime);
     result
 }
 

@@ -2,6 +2,7 @@
 //! statement can never hold up.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::arrow::record_batch::RecordBatch;
@@ -20,6 +21,9 @@ use crate::error::{Error, Result};
 /// Plans are trees that are walked, shown and dropped by recursion; what is deeper than `sql/depth.rs` allows is refused
 /// before that. Memory is taken for what is used of it.
 const STACK_BYTES: usize = 256 << 20;
+
+/// Threads that take longer to end are stuck.
+const JOIN: Duration = Duration::from_secs(60);
 
 /// Batches that are made ahead of their reader.
 const AHEAD: usize = 2;
@@ -148,9 +152,10 @@ fn broken(e: JoinError) -> Error {
 
 impl Drop for Workers {
     fn drop(&mut self) {
-        // it may be dropped by a task, where nothing may be waited for
+        // It may be dropped by a task, where nothing may be waited for. Threads are joined, not let go of: letting go of one
+        // that ends at this moment reads its stack, which glibc has unmapped where it was large (sourceware bug 19951).
         if let Some(runtime) = self.runtime.take() {
-            runtime.shutdown_background();
+            std::thread::spawn(move || runtime.shutdown_timeout(JOIN));
         }
     }
 }
