@@ -1,6 +1,7 @@
 //! Results that nobody reads: a client that takes no rows keeps its statement from nobody's place, and in the end it
 //! loses the statement.
 
+use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, ready};
@@ -31,6 +32,8 @@ struct Reading {
 
 /// Rows of a statement for a client, who must take the next ones within `patience`.
 pub(super) struct Watched {
+    /// Made before anybody asked.
+    ahead: VecDeque<DfResult<RecordBatch>>,
     reading: Arc<Mutex<Reading>>,
     place: Place,
     taking: Option<BoxFuture<'static, Result<()>>>,
@@ -39,18 +42,41 @@ pub(super) struct Watched {
 }
 
 impl Watched {
-    pub fn new(rows: Rows, place: Place, patience: Duration) -> Self {
-        let reading = Arc::new(Mutex::new(Reading { rows: Some(rows), idle: Some(stopwatch()) }));
-        tokio::spawn(watch(Arc::downgrade(&reading), place.clone(), patience));
-        Watched { reading, place, taking: None, patience, over: false }
+    pub fn new(mut rows: Rows, place: Place, patience: Duration) -> Self {
+        let (ahead, ended) = made_already(&mut rows);
+        // what is all there, as the answer of a lookup is, keeps nobody's place and needs no watch
+        let rows = (!ended).then_some(rows);
+        if ended {
+            place.give_back();
+        }
+        let reading = Arc::new(Mutex::new(Reading { rows, idle: Some(stopwatch()) }));
+        if !ended {
+            tokio::spawn(watch(Arc::downgrade(&reading), place.clone(), patience));
+        }
+        Watched { ahead, reading, place, taking: None, patience, over: ended }
     }
 
     fn end(&mut self, e: Error) -> Poll<Option<DfResult<RecordBatch>>> {
         self.over = true;
+        self.ahead.clear();
         self.reading.lock().rows = None;
         self.place.give_back();
         Poll::Ready(Some(Err(e.into())))
     }
+}
+
+/// The first batch or none, where that is all and is there; otherwise what was seen of the rows. The second value:
+/// whether they have ended.
+fn made_already(rows: &mut Rows) -> (VecDeque<DfResult<RecordBatch>>, bool) {
+    let mut ahead = VecDeque::new();
+    while ahead.len() < 2 {
+        match rows.next().now_or_never() {
+            Some(Some(batch)) => ahead.push_back(batch),
+            Some(None) => return (ahead, true),
+            None => break,
+        }
+    }
+    (ahead, false)
 }
 
 async fn watch(reading: Weak<Mutex<Reading>>, place: Place, patience: Duration) {
@@ -84,7 +110,7 @@ impl Stream for Watched {
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = self.get_mut();
         if this.over {
-            return Poll::Ready(None);
+            return Poll::Ready(this.ahead.pop_front());
         }
         this.reading.lock().idle = None;
         if this.taking.is_none() && !this.place.is_taken() {
@@ -107,7 +133,10 @@ impl Stream for Watched {
                     .with_hint("read faster or fetch less; server.reader_timeout says how long a result waits for its reader"),
             );
         };
-        let next = ready!(rows.poll_next_unpin(cx));
+        let next = match this.ahead.pop_front() {
+            Some(batch) => Some(batch),
+            None => ready!(rows.poll_next_unpin(cx)),
+        };
         match &next {
             Some(_) => reading.idle = Some(stopwatch()),
             None => this.over = true,
@@ -126,6 +155,19 @@ mod tests {
     fn rows() -> Rows {
         let batch = RecordBatch::new_empty(Arc::new(datafusion::arrow::datatypes::Schema::empty()));
         stream::repeat_with(move || Ok(batch.clone())).boxed()
+    }
+
+    #[tokio::test]
+    async fn what_is_all_there_keeps_no_place() {
+        let gate = Arc::new(Gate::new(1, ("statements", "x")));
+        for (batches, kept) in [(0, false), (1, false), (3, true)] {
+            let place = Place::of(&gate);
+            place.take().await.unwrap();
+            let read = Watched::new(rows().take(batches).boxed(), place.clone(), Duration::from_secs(60));
+            assert_eq!(place.is_taken(), kept, "{batches} batches");
+            assert_eq!(read.count().await, batches);
+            assert!(!place.is_taken());
+        }
     }
 
     #[tokio::test]
