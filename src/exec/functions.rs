@@ -4,6 +4,7 @@ mod about;
 mod counts;
 mod extreme;
 mod float_sum;
+mod json;
 mod known;
 mod shift;
 mod sliding;
@@ -46,27 +47,10 @@ pub fn correct(state: &mut SessionState) -> DfResult<()> {
     for f in counts::functions() {
         state.register_udaf(f)?;
     }
-    for f in about::functions().into_iter().chain(json()) {
+    for f in about::functions().into_iter().chain(json::functions()) {
         state.register_udf(f)?;
     }
     aggregates(state)
-}
-
-/// Readers of JSON texts. Those of the crate that answer a union of types stay out: no client reads one.
-fn json() -> Vec<Arc<ScalarUDF>> {
-    use datafusion_functions_json::udfs::*;
-    vec![
-        json_as_text_udf(),
-        json_contains_udf(),
-        json_get_array_udf(),
-        json_get_bool_udf(),
-        json_get_float_udf(),
-        json_get_int_udf(),
-        json_get_json_udf(),
-        json_get_str_udf(),
-        json_length_udf(),
-        json_object_keys_udf(),
-    ]
 }
 
 fn answer(array: ArrayRef, one: bool) -> DfResult<ColumnarValue> {
