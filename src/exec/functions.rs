@@ -14,7 +14,6 @@ use std::collections::HashMap;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
-use datafusion::arrow::array::ArrayRef;
 use datafusion::arrow::datatypes::DataType;
 use datafusion::common::{Result as DfResult, ScalarValue};
 use datafusion::execution::FunctionRegistry;
@@ -24,7 +23,7 @@ use datafusion::logical_expr::{
 };
 
 pub use self::extreme::FloatExtremes;
-pub use self::known::check as check_names;
+pub use self::known::{check as check_names, is_volatile, kind_of};
 use self::shift::WholePartitions;
 use self::sliding::{Mend, Mended};
 use self::sum::CheckedSum;
@@ -47,39 +46,30 @@ pub fn correct(state: &mut SessionState) -> DfResult<()> {
     for f in counts::functions() {
         state.register_udaf(f)?;
     }
-    for f in about::functions().into_iter().chain(json::functions()) {
+    for f in about::functions().into_iter().chain(json::functions()).chain(constants()) {
         state.register_udf(f)?;
     }
     aggregates(state)
 }
 
-fn answer(array: ArrayRef, one: bool) -> DfResult<ColumnarValue> {
-    Ok(match one {
-        true => ColumnarValue::Scalar(ScalarValue::try_from_array(&array, 0)?),
-        false => ColumnarValue::Array(array),
-    })
-}
-
-/// Functions without arguments that tell of the session.
-pub fn of_session(state: &mut SessionState, schema: &str) -> DfResult<()> {
+/// Functions without arguments that answer the same in every session.
+fn constants() -> [Arc<ScalarUDF>; 5] {
     use crate::sql::cursor::CATALOG;
     let version = concat!("Remige ", env!("CARGO_PKG_VERSION"));
     // there are no users yet: whoever is in the session may do all
-    for (name, value) in [
-        ("current_schema", schema),
-        ("current_database", CATALOG),
-        ("current_catalog", CATALOG),
-        ("current_user", "remige"),
-        ("session_user", "remige"),
-        ("version", version),
-    ] {
-        state.register_udf(Arc::new(ScalarUDF::new_from_impl(Constant {
-            name,
-            value: value.to_string(),
-            signature: Signature::nullary(Volatility::Stable),
-        })))?;
-    }
-    Ok(())
+    let user = "remige";
+    [
+        Constant::function("current_database", CATALOG),
+        Constant::function("current_catalog", CATALOG),
+        Constant::function("current_user", user),
+        Constant::function("session_user", user),
+        Constant::function("version", version),
+    ]
+}
+
+/// `current_schema()` of a session.
+pub fn current_schema(schema: &str) -> Arc<ScalarUDF> {
+    Constant::function("current_schema", schema)
 }
 
 /// A function of the session that answers the same all through a statement.
@@ -88,6 +78,13 @@ struct Constant {
     name: &'static str,
     value: String,
     signature: Signature,
+}
+
+impl Constant {
+    fn function(name: &'static str, value: &str) -> Arc<ScalarUDF> {
+        let signature = Signature::nullary(Volatility::Stable);
+        Arc::new(ScalarUDF::new_from_impl(Constant { name, value: value.to_string(), signature }))
+    }
 }
 
 impl ScalarUDFImpl for Constant {

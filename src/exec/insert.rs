@@ -25,6 +25,7 @@ use super::table::ManagedTable;
 use crate::error::{Error, Result, Span};
 use crate::model::exact::exact;
 use crate::plan::feature_table::FeatureTable;
+use crate::sql::rewrite::fold_ident;
 
 /// Columns that show which row of a table an error means.
 const SHOWN: usize = 3;
@@ -33,7 +34,7 @@ const SHOWN: usize = 3;
 pub async fn take_query(resolver: &Resolver, statement: &mut DfStatement, schema: &str) -> Result<Option<Taken>> {
     let Some(insert) = insert_of(statement) else { return Ok(None) };
     let TableObject::TableName(name) = &insert.table else { return Ok(None) };
-    let Some(parts) = name.0.iter().map(|p| p.as_ident().map(fold)).collect::<Option<Vec<_>>>() else { return Ok(None) };
+    let Some(parts) = name.0.iter().map(|p| p.as_ident().map(fold_ident)).collect::<Option<Vec<_>>>() else { return Ok(None) };
     let (of, table) = match parts.as_slice() {
         [t] => (schema, t.as_str()),
         [.., s, t] => (s.as_str(), t.as_str()),
@@ -43,7 +44,7 @@ pub async fn take_query(resolver: &Resolver, statement: &mut DfStatement, schema
     let Some(target) = resolver.load(of, table).await? else { return Ok(None) };
     let columns: Vec<String> = match insert.columns.is_empty() {
         true => target.schema().fields().iter().map(|f| f.name().clone()).collect(),
-        false => insert.columns.iter().filter_map(|c| c.0.last()?.as_ident().map(fold)).collect(),
+        false => insert.columns.iter().filter_map(|c| c.0.last()?.as_ident().map(fold_ident)).collect(),
     };
     let mut taken = Taken { target: format!("{of}.{table}"), columns, query: None, is_values: false };
     let Some(query) = &mut insert.source else { return Ok(None) };
@@ -80,10 +81,6 @@ fn insert_of(statement: &mut DfStatement) -> Option<&mut Insert> {
         DfStatement::Explain(e) => insert_of(&mut e.statement),
         _ => None,
     }
-}
-
-fn fold(ident: &datafusion::sql::sqlparser::ast::Ident) -> String {
-    if ident.quote_style.is_some() { ident.value.clone() } else { ident.value.to_lowercase() }
 }
 
 /// The query of an INSERT, and the columns that it should give.

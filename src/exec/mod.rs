@@ -4,6 +4,7 @@ mod append;
 pub mod by_name;
 mod cancelable;
 mod capped;
+mod columnar;
 pub mod command;
 pub mod compiled;
 pub mod crowds;

@@ -11,7 +11,7 @@ use datafusion::common::{DFSchema, Result as DfResult};
 use datafusion::execution::FunctionRegistry;
 use datafusion::execution::context::QueryPlanner;
 use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
-use datafusion::logical_expr::{Expr, LogicalPlan, Volatility};
+use datafusion::logical_expr::{Expr, LogicalPlan};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_planner::{DefaultPhysicalPlanner, ExtensionPlanner, PhysicalPlanner};
 use datafusion::scalar::ScalarValue;
@@ -84,7 +84,7 @@ pub fn state(resolver: &Arc<Resolver>, schema: &str) -> Result<SessionState> {
         .build();
     set_instant(&mut state, resolver.instant);
     state.register_udf(at_time_zone::function(Some(tell_of_switches(resolver))))?;
-    functions::of_session(&mut state, schema)?;
+    state.register_udf(functions::current_schema(schema))?;
     Ok(state)
 }
 
@@ -159,7 +159,8 @@ async fn plan_statement(resolver: &Arc<Resolver>, mut statement: DfStatement, sc
         }
     };
     with_queries(&mut statement, &mut |q| {
-        let functions = Functions { kind: &|name| kind_of(&state, name), is_volatile: &|name| is_volatile(&state, name) };
+        let functions =
+            Functions { kind: &|name| functions::kind_of(&state, name), is_volatile: &|name| functions::is_volatile(&state, name) };
         rewrites::apply(q, &plan_query, &functions)?;
         titles::tell_apart(q);
         Ok(())
@@ -209,24 +210,7 @@ fn check_functions(statement: &DfStatement, state: &SessionState) -> Result<()> 
 /// The same for a part of a statement; and refuses functions that do not exist.
 pub fn check_functions_in(part: &impl Visit, state: &SessionState) -> Result<()> {
     functions::check_names(part, state)?;
-    clauses::check_functions(part, &|name| kind_of(state, name))
-}
-
-/// What the planner takes a function's name for.
-pub fn kind_of(state: &SessionState, name: &str) -> clauses::Kind {
-    let scalar = state.scalar_functions().contains_key(name)
-        || state.higher_order_functions().contains_key(name)
-        || ["unnest", "unnest_outer", "make_map"].contains(&name);
-    match (scalar, state.window_functions().contains_key(name), state.aggregate_functions().contains_key(name)) {
-        (true, _, _) => clauses::Kind::Scalar,
-        (_, _, true) => clauses::Kind::Aggregate,
-        (_, true, _) => clauses::Kind::Window,
-        _ => clauses::Kind::Unknown,
-    }
-}
-
-fn is_volatile(state: &SessionState, name: &str) -> bool {
-    state.scalar_functions().get(name).is_some_and(|f| f.signature().volatility == Volatility::Volatile)
+    clauses::check_functions(part, &|name| functions::kind_of(state, name))
 }
 
 /// Finds the place of a table's name in a statement, for errors that have none.

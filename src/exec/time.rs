@@ -20,9 +20,9 @@ use datafusion::execution::FunctionRegistry;
 use datafusion::execution::session_state::SessionState;
 use datafusion::logical_expr::planner::TypePlanner;
 use datafusion::logical_expr::{ColumnarValue, ScalarUDF};
-use datafusion::scalar::ScalarValue;
 use datafusion::sql::sqlparser::ast::{DataType as SqlType, TimezoneInfo};
 
+use super::columnar::answer;
 use crate::model::types::timestamp_type;
 use crate::plan::{at_time_zone, exact_number};
 
@@ -90,13 +90,6 @@ fn strict(array: &ArrayRef, t: &DataType) -> DfResult<ArrayRef> {
 fn rows(value: &ColumnarValue, number_rows: usize) -> DfResult<(ArrayRef, bool)> {
     let one = matches!(value, ColumnarValue::Scalar(_));
     Ok((value.to_array(if one { 1 } else { number_rows })?, one))
-}
-
-fn answer(array: ArrayRef, one: bool) -> DfResult<ColumnarValue> {
-    Ok(match one {
-        true => ColumnarValue::Scalar(ScalarValue::try_from_array(&array, 0)?),
-        false => ColumnarValue::Array(array),
-    })
 }
 
 fn is_text(t: &DataType) -> bool {

@@ -57,10 +57,7 @@ pub fn expand(s: &mut Select, plan: &dyn Fn(&[TableWithJoins]) -> Result<Logical
                 out.extend(kept.iter().map(|c| replaced(c, &o)));
             }
             SelectItem::QualifiedWildcard(SelectItemQualifiedWildcardKind::ObjectName(n), o) => {
-                let name =
-                    n.0.last()
-                        .and_then(|p| p.as_ident())
-                        .map(|i| if i.quote_style.is_some() { i.value.clone() } else { i.value.to_lowercase() });
+                let name = n.0.last().and_then(|p| p.as_ident()).map(fold_ident);
                 let own: Vec<_> = own
                     .iter()
                     .filter(|(q, _)| q.as_ref().is_some_and(|q| Some(q.table()) == name.as_deref() && q.schema().is_none()))

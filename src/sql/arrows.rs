@@ -5,7 +5,7 @@
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::tokenizer::{Location, Span, Token, TokenWithSpan};
 
-use super::rewrite::{at, fold, is_word};
+use super::rewrite::{at, closing, fold, is_word};
 
 /// Functions that take a function of one element.
 pub const HIGHER_ORDER: &[&str] = &[
@@ -286,24 +286,6 @@ fn operand_end(tokens: &[TokenWithSpan], i: usize) -> Option<usize> {
         };
     }
     Some(end)
-}
-
-/// The token behind the parenthesis that closes the one at `open`.
-fn closing(tokens: &[TokenWithSpan], open: usize) -> Option<usize> {
-    let mut depth = 0usize;
-    for (i, t) in tokens.iter().enumerate().skip(open) {
-        match t.token {
-            Token::LParen => depth += 1,
-            Token::RParen => {
-                depth -= 1;
-                if depth == 0 {
-                    return Some(i + 1);
-                }
-            }
-            _ => {}
-        }
-    }
-    None
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@
 
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan};
 
-use super::rewrite::{at, fold, is_distinct_from, is_word};
+use super::rewrite::{at, closing, fold, is_distinct_from, is_word};
 use super::text::place;
 use crate::error::{Error, Result};
 
@@ -158,20 +158,7 @@ pub fn has_alias(tokens: &[TokenWithSpan], i: usize) -> bool {
 
 /// End (exclusive) of the group whose opening parenthesis is at `open`.
 fn close(tokens: &[TokenWithSpan], open: usize) -> Result<usize> {
-    let mut depth = 0usize;
-    for (i, t) in tokens.iter().enumerate().skip(open) {
-        match t.token {
-            Token::LParen => depth += 1,
-            Token::RParen => {
-                depth -= 1;
-                if depth == 0 {
-                    return Ok(i + 1);
-                }
-            }
-            _ => {}
-        }
-    }
-    Err(Error::syntax("this parenthesis is never closed").with_span(place(tokens[open].span)))
+    closing(tokens, open).ok_or_else(|| Error::syntax("this parenthesis is never closed").with_span(place(tokens[open].span)))
 }
 
 /// Rewrites every ASOF and ONLINE join of the tokens, nested ones included.

@@ -34,6 +34,24 @@ pub fn at(tokens: &[TokenWithSpan], i: usize) -> Option<&TokenWithSpan> {
     tokens.get(i)
 }
 
+/// The token behind the parenthesis that closes the one at `open`.
+pub fn closing(tokens: &[TokenWithSpan], open: usize) -> Option<usize> {
+    let mut depth = 0usize;
+    for (i, t) in tokens.iter().enumerate().skip(open) {
+        match t.token {
+            Token::LParen => depth += 1,
+            Token::RParen => {
+                depth -= 1;
+                if depth == 0 {
+                    return Some(i + 1);
+                }
+            }
+            _ => {}
+        }
+    }
+    None
+}
+
 /// True where the word at `i` is the FROM of `IS [NOT] DISTINCT FROM`, which begins no clause.
 pub fn is_distinct_from(tokens: &[TokenWithSpan], i: usize) -> bool {
     let before = |n: usize| i.checked_sub(n).and_then(|p| tokens.get(p));

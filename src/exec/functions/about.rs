@@ -10,6 +10,7 @@ use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDF, Sca
 use datafusion::scalar::ScalarValue;
 
 use crate::error::{Error, Result};
+use crate::exec::columnar::{answer, arrays};
 use crate::model::types::{ColumnType, timestamp_type};
 
 /// The functions of this file.
@@ -69,11 +70,10 @@ impl ScalarUDFImpl for HashOf {
         Ok(DataType::Int64)
     }
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> DfResult<ColumnarValue> {
-        let one = args.args.iter().all(|a| matches!(a, ColumnarValue::Scalar(_)));
-        let count = if one { 1 } else { args.number_rows };
-        let columns = args.args.iter().map(|a| Bytes::new(&a.to_array(count)?)).collect::<DfResult<Vec<_>>>()?;
+        let (arrays, one) = arrays(&args)?;
+        let columns = arrays.iter().map(Bytes::new).collect::<DfResult<Vec<_>>>()?;
         let mut buffer = vec![];
-        let hashes: Int64Array = (0..count)
+        let hashes: Int64Array = (0..arrays.first().map_or(0, |a| a.len()))
             .map(|row| {
                 buffer.clear();
                 columns.iter().try_for_each(|c| c.put(row, &mut buffer))?;
@@ -83,7 +83,7 @@ impl ScalarUDFImpl for HashOf {
                 Ok(Some(i64::from_le_bytes(first)))
             })
             .collect::<Result<_>>()?;
-        super::answer(Arc::new(hashes), one)
+        answer(Arc::new(hashes), one)
     }
 }
 
@@ -179,9 +179,7 @@ impl ScalarUDFImpl for WidthBucket {
         Ok(DataType::Int64)
     }
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> DfResult<ColumnarValue> {
-        let one = args.args.iter().all(|a| matches!(a, ColumnarValue::Scalar(_)));
-        let count = if one { 1 } else { args.number_rows };
-        let arrays = args.args.iter().map(|a| a.to_array(count)).collect::<DfResult<Vec<_>>>()?;
+        let (arrays, one) = arrays(&args)?;
         let [x, low, high, n] = arrays.as_slice() else { return plan_err!("width_bucket wants four arguments") };
         let number = |a: &ArrayRef, i: usize| a.is_valid(i).then(|| a.as_primitive::<Float64Type>().value(i));
         let row = |i: usize| {
@@ -191,8 +189,8 @@ impl ScalarUDFImpl for WidthBucket {
                 _ => Ok(None),
             }
         };
-        let made: Int64Array = (0..count).map(row).collect::<Result<_>>()?;
-        super::answer(Arc::new(made), one)
+        let made: Int64Array = (0..x.len()).map(row).collect::<Result<_>>()?;
+        answer(Arc::new(made), one)
     }
 }
 

@@ -3,16 +3,34 @@
 use std::ops::ControlFlow;
 
 use datafusion::execution::session_state::SessionState;
+use datafusion::logical_expr::Volatility;
 use datafusion::sql::sqlparser::ast::{Expr, Function, Spanned, Visit, Visitor};
 
 use crate::error::{Error, Result, Span, nearest};
-use crate::exec::planner::kind_of;
 use crate::sql::clauses::Kind;
 use crate::sql::rewrite::fold_ident;
 use crate::sql::synonyms;
 
 /// Functions that the planner makes of its own.
 const OF_PLANNER: [&str; 6] = ["grouping", "struct", "row", "map", "array", "current_user"];
+
+/// What the planner takes a function's name for.
+pub fn kind_of(state: &SessionState, name: &str) -> Kind {
+    let scalar = state.scalar_functions().contains_key(name)
+        || state.higher_order_functions().contains_key(name)
+        || ["unnest", "unnest_outer", "make_map"].contains(&name);
+    match (scalar, state.window_functions().contains_key(name), state.aggregate_functions().contains_key(name)) {
+        (true, _, _) => Kind::Scalar,
+        (_, _, true) => Kind::Aggregate,
+        (_, true, _) => Kind::Window,
+        _ => Kind::Unknown,
+    }
+}
+
+/// Whether every call of a function may give another value.
+pub fn is_volatile(state: &SessionState, name: &str) -> bool {
+    state.scalar_functions().get(name).is_some_and(|f| f.signature().volatility == Volatility::Volatile)
+}
 
 /// Refuses functions that do not exist.
 pub fn check(part: &impl Visit, state: &SessionState) -> Result<()> {

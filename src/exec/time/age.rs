@@ -4,12 +4,14 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Datelike, Months, NaiveDateTime, Timelike};
 use datafusion::arrow::array::{Array, IntervalMonthDayNanoArray};
-use datafusion::arrow::datatypes::{DataType, IntervalMonthDayNano, IntervalMonthDayNanoType, IntervalUnit, TimeUnit};
+use datafusion::arrow::datatypes::{DataType, IntervalMonthDayNano, IntervalMonthDayNanoType, IntervalUnit};
 use datafusion::common::{Result as DfResult, plan_err};
 use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility};
 
-use super::{answer, is_text, ticks};
+use super::parts::instant;
+use super::{answer, ticks};
 use crate::error::{Error, Result};
+use crate::exec::columnar::arrays;
 
 const DAY: i64 = 86_400_000_000_000;
 
@@ -32,22 +34,15 @@ impl ScalarUDFImpl for Age {
     }
     fn coerce_types(&self, types: &[DataType]) -> DfResult<Vec<DataType>> {
         let [to, from] = types else { return plan_err!("age wants one or two instants: age(to, from)") };
-        let instant = |t: &DataType| match t {
-            DataType::Timestamp(_, zone) => Ok(DataType::Timestamp(TimeUnit::Microsecond, zone.clone())),
-            DataType::Date32 | DataType::Date64 | DataType::Null => Ok(DataType::Timestamp(TimeUnit::Microsecond, None)),
-            t if is_text(t) => Ok(DataType::Timestamp(TimeUnit::Microsecond, None)),
-            t => plan_err!("age wants instants, dates or texts of them, not {t}"),
-        };
-        Ok(vec![instant(to)?, instant(from)?])
+        Ok(vec![instant("age", to, false)?, instant("age", from, false)?])
     }
     fn return_type(&self, _types: &[DataType]) -> DfResult<DataType> {
         Ok(DataType::Interval(IntervalUnit::MonthDayNano))
     }
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> DfResult<ColumnarValue> {
-        let one = args.args.iter().all(|a| matches!(a, ColumnarValue::Scalar(_)));
-        let count = if one { 1 } else { args.number_rows };
-        let [to, from] = args.args.as_slice() else { return plan_err!("age wants two instants") };
-        let (to, from) = (ticks(&to.to_array(count)?)?, ticks(&from.to_array(count)?)?);
+        let (arrays, one) = arrays(&args)?;
+        let [to, from] = arrays.as_slice() else { return plan_err!("age wants two instants") };
+        let (to, from) = (ticks(to)?, ticks(from)?);
         let row = |i: usize| match to.is_null(i) || from.is_null(i) {
             true => Ok(None),
             false => age(to.value(i), from.value(i)).map(Some),

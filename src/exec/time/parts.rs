@@ -11,6 +11,7 @@ use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDF, Sca
 
 use super::{answer, is_text, strict, ticks};
 use crate::error::{Error, Result, nearest};
+use crate::exec::columnar::arrays;
 
 const SECOND: i64 = 1_000_000;
 const DAY: i64 = 86_400 * SECOND;
@@ -138,7 +139,7 @@ pub fn functions() -> Vec<Arc<ScalarUDF>> {
 }
 
 /// An argument that is an instant, a date or a text of one; dates stay where `days`.
-fn instant(function: &str, t: &DataType, days: bool) -> DfResult<DataType> {
+pub fn instant(function: &str, t: &DataType, days: bool) -> DfResult<DataType> {
     use DataType::*;
     Ok(match t {
         Date32 | Date64 if days => Date32,
@@ -155,13 +156,6 @@ fn of_unit(function: &str, t: &DataType) -> DfResult<DataType> {
         t if is_text(t) => Ok(DataType::Utf8),
         t => plan_err!("{function} wants a unit of time first ('day', 'month', …), not {t}"),
     }
-}
-
-/// Rows of arguments as arrays of one length.
-fn arrays(args: &ScalarFunctionArgs) -> DfResult<(Vec<ArrayRef>, bool)> {
-    let one = args.args.iter().all(|a| matches!(a, ColumnarValue::Scalar(_)));
-    let count = if one { 1 } else { args.number_rows };
-    Ok((args.args.iter().map(|a| a.to_array(count)).collect::<DfResult<_>>()?, one))
 }
 
 /// The unit of each row: most often it is the same, and read once.

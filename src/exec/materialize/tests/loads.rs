@@ -33,11 +33,11 @@ impl World {
         Online { store: services.online().await.unwrap(), id: services.online_view(&view), view }
     }
 
-    /// MATERIALIZE through another store than the warehouse's.
     async fn put_online(&self, online: bool) {
         put_online(self.engine.services(), "v", None, online).await;
     }
 
+    /// MATERIALIZE through another store than the warehouse's.
     async fn materialize_through(&self, store: Arc<dyn OnlineStore>, extent: Extent) -> crate::error::Result<u64> {
         let view = self.online().await.view;
         let cx = self.engine.services().session.task_ctx();
