@@ -32,10 +32,11 @@ use crate::catalog::{CatalogSnapshot, Relation, SYSTEM_SCHEMA};
 use crate::clock::{Clock, Micros};
 use crate::config::Config;
 use crate::error::{Error, Result};
+use crate::exec::ingest::IngestRows;
 use crate::exec::planner::{StatementPlanner, explained, state};
 use crate::exec::resolve::{Resolver, Scope};
 use crate::exec::workers::Workers;
-use crate::exec::{Services, ingest, stall, system};
+use crate::exec::{Services, stall, system};
 use crate::model::Name;
 use crate::model::exact::exactly;
 use crate::operator::bound_rows::BoundRows;
@@ -50,7 +51,7 @@ use crate::statement::{self, Planned};
 pub use self::lookup::LookupRequest;
 use self::lookup::Plans;
 use self::time_limit::{TIMEOUT, TimeLimit, timeout};
-pub use crate::exec::ingest::IngestMode;
+pub use crate::plan::command::IngestMode;
 
 /// The setting that says how point-in-time joins go about it.
 const STRATEGY: &str = "pit_join_strategy";
@@ -118,6 +119,13 @@ enum Ready {
         kind: StatementKind,
         tag: &'static str,
     },
+}
+
+/// Rows that a statement is given beside its text.
+enum Handed {
+    Nothing,
+    Bound(BoundRows),
+    Ingest(IngestRows),
 }
 
 /// One user's conversation: current schema, settings, the notices of the last statement.
@@ -328,7 +336,7 @@ impl Session {
         planned.plan = plan;
         *self.own.notices.lock() = notices;
         let rows = RecordBatch::try_new(Arc::new(parameter_schema(&types)), rows)?;
-        self.begin(planned, &resolver, Some(BoundRows(rows))).await.map(Some)
+        self.begin(planned, &resolver, Handed::Bound(BoundRows(rows))).await.map(Some)
     }
 
     /// A query for several bound rows: the results one after another.
@@ -376,10 +384,10 @@ impl Session {
         if !values.is_empty() {
             planned.plan = planned.plan.with_param_values(ParamValues::from(values))?;
         }
-        self.begin(planned, &resolver, None).await.map_err(|e| place_of_outer(e, &prepared.sql))
+        self.begin(planned, &resolver, Handed::Nothing).await.map_err(|e| place_of_outer(e, &prepared.sql))
     }
 
-    async fn begin(&self, planned: Planned, resolver: &Arc<Resolver>, bound: Option<BoundRows>) -> Result<Ready> {
+    async fn begin(&self, planned: Planned, resolver: &Arc<Resolver>, handed: Handed) -> Result<Ready> {
         let plan = planned.plan;
         if let Some(command) = session_command(&plan) {
             self.change(&command)?;
@@ -387,8 +395,10 @@ impl Session {
         }
         let mut state = state(resolver, &self.current_schema())?;
         self.apply_variables(&mut state);
-        if let Some(rows) = bound {
-            state.config_mut().set_extension(Arc::new(rows));
+        match handed {
+            Handed::Nothing => {}
+            Handed::Bound(rows) => state.config_mut().set_extension(Arc::new(rows)),
+            Handed::Ingest(rows) => state.config_mut().set_extension(Arc::new(rows)),
         }
         let needs_online = uses_lookup(&plan)?;
         if needs_online {
@@ -542,18 +552,20 @@ impl Session {
     /// Bulk ingest: one atomic commit; answers rows stored.
     pub async fn ingest(&self, schema: Option<&str>, table: &str, mode: IngestMode, rows: SendableRecordBatchStream) -> Result<u64> {
         let (session, name) = (self.clone(), Name::new(schema.map_or(self.current_schema(), str::to_string), table));
-        self.workers().run(&Cancel::default(), Box::pin(async move { session.store(name, mode, rows).await })).await
+        let cancel = Cancel::default();
+        let ready = self.workers().plan(&cancel, Box::pin(async move { session.ready_to_store(name, mode, rows).await })).await?;
+        match self.finish(ready, &cancel).await? {
+            Outcome::Updated(stored) => Ok(stored),
+            Outcome::Rows(_) => Err(Error::internal("bulk ingest answered rows")),
+        }
     }
 
-    async fn store(&self, name: Name, mode: IngestMode, rows: SendableRecordBatchStream) -> Result<u64> {
+    async fn ready_to_store(&self, name: Name, mode: IngestMode, rows: SendableRecordBatchStream) -> Result<Ready> {
         let notices = Notices::default();
         let resolver = self.resolver(vec![], Arc::clone(&notices)).await?;
         *self.own.notices.lock() = notices;
-        let mut state = state(&resolver, &self.current_schema())?;
-        self.apply_variables(&mut state);
-        let cx = Arc::new(TaskContext::from(&state));
-        let work: BoxFuture<'_, Result<u64>> = Box::pin(ingest::run(&resolver, &name, mode, rows, &cx));
-        work.await
+        let planned = Planned::command("INGEST", Command::Ingest { table: name, mode }, vec![])?;
+        self.begin(planned, &resolver, Handed::Ingest(IngestRows::new(rows))).await
     }
 
     /// The statement's instant as this session's clock gives it; microseconds, UTC.
@@ -608,7 +620,7 @@ fn affected(batches: &[RecordBatch]) -> u64 {
 fn session_command(plan: &LogicalPlan) -> Option<Arc<Command>> {
     let LogicalPlan::Extension(e) = plan else { return None };
     let node = e.node.as_any().downcast_ref::<CommandNode>()?;
-    crate::exec::command::is_of_session(&node.command).then(|| Arc::clone(&node.command))
+    node.command.is_of_session().then(|| Arc::clone(&node.command))
 }
 
 fn uses_lookup(plan: &LogicalPlan) -> Result<bool> {

@@ -5,9 +5,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock::Micros;
 use crate::error::{Error, Result};
-use crate::model::{About, Entity, FeatureView, Name, Service, Table, TrainingSet, View};
+use crate::model::{About, Entity, FeatureView, Name, Service, Table, TrainingSet, View, ViewVersionId};
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct SchemaDef {
     pub name: String,
     #[serde(flatten)]
@@ -23,20 +23,6 @@ pub enum PutMode {
     /// The name is free or held by an object of the same kind (a feature view: that version with
     /// the same Delta table exists).
     Replace,
-}
-
-/// One version of a feature view; `table_id` tells it from one dropped and made again.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct VersionRef {
-    pub name: Name,
-    pub version: u32,
-    pub table_id: String,
-}
-
-impl From<&FeatureView> for VersionRef {
-    fn from(v: &FeatureView) -> Self {
-        VersionRef { name: v.name.clone(), version: v.version, table_id: v.table_id.clone() }
-    }
 }
 
 /// One change. A commit is a list of them.
@@ -55,14 +41,14 @@ pub enum CatalogChange {
     /// where it is the first. Replace: changes that version in place.
     PutFeatureView(FeatureView, PutMode),
     /// From now on the bare name means this version.
-    SetCurrentVersion(VersionRef),
+    SetCurrentVersion(ViewVersionId),
     /// The version had its first complete REFRESH.
-    MarkFilled(VersionRef),
+    MarkFilled(ViewVersionId),
     /// The version can be looked up online.
-    MarkMaterialized(VersionRef),
+    MarkMaterialized(ViewVersionId),
     /// … and no longer (SET OFFLINE, another store).
-    ClearMaterialized(VersionRef),
-    DropFeatureViewVersion(VersionRef),
+    ClearMaterialized(ViewVersionId),
+    DropFeatureViewVersion(ViewVersionId),
     DropFeatureView(Name),
     PutService(Service, PutMode),
     DropService(Name),

@@ -5,6 +5,8 @@
 //! was run.
 
 mod change;
+pub mod ddl;
+pub mod dependencies;
 mod event;
 mod registry;
 pub mod runs;
@@ -13,7 +15,7 @@ mod snapshot;
 #[cfg(test)]
 mod tests;
 
-pub use change::{CatalogChange, PutMode, SchemaDef, VersionRef};
+pub use change::{CatalogChange, PutMode, SchemaDef};
 pub use event::Event;
 pub use registry::Registry;
 pub use runs::{Run, RunStatus, Runs, Verdict};

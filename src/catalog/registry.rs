@@ -124,19 +124,20 @@ impl Registry {
         })
     }
 
-    /// Commits a list of changes, all or nothing. `build` checks what the changes rest on and answers
-    /// them; when somebody else commits first it is asked again with the newer catalog. No changes: no
-    /// commit. Afterwards nothing may refer to something that does not exist.
-    pub async fn commit<F>(&self, run_id: Option<&str>, build: F) -> Result<Arc<CatalogSnapshot>>
+    /// Commits a list of changes, all or nothing. `build` checks what the changes rest on and answers them, beside
+    /// what the caller wants to know of them, which is answered once they are committed; when another commit was
+    /// first it is asked again with the newer catalog. No changes: no commit. Afterwards nothing may refer to
+    /// something that does not exist.
+    pub async fn commit<T, F>(&self, run_id: Option<&str>, build: F) -> Result<T>
     where
-        F: Fn(&CatalogSnapshot) -> Result<Vec<CatalogChange>>,
+        F: Fn(&CatalogSnapshot) -> Result<(Vec<CatalogChange>, T)>,
     {
         let _turn = self.turn.lock().await;
         for attempt in 0..MAX_ATTEMPTS {
             let before = self.refresh().await?;
-            let changes = build(&before.catalog)?;
+            let (changes, answer) = build(&before.catalog)?;
             if changes.is_empty() {
-                return Ok(Arc::clone(&before.catalog));
+                return Ok(answer);
             }
             let mut next = CatalogSnapshot::clone(&before.catalog);
             next.version += 1;
@@ -151,8 +152,8 @@ impl Registry {
             match self.store.commit(&before.table, commit).await {
                 Ok(table) => {
                     let catalog = Arc::new(next);
-                    self.install(self.compacted(table).await, Arc::clone(&catalog), self.store.clock().now());
-                    return Ok(catalog);
+                    self.install(self.compacted(table).await, catalog, self.store.clock().now());
+                    return Ok(answer);
                 }
                 Err(e) if e.kind() == Kind::Conflict => {
                     self.store.discard(LOCATION, &adds).await;

@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::change::{CatalogChange, PutMode, SchemaDef, VersionRef};
+use super::change::{CatalogChange, PutMode, SchemaDef};
 use super::{DEFAULT_SCHEMA, SYSTEM_SCHEMA};
 use crate::clock::Micros;
 use crate::error::{Error, Result};
-use crate::model::{Entity, FeatureView, FeatureViewSeries, Name, Pin, Service, Table, TrainingSet, View};
+use crate::model::{
+    Dependency, Entity, FeatureView, FeatureViewSeries, Name, ObjectKind, Service, Table, TrainingSet, VersionSpec, View, ViewVersionId,
+};
 
 type Map<T> = BTreeMap<Name, Arc<T>>;
 
@@ -49,6 +51,16 @@ impl Relation<'_> {
             Relation::FeatureView(_) => "feature view",
             Relation::Service(_) => "feature service",
             Relation::TrainingSet(_) => "training set",
+        }
+    }
+
+    pub fn object_kind(&self) -> ObjectKind {
+        match self {
+            Relation::Table(_) => ObjectKind::Table,
+            Relation::View(_) => ObjectKind::View,
+            Relation::FeatureView(_) => ObjectKind::FeatureView,
+            Relation::Service(_) => ObjectKind::FeatureService,
+            Relation::TrainingSet(_) => ObjectKind::TrainingSet,
         }
     }
 }
@@ -143,8 +155,8 @@ impl CatalogSnapshot {
         let uses = |s: &Service| {
             s.items.iter().any(|i| {
                 let pinned = match i.pin {
-                    Pin::Version(v) => Some(v),
-                    Pin::Latest => current,
+                    VersionSpec::Version(v) => Some(v),
+                    VersionSpec::Latest => current,
                 };
                 i.view == *name && (version.is_none() || pinned == version)
             })
@@ -189,17 +201,24 @@ impl CatalogSnapshot {
                 self.table(&name)?;
                 self.tables.remove(&name);
             }
-            PutView(o, mode) => {
+            PutView(mut o, mode) => {
                 self.claim("view", &o.name, mode)?;
+                if o.reads.is_empty() {
+                    o.reads = self.reads_of(&o.query, &o.query_schema);
+                }
                 self.views.insert(o.name.clone(), Arc::new(o));
             }
             DropView(name) => {
                 self.view(&name)?;
                 self.views.remove(&name);
             }
-            PutFeatureView(view, PutMode::Create) => self.create_version(view)?,
+            PutFeatureView(view, PutMode::Create) => {
+                let view = self.with_reads(view);
+                self.create_version(view)?;
+            }
             PutFeatureView(view, PutMode::Replace) => {
-                let at = VersionRef::from(&view);
+                let view = self.with_reads(view);
+                let at = ViewVersionId::from(&view);
                 if view.online_id != self.feature_view(&at.name, Some(at.version))?.online_id {
                     self.claim_online_id(&view)?;
                 }
@@ -254,17 +273,51 @@ impl CatalogSnapshot {
             for item in &service.items {
                 let series = self.feature_views.get(&item.view);
                 let there = match item.pin {
-                    Pin::Version(v) => series.is_some_and(|s| s.versions.contains_key(&v)),
-                    Pin::Latest => series.is_some(),
+                    VersionSpec::Version(v) => series.is_some_and(|s| s.versions.contains_key(&v)),
+                    VersionSpec::Latest => series.is_some(),
                 };
                 if !there {
-                    let version = if let Pin::Version(v) = item.pin { format!("@v{v}") } else { String::new() };
+                    let version = if let VersionSpec::Version(v) = item.pin { format!("@v{v}") } else { String::new() };
                     return Err(Error::invalid(format!("feature view {}{version} is used by feature service {}", item.view, service.name))
                         .with_hint("drop the service first, or use CASCADE"));
                 }
             }
         }
         Ok(())
+    }
+
+    /// Older versions did not record what a query reads: it is read from its text, once.
+    fn with_reads(&self, mut view: FeatureView) -> FeatureView {
+        if let (true, Some(query)) = (view.reads.is_empty(), &view.query) {
+            view.reads = self.reads_of(query, &view.query_schema);
+        }
+        view
+    }
+
+    fn reads_of(&self, query: &str, schema: &str) -> Vec<Dependency> {
+        let reads = crate::sql::references::of_query(query, schema);
+        reads.into_iter().map(|d| Dependency { kind: self.kind_of(&d.object), ..d }).collect()
+    }
+
+    /// The kind of what has a name now.
+    pub fn kind_of(&self, name: &Name) -> Option<ObjectKind> {
+        match self.relation(name) {
+            Some(r) => Some(r.object_kind()),
+            None => (name.schema == SYSTEM_SCHEMA).then_some(ObjectKind::SystemTable),
+        }
+    }
+
+    /// Whether an object needs the Delta table at a place, training sets that were made from it included.
+    pub fn uses(&self, location: &str) -> bool {
+        self.feature_views.values().flat_map(|s| s.versions.values()).any(|v| v.location == location)
+            || self.tables.values().any(|t| t.managed && t.location == location)
+            || self.training_sets.values().any(|t| t.location == location)
+            || self.pinned_by(location).is_some()
+    }
+
+    /// A training set that was made from the Delta table at a place.
+    pub fn pinned_by(&self, location: &str) -> Option<&Name> {
+        self.training_sets.values().find(|t| t.manifest.tables.iter().any(|p| p.location == location)).map(|t| &t.name)
     }
 
     fn writable(&self, name: &Name) -> Result<()> {
@@ -342,7 +395,7 @@ impl CatalogSnapshot {
         Ok(())
     }
 
-    fn edit_version(&mut self, at: &VersionRef, edit: impl FnOnce(&mut FeatureViewSeries)) -> Result<()> {
+    fn edit_version(&mut self, at: &ViewVersionId, edit: impl FnOnce(&mut FeatureViewSeries)) -> Result<()> {
         let view = self.feature_view(&at.name, Some(at.version))?;
         if view.table_id != at.table_id {
             return Err(Error::conflict(format!("feature view {} was dropped and made again meanwhile", view.versioned_name())));
@@ -353,7 +406,7 @@ impl CatalogSnapshot {
         Ok(())
     }
 
-    fn drop_version(&mut self, at: &VersionRef) -> Result<()> {
+    fn drop_version(&mut self, at: &ViewVersionId) -> Result<()> {
         self.edit_version(at, |series| {
             series.versions.remove(&at.version);
             series.filled.remove(&at.version);

@@ -38,6 +38,7 @@ fn view(n: &str) -> View {
         columns: vec![],
         query: "SELECT 1".into(),
         query_schema: "public".into(),
+        reads: vec![],
         about: About::default(),
         created_at: T0,
     }
@@ -63,13 +64,14 @@ fn feature_view(n: &str, version: u32, online_id: u32, query: Option<&str>) -> F
         online: true,
         query: query.map(str::to_string),
         query_schema: "public".into(),
+        reads: vec![],
         snapshot: false,
         about: About { comment: Some("Füße „x“".into()), owner: None, tags: [("team".to_string(), "growth".to_string())].into() },
         created_at: T0,
     }
 }
 
-fn service(n: &str, of: &str, pin: Pin) -> Service {
+fn service(n: &str, of: &str, pin: VersionSpec) -> Service {
     let item = ServiceItem { alias: "u".into(), view: name(of), pin, roles: Default::default() };
     Service {
         name: name(n),
@@ -83,7 +85,8 @@ fn service(n: &str, of: &str, pin: Pin) -> Service {
 }
 
 async fn put(r: &Registry, changes: Vec<CatalogChange>) -> Result<Arc<CatalogSnapshot>> {
-    r.commit(None, move |_| Ok(changes.clone())).await
+    r.commit(None, move |_| Ok((changes.clone(), ()))).await?;
+    Ok(r.cached())
 }
 
 use CatalogChange::*;
@@ -134,7 +137,7 @@ async fn everything_is_there_again_after_a_restart() {
         PutFeatureView(v1.clone(), Create),
         MarkFilled((&v1).into()),
         MarkMaterialized((&v1).into()),
-        PutService(service("s", "fv", Pin::Version(1)), Create),
+        PutService(service("s", "fv", VersionSpec::Version(1)), Create),
         PutTrainingSet(set, Create),
     ];
     let made = put(&r, all).await.unwrap();
@@ -169,7 +172,7 @@ async fn what_cannot_be_is_refused_and_nothing_changes() {
         vec![
             PutEntity(entity("user"), Create),
             PutFeatureView(v1.clone(), Create),
-            PutService(service("s", "fv", Pin::Version(1)), Create),
+            PutService(service("s", "fv", VersionSpec::Version(1)), Create),
             CreateSchema(SchemaDef { name: "a".into(), about: About::default(), created_at: T0 }),
             PutView(view("a.w"), Create),
         ],
@@ -177,7 +180,7 @@ async fn what_cannot_be_is_refused_and_nothing_changes() {
     .await
     .unwrap();
     let before = r.cached();
-    let other = VersionRef { table_id: "another".into(), ..(&v1).into() };
+    let other = ViewVersionId { table_id: "another".into(), ..(&v1).into() };
     let cases = [
         (vec![PutEntity(entity("user"), Create)], Kind::AlreadyExists, "entity public.user exists already"),
         (vec![PutView(view("fv"), Create)], Kind::AlreadyExists, "feature view public.fv exists already"),
@@ -189,12 +192,12 @@ async fn what_cannot_be_is_refused_and_nothing_changes() {
         (vec![DropEntity(name("user"))], Kind::Invalid, "entity public.user is used by feature view public.fv@v1"),
         (vec![DropFeatureView(name("fv"))], Kind::Invalid, "public.fv@v1 is used by feature service public.s"),
         (vec![DropFeatureViewVersion((&v1).into())], Kind::Invalid, "is used by feature service"),
-        (vec![PutService(service("t", "nope", Pin::Latest), Create)], Kind::Invalid, "public.nope is used by"),
+        (vec![PutService(service("t", "nope", VersionSpec::Latest), Create)], Kind::Invalid, "public.nope is used by"),
         (vec![PutFeatureView(feature_view("fv", 1, 2, None), Create)], Kind::AlreadyExists, "public.fv@v1 exists already"),
         (vec![PutFeatureView(feature_view("fv", 3, 2, None), Create)], Kind::Conflict, "next version is 2"),
         (vec![PutFeatureView(feature_view("g", 1, 1, None), Create)], Kind::Conflict, "online id 1 is taken"),
         (vec![MarkFilled(other.clone())], Kind::Conflict, "dropped and made again"),
-        (vec![SetCurrentVersion(VersionRef { version: 7, ..other })], Kind::NotFound, "has no version 7"),
+        (vec![SetCurrentVersion(ViewVersionId { version: 7, ..other })], Kind::NotFound, "has no version 7"),
         (vec![PutView(view("ok"), Create), DropView(name("nope"))], Kind::NotFound, "view public.nope does not exist"),
     ];
     for (changes, kind, text) in cases {
@@ -218,7 +221,7 @@ async fn names_are_suggested() {
         vec![
             PutEntity(entity("user"), Create),
             PutFeatureView(feature_view("user_features", 1, 1, None), Create),
-            PutService(service("rec", "user_features", Pin::Latest), Create),
+            PutService(service("rec", "user_features", VersionSpec::Latest), Create),
         ],
     )
     .await
@@ -269,7 +272,7 @@ async fn a_second_process_sees_changes_and_conditions_are_checked_again() {
     let seen = std::sync::Mutex::new(vec![]);
     b.commit(Some("run-7"), |c| {
         seen.lock().unwrap().push(c.version);
-        Ok(vec![PutFeatureView(feature_view("fv", 1, c.next_online_id, None), Create)])
+        Ok((vec![PutFeatureView(feature_view("fv", 1, c.next_online_id, None), Create)], ()))
     })
     .await
     .unwrap();
@@ -277,9 +280,10 @@ async fn a_second_process_sees_changes_and_conditions_are_checked_again() {
     assert!(a.cached().feature_views.is_empty());
     assert_eq!(a.snapshot().await.unwrap().feature_views.len(), 1);
     assert_eq!(a.events(2).await.unwrap()[0].run_id.as_deref(), Some("run-7"));
-    let e = a.commit(None, |_| Err(Error::invalid("no"))).await.unwrap_err();
+    let e = a.commit::<(), _>(None, |_| Err(Error::invalid("no"))).await.unwrap_err();
     assert_eq!((e.message(), a.cached().version), ("no", 2));
-    assert_eq!(a.commit(None, |_| Ok(vec![])).await.unwrap().version, 2);
+    assert_eq!(a.commit(None, |c| Ok((vec![], c.version))).await.unwrap(), 2, "what the builder says is answered");
+    assert_eq!(a.cached().version, 2);
 }
 
 fn parquet_files(dir: &TempDir) -> Vec<PathBuf> {
@@ -538,7 +542,7 @@ async fn futures_are_send() {
     let s = store(&dir).await;
     let r = send(Registry::open(Arc::clone(&s))).await.unwrap();
     let changes = vec![PutEntity(entity("user"), Create)];
-    send(r.commit(None, |_| Ok(changes.clone()))).await.unwrap();
+    send(r.commit(None, |_| Ok((changes.clone(), ())))).await.unwrap();
     send(r.snapshot()).await.unwrap();
     send(r.at_version(0)).await.unwrap();
     assert_eq!(send(r.events(1)).await.unwrap().len(), 1);

@@ -2,11 +2,10 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
 use datafusion::arrow::array::{RecordBatch, UInt64Array};
-use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::arrow::datatypes::{Field, Schema, SchemaRef};
 use datafusion::catalog::Session;
 use datafusion::common::Result as DfResult;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
@@ -17,14 +16,19 @@ use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, Par
 use datafusion::physical_planner::{ExtensionPlanner, PhysicalPlanner};
 
 use super::resolve::Resolver;
+use super::table_swap::Replacement;
 use super::write::stream_of;
-use super::{boxed, delete, is_undone, materialize, optimize, refresh, sweep, table, table_swap, training, vacuum, verify};
-use crate::catalog::{CatalogChange, CatalogSnapshot, PutMode, Run, Runs};
+use super::{boxed, ddl, delete, ingest, is_undone, materialize, optimize, refresh, sweep, table, training, vacuum, verify};
+use crate::catalog::ddl::{Ddl, Exists};
+use crate::catalog::{Run, Runs};
 use crate::clock::new_id;
 use crate::error::{Error, Result};
-use crate::model::{FeatureView, Table};
-use crate::plan::command::{Command, CommandNode, count_schema};
-use crate::statement::unread;
+use crate::model::{Column, Table, VersionSpec};
+use crate::plan::answers;
+use crate::plan::command::{Command, CommandNode, VerifyTarget};
+use crate::plan::names::Names;
+use crate::plan::target::Target;
+use crate::sql::cursor::NameRef;
 use crate::store::offline::TableOptions;
 
 #[derive(Debug)]
@@ -44,7 +48,7 @@ impl ExtensionPlanner for CommandPlanner {
         _cx: &datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext,
     ) -> DfResult<Option<Arc<dyn ExecutionPlan>>> {
         let Some(node) = node.as_any().downcast_ref::<CommandNode>() else { return Ok(None) };
-        let schema = node.command.answer().unwrap_or_else(count_schema);
+        let schema = node.command.answer().unwrap_or_else(answers::count);
         let properties = PlanProperties::new(
             EquivalenceProperties::new(Arc::clone(&schema)),
             Partitioning::UnknownPartitioning(1),
@@ -53,6 +57,7 @@ impl ExtensionPlanner for CommandPlanner {
         );
         Ok(Some(Arc::new(CommandExec {
             command: Arc::clone(&node.command),
+            note: node.describe(),
             inputs: inputs.to_vec(),
             resolver: Arc::clone(&self.resolver),
             schema,
@@ -64,6 +69,8 @@ impl ExtensionPlanner for CommandPlanner {
 /// The physical leaf of a command: executing it carries it out.
 struct CommandExec {
     command: Arc<Command>,
+    /// For EXPLAIN.
+    note: String,
     inputs: Vec<Arc<dyn ExecutionPlan>>,
     resolver: Arc<Resolver>,
     schema: SchemaRef,
@@ -72,13 +79,13 @@ struct CommandExec {
 
 impl fmt::Debug for CommandExec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "CommandExec({})", self.command.describe())
+        write!(f, "CommandExec({})", self.note)
     }
 }
 
 impl DisplayAs for CommandExec {
     fn fmt_as(&self, _t: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "CommandExec: {}", self.command.describe())
+        write!(f, "CommandExec: {}", self.note)
     }
 }
 
@@ -105,6 +112,7 @@ impl ExecutionPlan for CommandExec {
     fn with_new_children(self: Arc<Self>, children: Vec<Arc<dyn ExecutionPlan>>) -> DfResult<Arc<dyn ExecutionPlan>> {
         Ok(Arc::new(CommandExec {
             command: Arc::clone(&self.command),
+            note: self.note.clone(),
             inputs: children,
             resolver: Arc::clone(&self.resolver),
             schema: Arc::clone(&self.schema),
@@ -119,11 +127,6 @@ impl ExecutionPlan for CommandExec {
     }
 }
 
-/// Something of the session itself, which the session does after planning.
-pub fn is_of_session(c: &Command) -> bool {
-    matches!(c, Command::Use { .. } | Command::Set { .. } | Command::Reset { .. })
-}
-
 async fn run(
     resolver: &Arc<Resolver>,
     command: &Command,
@@ -131,209 +134,100 @@ async fn run(
     cx: &Arc<TaskContext>,
 ) -> Result<RecordBatch> {
     let services = &resolver.services;
-    let registry = &services.registry;
-    let input = || match inputs.first() {
-        Some(plan) => super::stall::execute(services, Arc::clone(plan), Arc::clone(cx)),
+    let query = || match inputs.first() {
+        Some(plan) => Ok(Arc::clone(plan)),
         None => Err(Error::internal(format!("{} has no query", command.describe()))),
     };
+    let rows = || super::stall::execute(services, query()?, Arc::clone(cx));
     match command {
         Command::Nothing { .. } => count(0),
         Command::Use { .. } | Command::Set { .. } | Command::Reset { .. } => Err(Error::internal("a session carries this out itself")),
-        Command::Change { tables, build, .. } => {
-            // a catalog entry never names a table that is not there; a table that none names does no harm
-            for t in tables {
-                let options = TableOptions { stats_columns: t.stats_columns.clone(), watermark: true, ..Default::default() };
-                services.store.create_table(&t.location, Arc::clone(&t.schema), options).await?;
-            }
-            let needed = AtomicBool::new(false);
-            let done = registry
-                .commit(None, |c| {
-                    let changes = build(c)?;
-                    needed.store(!changes.is_empty(), Ordering::Relaxed);
-                    Ok(changes)
-                })
-                .await;
-            // no change: somebody else made the object first, and IF NOT EXISTS is content with it
-            let unused = done.as_ref().map_or_else(is_undone, |_| !needed.into_inner());
-            if unused {
-                for t in tables {
-                    if let Err(second) = services.store.delete_table(&t.location).await {
-                        tracing::warn!(location = t.location, error = %second, "a table that was not needed could not be removed");
-                    }
-                }
-            }
-            done.map(|_| ()).and_then(|()| count(0))
+        Command::Ddl(change) => boxed(ddl::run(resolver, change)).await.and_then(|_| count(0)),
+        Command::Delete(deletion) => count(delete::run(resolver, deletion, query()?, cx).await?),
+        Command::CreateTableAs { table, exists } => {
+            let rows = if inputs.is_empty() { None } else { Some(rows()?) };
+            count(boxed(create_table(resolver, table, *exists, rows)).await?)
         }
-        Command::SetOffline { view, build, .. } => {
-            registry.commit(None, |c| build(c)).await?;
-            boxed(clear_online(resolver, view)).await;
-            count(0)
+        Command::Ingest { table, mode } => count(boxed(ingest::run(resolver, table, *mode, cx)).await?),
+        Command::CreateTrainingSet(spec) => count(boxed(training::create(resolver, spec, rows()?)).await?),
+        Command::RebuildTrainingSet(name) => boxed(training::rebuild(resolver, name, cx)).await,
+        Command::Refresh { views, range, at } => {
+            runs_batch(boxed(refresh::run(resolver, &resolver.versions(views)?, *range, *at, cx)).await?)
         }
-        Command::DropFeatureView { views, build, .. } => {
-            registry.commit(None, |c| build(c)).await?;
-            let mut left = false;
-            for view in views {
-                left |= !boxed(reclaim(resolver, view)).await;
-            }
-            if !left {
-                boxed(sweep::behind_a_statement(services)).await;
-            }
-            count(0)
-        }
-        Command::Delete(deletion) => match inputs.first() {
-            Some(query) => count(delete::run(resolver, deletion, Arc::clone(query), cx).await?),
-            None => Err(Error::internal("a DELETE has no query")),
-        },
-        Command::DropTable { name } => {
-            let t = Arc::clone(resolver.catalog.table(name)?);
-            let drop = |c: &CatalogSnapshot| {
-                c.table(name)?;
-                unread(c, name, None).map(|()| vec![CatalogChange::DropTable(name.clone())])
-            };
-            registry.commit(None, drop).await?;
-            if t.managed {
-                training::reclaim(resolver, &t.location).await;
-            }
-            count(0)
-        }
-        Command::DropTrainingSet { name } => {
-            let t = Arc::clone(resolver.catalog.training_set(name)?);
-            registry.commit(None, |c| c.training_set(name).map(|_| vec![CatalogChange::DropTrainingSet(name.clone())])).await?;
-            training::release(resolver, &t).await;
-            count(0)
-        }
-        Command::CreateTableAs { table, or_replace, if_not_exists } => {
-            boxed(create_table(resolver, table, *or_replace, *if_not_exists, &inputs, input)).await
-        }
-        Command::CreateTrainingSet(spec) => count(boxed(training::create(resolver, spec, input()?)).await?),
-        Command::Rebuild { name } => boxed(training::rebuild(resolver, name, cx)).await,
-        Command::Refresh { views, range, at } => runs_batch(boxed(refresh::run(resolver, views, *range, *at, cx)).await?),
-        Command::Optimize { view } => optimize::run(resolver, view, cx).await,
-        Command::Vacuum { view, retain, dry_run } => vacuum::run(resolver, view, *retain, *dry_run).await,
-        Command::Verify { target, sample } => verify::run(resolver, target, *sample).await,
+        Command::Optimize { view } => optimize::run(resolver, &resolver.version(view)?, cx).await,
+        Command::Vacuum { view, retain, dry_run } => vacuum::run(resolver, &resolver.version(view)?, *retain, *dry_run).await,
+        Command::Verify { target, sample } => verify::run(resolver, &verify_target(resolver, target)?, *sample).await,
         Command::Materialize { views, extent } => {
-            let runs = boxed(materialize::run(resolver, views, *extent, cx)).await?;
+            let runs = boxed(materialize::run(resolver, &resolver.versions(views)?, *extent, cx)).await?;
             boxed(sweep::behind_a_statement(services)).await;
             runs_batch(runs)
         }
     }
 }
 
-async fn create_table(
-    resolver: &Arc<Resolver>,
-    table: &Table,
-    or_replace: bool,
-    if_not_exists: bool,
-    inputs: &[Arc<dyn ExecutionPlan>],
-    input: impl Fn() -> Result<SendableRecordBatchStream>,
-) -> Result<RecordBatch> {
+fn verify_target(resolver: &Resolver, target: &VerifyTarget) -> Result<Target> {
+    let (name, version) = match target {
+        VerifyTarget::FeatureView(id) => (&resolver.version(id)?.name.clone(), Some(VersionSpec::Version(id.version))),
+        VerifyTarget::Service(name) => (name, None),
+    };
+    let n = NameRef { schema: Some(name.schema.clone()), name: name.name.clone(), version, span: None };
+    Target::find(resolver, &n)?.ok_or_else(|| Error::not_found(format!("{name} is no longer there")))
+}
+
+async fn create_table(resolver: &Arc<Resolver>, table: &Table, exists: Exists, rows: Option<SendableRecordBatchStream>) -> Result<u64> {
     let services = &resolver.services;
-    let fields = table
-        .columns
-        .iter()
-        .map(|c| datafusion::arrow::datatypes::Field::new(&c.name, c.data_type.arrow().clone(), true))
-        .collect::<Vec<_>>();
-    let schema = Arc::new(datafusion::arrow::datatypes::Schema::new(fields));
-    let rows = match inputs.is_empty() {
-        true => {
-            services.store.create_table(&table.location, schema, TableOptions::default()).await?;
+    let stored = match rows {
+        None => {
+            services.store.create_table(&table.location, table_schema(table), TableOptions::default()).await?;
             0
         }
-        false => {
-            let made = table::create_filled(services, &table.location, schema, input()?, new_id()).await;
+        Some(rows) => {
+            let made = table::create_filled(services, &table.location, table_schema(table), rows, new_id()).await;
             made.map_err(|e| e.context(format!("table {}", table.name)))?.0
         }
     };
-    let replacement = match boxed(announced(resolver, table, or_replace)).await {
+    let replacement = match boxed(announced(resolver, table, exists)).await {
         Ok(r) => r,
         Err(e) => {
             services.store.delete_table(&table.location).await?;
             return Err(e);
         }
     };
-    let old = parking_lot::Mutex::new(None);
-    let needed = AtomicBool::new(true);
-    let done = services
-        .registry
-        .commit(None, |c| {
-            c.schema(&table.name.schema)?;
-            let mode = match (c.relation(&table.name), &replacement) {
-                (Some(crate::catalog::Relation::Table(t)), Some(r)) if r.stands(t) => {
-                    *old.lock() = Some(t.location.clone());
-                    PutMode::Replace
-                }
-                (_, Some(_)) => return Err(table_swap::changed(&table.name)),
-                (None, _) => PutMode::Create,
-                (Some(_), _) if if_not_exists => {
-                    needed.store(false, Ordering::Relaxed);
-                    return Ok(vec![]);
-                }
-                (Some(crate::catalog::Relation::Table(t)), _) if or_replace => {
-                    *old.lock() = t.managed.then(|| t.location.clone());
-                    PutMode::Replace
-                }
-                (Some(r), _) => return Err(Error::already_exists(format!("{} {} exists already", r.kind(), table.name))),
-            };
-            Ok(vec![CatalogChange::PutTable(table.clone(), mode)])
-        })
-        .await;
-    if let Err(e) = done {
-        if is_undone(&e) {
-            if let Some(r) = &replacement {
-                r.withdraw(services).await;
-            }
+    let announced = replacement.as_ref().map(|r| r.announcement().clone());
+    match boxed(ddl::run(resolver, &Ddl::CreateTable { table: table.clone(), exists, announced })).await {
+        Ok(true) => Ok(stored),
+        Ok(false) => {
             services.store.delete_table(&table.location).await?;
+            resolver.notice(format!("table {} exists already; nothing was changed", table.name));
+            Ok(0)
         }
-        return Err(e);
+        Err(e) => {
+            if is_undone(&e) {
+                if let Some(r) = &replacement {
+                    r.withdraw(services).await;
+                }
+                services.store.delete_table(&table.location).await?;
+            }
+            Err(e)
+        }
     }
-    if !needed.into_inner() {
-        services.store.delete_table(&table.location).await?;
-        resolver_notice(resolver, format!("table {} exists already; nothing was changed", table.name));
-        return count(0);
-    }
-    let old = old.lock().take();
-    if let Some(location) = old {
-        training::reclaim(resolver, &location).await;
-    }
-    count(rows)
+}
+
+fn table_schema(table: &Table) -> SchemaRef {
+    let field = |c: &Column| Field::new(&c.name, c.data_type.arrow().clone(), true);
+    Arc::new(Schema::new(table.columns.iter().map(field).collect::<Vec<_>>()))
 }
 
 /// Announces a replacement whose query reads the table that it replaces; `None`: it does not, and wins over what is there.
-async fn announced(resolver: &Resolver, table: &Table, or_replace: bool) -> Result<Option<table_swap::Replacement>> {
-    match resolver.reads(&table.name).filter(|_| or_replace) {
-        Some(read) => table_swap::Replacement::announce(&resolver.services, &table.name, &read).await.map(Some),
+async fn announced(resolver: &Resolver, table: &Table, exists: Exists) -> Result<Option<Replacement>> {
+    match resolver.reads(&table.name).filter(|_| exists == Exists::Replace) {
+        Some(read) => Replacement::announce(&resolver.services, &table.name, &read).await.map(Some),
         None => Ok(None),
     }
 }
 
-/// Frees what a dropped view version held: its online keys, and its table where no training set pins it. `false`:
-/// the online store could not be cleared.
-async fn reclaim(resolver: &Arc<Resolver>, view: &FeatureView) -> bool {
-    let cleared = boxed(clear_online(resolver, view)).await;
-    training::reclaim(resolver, &view.location).await;
-    cleared
-}
-
-/// Removes the online rows of a view; `false`: the online store could not be cleared.
-async fn clear_online(resolver: &Arc<Resolver>, view: &FeatureView) -> bool {
-    if !view.online {
-        return true;
-    }
-    let freed = async { resolver.services.online().await?.drop_view(&resolver.services.online_view(view)).await };
-    let failed = freed.await.err();
-    if let Some(e) = &failed {
-        resolver_notice(resolver, sweep::left_behind(view, e));
-    }
-    failed.is_none()
-}
-
-fn resolver_notice(resolver: &Resolver, message: String) {
-    use crate::plan::names::Names;
-    resolver.notice(message);
-}
-
 pub fn count(n: u64) -> Result<RecordBatch> {
-    Ok(RecordBatch::try_new(count_schema(), vec![Arc::new(UInt64Array::from(vec![n]))])?)
+    Ok(RecordBatch::try_new(answers::count(), vec![Arc::new(UInt64Array::from(vec![n]))])?)
 }
 
 fn runs_batch(runs: Vec<Run>) -> Result<RecordBatch> {

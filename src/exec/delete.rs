@@ -23,8 +23,10 @@ use super::{Services, boxed, replace};
 use crate::clock::new_id;
 use crate::error::{Error, Kind, Result};
 use crate::model::FeatureView;
-use crate::plan::deletion::{Deletion, matching_rows};
+use crate::plan::command::Deletion;
+use crate::plan::deletion::matching_rows;
 use crate::plan::feature_table::SEQ;
+use crate::statement::Delete;
 use crate::store::offline::{Commit, DataFile, NewFile, Operation, Snapshot};
 
 const MAX_ATTEMPTS: u32 = 10;
@@ -37,15 +39,15 @@ pub fn run<'a>(
     cx: &'a Arc<TaskContext>,
 ) -> BoxFuture<'a, Result<u64>> {
     Box::pin(async move {
-        let (services, view) = (&resolver.services, &deletion.table.view);
+        let (services, view) = (&resolver.services, &resolver.version(&deletion.view)?);
         // the right to write online comes first: a row that is gone must not be served
         let claim = claim(services, view, "DELETE FROM").await?;
         let mut planned = Some(planned);
         for _ in 0..MAX_ATTEMPTS {
             let newest = services.store.snapshot(&view.location, None).await?;
-            let (base, query) = match planned.take().filter(|_| newest.version() == deletion.table.snapshot.version()) {
+            let (base, query) = match planned.take().filter(|_| newest.version() == deletion.delta_version) {
                 Some(query) => (newest, query),
-                None => boxed(planned_again(resolver, deletion, cx)).await?,
+                None => boxed(planned_again(resolver, deletion, view, cx)).await?,
             };
             let gone = boxed(find(services, view, query, cx)).await?;
             if gone.is_empty() {
@@ -88,12 +90,18 @@ pub fn run<'a>(
 }
 
 /// The query over the newest version of the table, and that version. `now()` and the parameters stay.
-async fn planned_again(resolver: &Arc<Resolver>, deletion: &Deletion, cx: &Arc<TaskContext>) -> Result<(Snapshot, Arc<dyn ExecutionPlan>)> {
+async fn planned_again(
+    resolver: &Arc<Resolver>,
+    deletion: &Deletion,
+    then: &FeatureView,
+    cx: &Arc<TaskContext>,
+) -> Result<(Snapshot, Arc<dyn ExecutionPlan>)> {
     let now = resolver.again(resolver.services.registry.snapshot().await?);
-    let statement = DfStatement::Statement(Box::new(SqlStatement::Query(Box::new(deletion.query.clone()))));
+    let (query, is_chosen) = Delete::query_of(&deletion.statement)?;
+    let statement = DfStatement::Statement(Box::new(SqlStatement::Query(Box::new(query))));
     let plan = plan_sql(&now, statement, &deletion.schema).await?;
-    let (mut rows, table) = matching_rows(&plan, deletion.is_chosen)?;
-    let (then, view) = (&deletion.table.view, &table.view);
+    let (mut rows, table) = matching_rows(&plan, is_chosen)?;
+    let view = &table.view;
     let what = |v: &FeatureView| (v.name.clone(), v.version, v.location.clone(), v.online, v.online_id);
     if what(then) != what(view) {
         return Err(Error::conflict(format!("DELETE FROM {}: the feature view was changed meanwhile; nothing was removed", then.name))

@@ -21,10 +21,9 @@ use futures::future::BoxFuture;
 
 use self::bounds::{WithoutBounds, has_floats};
 use super::files::{self, FileTable, Found, Place, Reading, TextFormat};
-use super::resolve::Travel;
 use super::services::Services;
 use crate::error::{Error, Result};
-use crate::model::{PinnedFile, Table};
+use crate::model::{PinnedFile, Table, Travel};
 use crate::store::offline::{ForeignTable, open_foreign_delta};
 
 /// The unit of Parquet's INT96 instants; by default they would be nanoseconds, which end in 2262.

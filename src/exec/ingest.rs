@@ -7,37 +7,34 @@ use datafusion::arrow::array::{RecordBatch, new_null_array};
 use datafusion::arrow::datatypes::{Field, FieldRef, Schema, SchemaRef};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use futures::{Stream, StreamExt, stream};
+use parking_lot::Mutex;
 
 use super::push::PushSink;
 use super::resolve::Resolver;
 use super::table::{append, create_filled, stored_schema_of};
 use super::write::stream_of;
-use super::{is_undone, training};
-use crate::catalog::{CatalogChange, PutMode, Relation, SYSTEM_SCHEMA};
+use super::{boxed, ddl, is_undone};
+use crate::catalog::ddl::{Ddl, Exists};
+use crate::catalog::{Relation, SYSTEM_SCHEMA};
 use crate::clock::new_id;
 use crate::error::{Error, Result};
 use crate::model::types::ColumnType;
 use crate::model::{About, Column, FeatureView, Name, Table};
+use crate::plan::command::IngestMode;
 
-/// What bulk ingest does with the target.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum IngestMode {
-    /// The table must not exist.
-    Create,
-    /// The table must exist.
-    Append,
-    /// A plain table is replaced.
-    Replace,
-    CreateOrAppend,
+/// The rows of a client, which the command finds in its task; they can be taken once.
+pub struct IngestRows(Mutex<Option<SendableRecordBatchStream>>);
+
+impl IngestRows {
+    pub fn new(rows: SendableRecordBatchStream) -> Self {
+        IngestRows(Mutex::new(Some(rows)))
+    }
 }
 
-pub async fn run(
-    resolver: &Arc<Resolver>,
-    name: &Name,
-    mode: IngestMode,
-    rows: SendableRecordBatchStream,
-    cx: &Arc<TaskContext>,
-) -> Result<u64> {
+/// Stores the rows that the task was given; answers how many.
+pub async fn run(resolver: &Arc<Resolver>, name: &Name, mode: IngestMode, cx: &Arc<TaskContext>) -> Result<u64> {
+    let rows = cx.session_config().get_extension::<IngestRows>().and_then(|r| r.0.lock().take());
+    let rows = rows.ok_or_else(|| Error::internal("the rows to store are missing"))?;
     let services = &resolver.services;
     let catalog = &resolver.catalog;
     catalog.schema(&name.schema)?;
@@ -47,7 +44,7 @@ pub async fn run(
     check_columns(&rows.schema(), name)?;
     match catalog.relation(name) {
         None if mode == IngestMode::Append => Err(catalog.no_relation(name)),
-        None => create(resolver, name, rows, None).await,
+        None => create(resolver, name, rows, Exists::Refuse).await,
         Some(r) if mode == IngestMode::Create => Err(Error::already_exists(format!("{} {name} exists already", r.kind()))),
         Some(Relation::FeatureView(series)) => {
             let Some(view) = series.current() else { return Err(Error::internal(format!("feature view {name} has no versions"))) };
@@ -68,9 +65,7 @@ pub async fn run(
             let rows = with_features(rows, view);
             PushSink::new(Arc::clone(services), Arc::new(view.clone()), resolver.notice_list()).store(rows, cx).await
         }
-        Some(Relation::Table(t)) if t.managed && mode == IngestMode::Replace => {
-            create(resolver, name, rows, Some(t.location.clone())).await
-        }
+        Some(Relation::Table(t)) if t.managed && mode == IngestMode::Replace => create(resolver, name, rows, Exists::Replace).await,
         Some(Relation::Table(t)) if t.managed => {
             let target = services.store.snapshot(&t.location, None).await?;
             append(services, t, by_name(rows, target.schema(), name)?, None).await
@@ -100,7 +95,7 @@ fn with_features(rows: SendableRecordBatchStream, view: &FeatureView) -> Sendabl
     stream_of(out, s)
 }
 
-async fn create(resolver: &Arc<Resolver>, name: &Name, rows: SendableRecordBatchStream, old: Option<String>) -> Result<u64> {
+async fn create(resolver: &Arc<Resolver>, name: &Name, rows: SendableRecordBatchStream, exists: Exists) -> Result<u64> {
     let services = &resolver.services;
     let schema = stored_schema_of(&rows.schema())?;
     let columns = schema
@@ -122,16 +117,11 @@ async fn create(resolver: &Arc<Resolver>, name: &Name, rows: SendableRecordBatch
     };
     let (stored, _) =
         create_filled(services, &table.location, schema, rows, new_id()).await.map_err(|e| e.context(format!("table {name}")))?;
-    let mode = if old.is_some() { PutMode::Replace } else { PutMode::Create };
-    let done = services.registry.commit(None, |c| c.schema(&name.schema).map(|_| vec![CatalogChange::PutTable(table.clone(), mode)])).await;
-    if let Err(e) = done {
+    if let Err(e) = boxed(ddl::run(resolver, &Ddl::CreateTable { table: table.clone(), exists, announced: None })).await {
         if is_undone(&e) {
             services.store.delete_table(&table.location).await?;
         }
         return Err(e);
-    }
-    if let Some(location) = old {
-        training::reclaim(resolver, &location).await;
     }
     Ok(stored)
 }

@@ -26,11 +26,11 @@ use super::read::scan;
 use super::refresh::{each_version, recorded, takes_over};
 use super::resolve::Resolver;
 use super::{Services, boxed, sweep};
-use crate::catalog::{CatalogChange, CatalogSnapshot, Run, VersionRef};
+use crate::catalog::{CatalogChange, CatalogSnapshot, Run};
 use crate::clock::Micros;
 use crate::error::{Error, Kind, Result};
-use crate::model::FeatureView;
 use crate::model::codec::row_schema;
+use crate::model::{FeatureView, ViewVersionId};
 use crate::plan::command::Extent;
 use crate::plan::names::Names;
 use crate::progress::Task;
@@ -102,30 +102,29 @@ pub fn apply<'a>(services: &'a Arc<Services>, view: &'a Arc<FeatureView>, cx: &'
 fn mark<'a>(services: &'a Services, view: &'a FeatureView) -> BoxFuture<'a, Result<bool>> {
     Box::pin(async move {
         let (name, version, written) = (view.name.clone(), view.version, view.online_id);
-        let moved = std::sync::atomic::AtomicBool::new(false);
-        let needed = |c: &CatalogSnapshot| -> Result<Vec<CatalogChange>> {
+        // the changes, and whether the name moves
+        let needed = |c: &CatalogSnapshot| -> Result<(Vec<CatalogChange>, bool)> {
             let series = c.feature_view_series(&name)?;
             let view = c.feature_view(&name, Some(version))?;
             let mut changes = vec![];
             if view.online_id != written {
                 // set OFFLINE and ONLINE meanwhile: nobody reads what was written
-                return Ok(changes);
+                return Ok((changes, false));
             }
             let filled = series.filled.contains(&version);
             // what waits for the name is online when it is so whole
             if !series.materialized.contains(&version) && (filled || version <= series.current) {
-                changes.push(CatalogChange::MarkMaterialized(VersionRef::from(view)));
+                changes.push(CatalogChange::MarkMaterialized(ViewVersionId::from(view)));
             }
             let change = takes_over(series, view, filled, true);
-            moved.store(change.is_some(), std::sync::atomic::Ordering::Relaxed);
+            let moves = change.is_some();
             changes.extend(change);
-            Ok(changes)
+            Ok((changes, moves))
         };
-        if needed(services.registry.snapshot().await?.as_ref())?.is_empty() {
+        if needed(services.registry.snapshot().await?.as_ref())?.0.is_empty() {
             return Ok(false);
         }
-        services.registry.commit(None, needed).await?;
-        Ok(moved.load(std::sync::atomic::Ordering::Relaxed))
+        services.registry.commit(None, needed).await
     })
 }
 

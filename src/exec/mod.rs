@@ -8,6 +8,7 @@ mod columnar;
 pub mod command;
 pub mod compiled;
 pub mod crowds;
+mod ddl;
 mod delete;
 pub mod external;
 pub mod files;

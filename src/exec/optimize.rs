@@ -18,7 +18,7 @@ use super::{Services, boxed};
 use crate::catalog::Run;
 use crate::error::{Error, Kind, Result};
 use crate::model::FeatureView;
-use crate::plan::command::Command;
+use crate::plan::answers;
 use crate::plan::names::Names;
 use crate::store::offline::{Commit, DataFile, NewFile, Operation, Snapshot, WriteSpec, unfit};
 
@@ -40,7 +40,7 @@ pub struct Optimized {
     pub version: u64,
 }
 
-/// Answers one row of [`Command::Optimize`].
+/// Answers one row of [`answers::optimize`].
 pub fn run<'a>(resolver: &'a Arc<Resolver>, view: &'a Arc<FeatureView>, cx: &'a Arc<TaskContext>) -> BoxFuture<'a, Result<RecordBatch>> {
     Box::pin(async move {
         let services = &resolver.services;
@@ -76,8 +76,6 @@ pub async fn wanted(services: &Services, view: &FeatureView) -> Result<usize> {
 }
 
 fn answer(view: &FeatureView, run: &Run, done: &Optimized) -> Result<RecordBatch> {
-    let schema = Command::Optimize { view: Arc::new(view.clone()) }.answer();
-    let schema = schema.ok_or_else(|| Error::internal("OPTIMIZE has no columns"))?;
     let text = |t: String| Arc::new(StringArray::from(vec![t])) as ArrayRef;
     let number = |n: u64| Arc::new(Int64Array::from(vec![i64::try_from(n).unwrap_or(i64::MAX)])) as ArrayRef;
     let columns = vec![
@@ -91,7 +89,7 @@ fn answer(view: &FeatureView, run: &Run, done: &Optimized) -> Result<RecordBatch
         number(done.version),
         text(run.run_id.clone()),
     ];
-    Ok(RecordBatch::try_new(schema, columns)?)
+    Ok(RecordBatch::try_new(answers::optimize(), columns)?)
 }
 
 fn optimize<'a>(

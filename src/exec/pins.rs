@@ -4,17 +4,13 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use datafusion::common::TableReference;
-use datafusion::sql::resolve::resolve_table_references;
 use futures::future::BoxFuture;
 
 use super::Services;
-use super::resolve::{Travel, split_travel};
 use crate::catalog::runs::is_gone;
 use crate::catalog::{CatalogSnapshot, RunStatus};
 use crate::error::{Error, Kind, Result};
-use crate::model::{FeatureView, Name, PinnedTable};
-use crate::sql::cursor::{NameRef, VersionRef};
+use crate::model::{Dependency, FeatureView, PinnedTable, Travel};
 
 /// How often, and how long each time, a VACUUM is waited for that may remove what was just pinned.
 const LOOKS: u32 = if cfg!(test) { 2 } else { 100 };
@@ -42,30 +38,10 @@ pub fn versions<'a>(services: &'a Services, catalog: &'a CatalogSnapshot, locati
 
 /// Where in time stored queries read a table.
 fn travels(catalog: &CatalogSnapshot, location: &str) -> Vec<Travel> {
-    let views = catalog.views.values().map(|v| (v.query.as_str(), v.query_schema.as_str()));
-    let features = catalog.feature_views.values().flat_map(|s| s.versions.values());
-    let features = features.filter_map(|v| Some((v.query.as_deref()?, v.query_schema.as_str())));
-    let found = views.chain(features).flat_map(|(query, schema)| {
-        // what cannot be parsed any more cannot be read either
-        let named = crate::sql::parse::statement(query).ok().and_then(|s| resolve_table_references(&s, true).ok());
-        let (tables, _) = named.unwrap_or_default();
-        let one = |t: &TableReference| {
-            let (base, travel) = split_travel(t.table()).ok()?;
-            let view = view_of(catalog, t.schema().unwrap_or(schema), base)?;
-            travel.filter(|_| view.location == location)
-        };
-        tables.iter().filter_map(one).collect::<Vec<_>>()
-    });
-    found.collect()
-}
-
-fn view_of<'a>(catalog: &'a CatalogSnapshot, schema: &str, table: &str) -> Option<&'a FeatureView> {
-    let n = NameRef::from_parts(vec![schema.to_string(), table.to_string()], None).ok()?;
-    let version = match n.version {
-        Some(VersionRef::Number(v)) => Some(v),
-        _ => None,
-    };
-    catalog.feature_view(&Name::new(schema, n.name), version).ok()
+    let views = catalog.views.values().flat_map(|v| &v.reads);
+    let features = catalog.feature_views.values().flat_map(|s| s.versions.values()).flat_map(|v| &v.reads);
+    let of_table = |d: &&Dependency| catalog.feature_view(&d.object, d.version).is_ok_and(|v| v.location == location);
+    views.chain(features).filter(|d| d.travel.is_some()).filter(of_table).filter_map(|d| d.travel).collect()
 }
 
 /// Makes sure that versions which the catalog pins since a moment ago can be read, and stay so: a VACUUM that

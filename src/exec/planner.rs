@@ -28,6 +28,7 @@ use super::{by_name, external, functions, insert};
 use crate::cancel::Cancel;
 use crate::clock::Micros;
 use crate::error::{Error, Result, Span};
+use crate::model::Dependency;
 use crate::model::local_time::Doubtful;
 use crate::operator::bound_rows::BoundRowsPlanner;
 use crate::operator::interruptible::interruptible;
@@ -41,8 +42,8 @@ use crate::plan::subqueries;
 use crate::plan::weight::weigh;
 use crate::plan::{asof, at_time_zone, join_syntax, settle};
 use crate::sql::cursor::NameRef;
-use crate::sql::{clauses, marks, titles};
-use crate::statement::{Planning, tables_in, with_waiting};
+use crate::sql::{clauses, marks, references, titles};
+use crate::statement::{Planning, with_waiting};
 
 /// The physical planner of all statements.
 #[derive(Debug, Default)]
@@ -122,7 +123,7 @@ pub fn set_instant(state: &mut SessionState, at: Micros) {
 pub fn plan_sql<'a>(resolver: &'a Arc<Resolver>, statement: DfStatement, schema: &'a str) -> BoxFuture<'a, Result<LogicalPlan>> {
     Box::pin(async move {
         let text = statement.clone();
-        plan_statement(resolver, statement, schema).await.map_err(|e| with_waiting(e, &resolver.catalog, tables_in(&text, schema)))
+        plan_statement(resolver, statement, schema).await.map_err(|e| with_waiting(e, &resolver.catalog, &references::of(&text, schema)))
     })
 }
 
@@ -147,6 +148,7 @@ async fn plan_statement(resolver: &Arc<Resolver>, mut statement: DfStatement, sc
             Err(e) => return Err(locate(e, &statement, &t)),
         }
     }
+    resolver.note(references::of(&statement, schema));
     let limit = resolver.services.config.max_relations;
     resolver.weighed(weigh(&statement, schema, limit, &|schema, name| resolver.weight(schema, name))?);
     let plan_query = |q: Query| -> Result<LogicalPlan> {
@@ -300,10 +302,14 @@ impl Planning for StatementPlanner {
         plan_sql(&self.resolver, statement, schema).await
     }
 
+    fn dependencies(&self) -> Vec<Dependency> {
+        self.resolver.dependencies()
+    }
+
     async fn columns(&self, name: &NameRef) -> Result<SchemaRef> {
         let full = self.names.name(name);
         let table = match name.version {
-            Some(crate::sql::cursor::VersionRef::Number(v)) => format!("{}@v{v}", full.name),
+            Some(crate::model::VersionSpec::Version(v)) => format!("{}@v{v}", full.name),
             _ => full.name.clone(),
         };
         match self.resolver.load(&full.schema, &table).await? {

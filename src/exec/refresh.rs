@@ -21,10 +21,10 @@ use super::rows::{Accept, Conform, Counts, doubtful_notice};
 use super::write::{Sequence, order, sorted, spec, stream_of, with_seq};
 use super::{Services, boxed, replace};
 use crate::cancel::Cancel;
-use crate::catalog::{CatalogChange, Run, RunStatus, VersionRef};
+use crate::catalog::{CatalogChange, CatalogSnapshot, Run, RunStatus};
 use crate::clock::{Micros, format_micros, new_id};
 use crate::error::{Error, Kind, Result};
-use crate::model::FeatureView;
+use crate::model::{FeatureView, ViewVersionId};
 use crate::plan::command::Range;
 use crate::plan::feature_table::SEQ;
 use crate::plan::names::Names;
@@ -160,23 +160,21 @@ fn run_one<'a>(
 fn filled<'a>(resolver: &'a Resolver, view: &'a FeatureView, at: Option<Micros>) -> futures::future::BoxFuture<'a, Result<()>> {
     Box::pin(async move {
         let (name, version) = (view.name.clone(), view.version);
-        let moved = std::sync::atomic::AtomicBool::new(false);
-        let needed = |c: &crate::catalog::CatalogSnapshot| -> Result<Vec<CatalogChange>> {
+        // the changes, and whether the name moves
+        let needed = |c: &CatalogSnapshot| -> Result<(Vec<CatalogChange>, bool)> {
             let series = c.feature_view_series(&name)?;
             let view = c.feature_view(&name, Some(version))?;
             let mut changes = vec![];
             if !series.filled.contains(&version) {
-                changes.push(CatalogChange::MarkFilled(VersionRef::from(view)));
+                changes.push(CatalogChange::MarkFilled(ViewVersionId::from(view)));
             }
-            moved.store(false, std::sync::atomic::Ordering::Relaxed);
-            if let Some(change) = takes_over(series, view, true, series.materialized.contains(&version)) {
-                changes.push(change);
-                moved.store(true, std::sync::atomic::Ordering::Relaxed);
-            }
-            Ok(changes)
+            let change = takes_over(series, view, true, series.materialized.contains(&version));
+            let moves = change.is_some();
+            changes.extend(change);
+            Ok((changes, moves))
         };
         let catalog = resolver.services.registry.snapshot().await?;
-        if needed(&catalog)?.is_empty() {
+        if needed(&catalog)?.0.is_empty() {
             return Ok(());
         }
         let old = catalog.feature_view(&name, None)?;
@@ -190,8 +188,7 @@ fn filled<'a>(resolver: &'a Resolver, view: &'a FeatureView, at: Option<Micros>)
             ));
             return Ok(());
         }
-        resolver.services.registry.commit(None, needed).await?;
-        if moved.load(std::sync::atomic::Ordering::Relaxed) {
+        if resolver.services.registry.commit(None, needed).await? {
             resolver.notice(format!("{name} means version v{version} from now on"));
             if view.snapshot {
                 boxed(later_snapshots(resolver, old, view)).await?;
@@ -227,7 +224,7 @@ async fn later_snapshots(resolver: &Resolver, old: &FeatureView, new: &FeatureVi
 pub fn takes_over(series: &crate::model::FeatureViewSeries, view: &FeatureView, filled: bool, materialized: bool) -> Option<CatalogChange> {
     let old_online = series.materialized.contains(&series.current) && series.current().is_some_and(|v| v.online);
     let ready = filled && (!old_online || materialized || !view.online);
-    (ready && view.version > series.current).then(|| CatalogChange::SetCurrentVersion(VersionRef::from(view)))
+    (ready && view.version > series.current).then(|| CatalogChange::SetCurrentVersion(ViewVersionId::from(view)))
 }
 
 /// The range of event timestamps that a run replaces; `None`: nothing is there yet to replace.

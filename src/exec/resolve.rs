@@ -21,13 +21,13 @@ use super::{external, system};
 use crate::catalog::{CatalogSnapshot, Relation, SYSTEM_SCHEMA};
 use crate::clock::Micros;
 use crate::error::{Error, Result};
-use crate::model::{FeatureView, Name, PinnedFile, PinnedTable, Table, View};
+use crate::model::{Dependency, FeatureView, Name, ObjectKind, PinnedFile, PinnedTable, Table, Travel, VersionSpec, View, ViewVersionId};
 use crate::plan::feature_table::FeatureTable;
 use crate::plan::names::Names;
 use crate::plan::weight::Weight;
 use crate::plan::wildcard::renamed;
-use crate::sql::cursor::{CATALOG, NameRef, VersionRef};
-use crate::sql::instant::parse_instant;
+use crate::sql::cursor::{CATALOG, NameRef};
+use crate::sql::references::split_travel;
 use crate::sql::rewrite::TIME_TRAVEL;
 use crate::store::offline::{ScanOptions, Snapshot};
 
@@ -54,6 +54,8 @@ struct Loaded {
     external: BTreeMap<String, Arc<Table>>,
     /// Views being planned, against cycles.
     views: Vec<Name>,
+    /// What the queries of the statement itself read.
+    reads: Vec<Dependency>,
     /// How much each view reads.
     weights: HashMap<Name, Weight>,
     /// That of the query planned last.
@@ -137,6 +139,42 @@ impl Resolver {
         let loaded = self.loaded.lock();
         let table: &dyn std::any::Any = loaded.tables.get(&(name.schema.clone(), name.name.clone()))?.as_ref()?.as_ref();
         table.downcast_ref::<ManagedTable>().map(|t| t.snapshot().clone())
+    }
+
+    /// A version of a feature view that a command names, as the statement's catalog has it.
+    pub fn version(&self, id: &ViewVersionId) -> Result<Arc<FeatureView>> {
+        let view = self.catalog.feature_view(&id.name, Some(id.version))?;
+        match view.table_id == id.table_id {
+            true => Ok(Arc::new(view.clone())),
+            false => Err(Error::conflict(format!("feature view {id} was dropped and made again meanwhile")).with_hint("try again")),
+        }
+    }
+
+    pub fn versions(&self, ids: &[ViewVersionId]) -> Result<Vec<Arc<FeatureView>>> {
+        ids.iter().map(|id| self.version(id)).collect()
+    }
+
+    /// Notes what a query of the statement reads, by the names that it gives; what views read in their turn is theirs.
+    pub fn note(&self, reads: Vec<Dependency>) {
+        let mut l = self.loaded.lock();
+        if !l.views.is_empty() {
+            return;
+        }
+        for d in reads {
+            let files = l.external.values().find(|t| t.name.schema.is_empty() && t.name.name == d.object.name);
+            let d = match files {
+                Some(t) => Dependency { kind: Some(ObjectKind::Files), ..Dependency::of(Name::new("", &t.location), None) },
+                None => Dependency { kind: self.catalog.kind_of(&d.object), ..d },
+            };
+            if !l.reads.contains(&d) {
+                l.reads.push(d);
+            }
+        }
+    }
+
+    /// What the queries planned so far read.
+    pub fn dependencies(&self) -> Vec<Dependency> {
+        self.loaded.lock().reads.clone()
     }
 
     /// The Delta tables that the statement reads, at their versions.
@@ -231,10 +269,7 @@ impl Resolver {
         }
         let provider: Arc<dyn TableProvider> = match relation {
             Relation::FeatureView(_) => {
-                let version = match n.version {
-                    Some(VersionRef::Number(v)) => Some(v),
-                    _ => None,
-                };
+                let version = n.version.and_then(VersionSpec::number);
                 let view = self.catalog.feature_view(&name, version)?;
                 self.load_features(view, travel).await?
             }
@@ -341,23 +376,6 @@ impl Resolver {
         }
         self.catalog.no_relation(&name)
     }
-}
-
-/// Where in time a Delta table is read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Travel {
-    Version(u64),
-    Instant(Micros),
-}
-
-pub(super) fn split_travel(table: &str) -> Result<(&str, Option<Travel>)> {
-    let Some((name, when)) = table.split_once(TIME_TRAVEL) else { return Ok((table, None)) };
-    let travel = match when.split_at_checked(1) {
-        Some(("v", n)) => Travel::Version(n.parse().map_err(|_| Error::invalid(format!("{n:?} is not a version")))?),
-        Some(("t", t)) => Travel::Instant(parse_instant(t)?.micros),
-        _ => return Err(Error::internal("a time travel mark is broken")),
-    };
-    Ok((name, Some(travel)))
 }
 
 impl Names for Resolver {

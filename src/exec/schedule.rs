@@ -12,8 +12,7 @@ use std::collections::{HashMap, HashSet};
 use crate::catalog::{CatalogSnapshot, Relation, Run, RunStatus};
 use crate::clock::Micros;
 use crate::config::ScheduleSettings;
-use crate::model::{FeatureView, Name, Pin};
-use crate::statement::tables_of;
+use crate::model::{Dependency, FeatureView, Name};
 
 /// A version of a feature view.
 pub type ViewId = (Name, u32);
@@ -208,21 +207,19 @@ pub fn upstream(catalog: &CatalogSnapshot) -> HashMap<ViewId, HashSet<ViewId>> {
 
 fn reads(catalog: &CatalogSnapshot, view: &FeatureView) -> HashSet<ViewId> {
     let mut found = HashSet::new();
-    let mut seen: HashSet<Name> = HashSet::new();
-    let mut open = view.query.as_deref().map_or_else(Vec::new, |q| tables_of(q, &view.query_schema));
+    let mut seen: HashSet<&Name> = HashSet::new();
+    let mut open: Vec<(&Name, Option<u32>)> = named(&view.reads).collect();
     while let Some((name, version)) = open.pop() {
-        match catalog.relation(&name) {
-            Some(Relation::FeatureView(_)) => found.extend(catalog.feature_view(&name, version).ok().map(id)),
-            Some(Relation::View(v)) if seen.insert(name.clone()) => open.extend(tables_of(&v.query, &v.query_schema)),
-            Some(Relation::Service(s)) => open.extend(s.items.iter().map(|item| {
-                let version = match item.pin {
-                    Pin::Version(v) => Some(v),
-                    Pin::Latest => None,
-                };
-                (item.view.clone(), version)
-            })),
+        match catalog.relation(name) {
+            Some(Relation::FeatureView(_)) => found.extend(catalog.feature_view(name, version).ok().map(id)),
+            Some(Relation::View(v)) if seen.insert(name) => open.extend(named(&v.reads)),
+            Some(Relation::Service(s)) => open.extend(s.items.iter().map(|item| (&item.view, item.pin.number()))),
             _ => {}
         }
     }
     found
+}
+
+fn named(reads: &[Dependency]) -> impl Iterator<Item = (&Name, Option<u32>)> {
+    reads.iter().map(|d| (&d.object, d.version))
 }

@@ -24,7 +24,7 @@ use crate::clock::{Micros, SECOND};
 use crate::config::{SETTINGS, without_credentials};
 use crate::error::{Error, Result};
 use crate::model::types::timestamp_type;
-use crate::model::{About, Column, FeatureView, Name, Pin, Service, Tags};
+use crate::model::{About, Column, FeatureView, Name, Service, Tags};
 use crate::operator::pit_join::PitStrategy;
 use crate::statement::VARIABLES;
 
@@ -510,10 +510,7 @@ impl SystemTable {
         let mut wants: Vec<String> = vec![];
         let mut views = vec![];
         for item in &s.items {
-            let version = match item.pin {
-                Pin::Version(v) => Some(v),
-                Pin::Latest => None,
-            };
+            let version = item.pin.number();
             let at = version.map_or("latest".to_string(), |v| format!("v{v}"));
             views.push(format!("{}@{at}", near(&item.view, &s.name.schema)));
             let Ok(view) = self.catalog.feature_view(&item.view, version) else { continue };

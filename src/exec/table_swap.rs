@@ -5,7 +5,9 @@
 
 use std::time::Duration;
 
-use super::{Services, training};
+use super::Services;
+use crate::catalog::ddl::Announcement;
+pub use crate::catalog::ddl::overtaken;
 use crate::catalog::{CatalogChange, CatalogSnapshot, PutMode};
 use crate::clock::new_id;
 use crate::error::{Error, Result};
@@ -17,15 +19,7 @@ const MAX_LOOKS: u64 = if cfg!(test) { 3 } else { 45 };
 
 /// What was read of a table that is about to be replaced.
 #[derive(Debug)]
-pub struct Replacement {
-    id: String,
-    location: String,
-}
-
-/// The error of a statement that would lose the rows of others.
-pub fn overtaken() -> Error {
-    Error::conflict("somebody else changed it meanwhile; nothing was stored").with_hint("run it again")
-}
+pub struct Replacement(Announcement);
 
 pub fn changed(name: &Name) -> Error {
     overtaken().context(format!("table {name}"))
@@ -34,16 +28,16 @@ pub fn changed(name: &Name) -> Error {
 impl Replacement {
     /// Announces that the table is replaced by one made from `read`. An error where it is no longer what was read.
     pub async fn announce(services: &Services, name: &Name, read: &Snapshot) -> Result<Replacement> {
-        let me = Replacement { id: new_id(), location: read.location().to_string() };
+        let me = Replacement(Announcement { id: new_id(), location: read.location().to_string() });
         let announce = |c: &CatalogSnapshot| match c.tables.get(name) {
-            Some(t) if t.location == me.location => {
-                let t = Table { replacing: Some(me.id.clone()), ..t.as_ref().clone() };
-                Ok(vec![CatalogChange::PutTable(t, PutMode::Replace)])
+            Some(t) if t.location == me.0.location => {
+                let t = Table { replacing: Some(me.0.id.clone()), ..t.as_ref().clone() };
+                Ok((vec![CatalogChange::PutTable(t, PutMode::Replace)], ()))
             }
             _ => Err(changed(name)),
         };
         services.registry.commit(None, announce).await?;
-        let newest = services.store.snapshot(&me.location, None).await;
+        let newest = services.store.snapshot(&me.0.location, None).await;
         if newest.as_ref().is_ok_and(|n| n.version() == read.version()) {
             return Ok(me);
         }
@@ -53,14 +47,19 @@ impl Replacement {
 
     /// Whether a table is still the one that was announced.
     pub fn stands(&self, table: &Table) -> bool {
-        table.location == self.location && table.replacing.as_ref() == Some(&self.id)
+        self.0.stands(table)
+    }
+
+    pub fn announcement(&self) -> &Announcement {
+        &self.0
     }
 
     /// Where nothing is replaced after all. What stays is taken away by whoever puts rows in next.
     pub async fn withdraw(&self, services: &Services) {
-        let withdraw = |c: &CatalogSnapshot| Ok(c.tables.values().find(|t| self.stands(t)).map(|t| unmarked(t)).into_iter().collect());
+        let withdraw =
+            |c: &CatalogSnapshot| Ok((c.tables.values().find(|t| self.stands(t)).map(|t| unmarked(t)).into_iter().collect(), ()));
         if let Err(error) = services.registry.commit(None, withdraw).await {
-            tracing::warn!(location = self.location, %error, "a table is still announced to be replaced");
+            tracing::warn!(location = self.0.location, %error, "a table is still announced to be replaced");
         }
     }
 }
@@ -91,15 +90,15 @@ pub async fn still_there(services: &Services, table: &Table) -> Result<()> {
     // a replacement that is still alive finds its announcement gone, and does nothing
     let taken_away = |c: &CatalogSnapshot| match found(c, table) {
         None => Err(gone(c, table)),
-        Some(t) if t.replacing.is_none() => Ok(vec![]),
-        Some(t) => Ok(vec![unmarked(t)]),
+        Some(t) if t.replacing.is_none() => Ok((vec![], ())),
+        Some(t) => Ok((vec![unmarked(t)], ())),
     };
-    services.registry.commit(None, taken_away).await.map(|_| ())
+    services.registry.commit(None, taken_away).await
 }
 
 /// Rows that were put into a table after it was removed.
 async fn left_over(services: &Services, catalog: &CatalogSnapshot, location: &str) {
-    if training::is_used(catalog, location) {
+    if catalog.uses(location) {
         return;
     }
     if let Err(error) = services.store.delete_table(location).await {

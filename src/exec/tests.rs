@@ -83,7 +83,7 @@ const SETUP: &str = "
 pub(super) async fn put_online(services: &super::Services, view: &str, version: Option<u32>, online: bool) {
     let put = |c: &CatalogSnapshot| {
         let view = FeatureView { online, ..c.feature_view(&Name::new("public", view), version)?.clone() };
-        Ok(vec![CatalogChange::PutFeatureView(view, PutMode::Replace)])
+        Ok((vec![CatalogChange::PutFeatureView(view, PutMode::Replace)], ()))
     };
     services.registry.commit(None, put).await.unwrap();
 }

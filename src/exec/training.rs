@@ -13,13 +13,15 @@ use parking_lot::Mutex;
 use super::resolve::{Resolver, Scope};
 use super::write::stream_of;
 use super::{external, is_undone, pins, planner, table};
-use crate::catalog::{CatalogChange, CatalogSnapshot, PutMode, Relation};
+use crate::catalog::ddl::{Ddl, Released, released};
+use crate::catalog::{CatalogChange, CatalogSnapshot, PutMode};
 use crate::clock::new_id;
 use crate::error::{Error, Result};
 use crate::model::codec::RowEncoder;
 use crate::model::types::ColumnType;
 use crate::model::{Column, Manifest, Name, PinnedFile, PinnedTable, TrainingSet};
-use crate::plan::command::{Command, TrainingSetSpec};
+use crate::plan::answers;
+use crate::plan::command::TrainingSetSpec;
 use crate::plan::names::Names;
 
 const ENGINE_VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -163,46 +165,37 @@ fn settings(resolver: &Resolver) -> BTreeMap<String, String> {
 
 enum Put {
     /// With the set that it replaces.
-    Made(Option<Arc<TrainingSet>>),
+    Made(Option<Box<TrainingSet>>),
     Exists,
 }
 
 async fn put(resolver: &Resolver, spec: &TrainingSetSpec, made: &TrainingSet) -> Result<Put> {
-    let answer = Mutex::new(Put::Made(None));
+    let ddl = Ddl::CreateTrainingSet { set: made.clone(), exists: spec.exists };
     let build = |c: &CatalogSnapshot| {
-        c.schema(&spec.name.schema)?;
-        // a table whose owner was dropped meanwhile may be gone before the manifest could keep it
-        if let Some(gone) = made.manifest.tables.iter().find(|t| is_ours(&t.location) && !is_used(c, &t.location)) {
-            return Err(Error::conflict(format!("training set {}: {} was dropped while it was made", spec.name, gone.name)));
+        let changes = ddl.changes(c)?;
+        if changes.is_empty() {
+            return Ok((changes, Put::Exists));
         }
-        let mode = match c.relation(&spec.name) {
-            None => PutMode::Create,
-            Some(_) if spec.if_not_exists => {
-                *answer.lock() = Put::Exists;
-                return Ok(vec![]);
-            }
-            Some(Relation::TrainingSet(t)) if spec.or_replace => {
-                *answer.lock() = Put::Made(Some(Arc::clone(t)));
-                PutMode::Replace
-            }
-            Some(r) => return Err(Error::already_exists(format!("{} {} exists already", r.kind(), spec.name))),
-        };
-        Ok(vec![CatalogChange::PutTrainingSet(made.clone(), mode)])
+        let old = released(c, &changes).into_iter().find_map(|r| match r {
+            Released::TrainingSet(set) => Some(set),
+            _ => None,
+        });
+        Ok((changes, Put::Made(old)))
     };
-    resolver.services.registry.commit(None, build).await?;
-    Ok(answer.into_inner())
+    resolver.services.registry.commit(None, build).await
 }
 
 /// Undoes [`put`], unless somebody has changed the set since.
 async fn take_back(resolver: &Resolver, made: &TrainingSet, old: Option<&TrainingSet>) -> Result<()> {
     let build = |c: &CatalogSnapshot| {
-        Ok(match (c.training_sets.get(&made.name).filter(|t| t.location == made.location), old) {
+        let changes = match (c.training_sets.get(&made.name).filter(|t| t.location == made.location), old) {
             (None, _) => vec![],
             (Some(_), Some(old)) => vec![CatalogChange::PutTrainingSet(old.clone(), PutMode::Replace)],
             (Some(_), None) => vec![CatalogChange::DropTrainingSet(made.name.clone())],
-        })
+        };
+        Ok((changes, ()))
     };
-    resolver.services.registry.commit(None, build).await.map(|_| ())
+    resolver.services.registry.commit(None, build).await
 }
 
 /// Makes a training set again from what its manifest names, without storing it, and compares.
@@ -215,10 +208,9 @@ pub fn rebuild<'a>(resolver: &'a Arc<Resolver>, name: &'a Name, cx: &'a Arc<Task
         if !identical && m.engine_version != ENGINE_VERSION {
             resolver.notice(format!("training set {name} was made by version {} of Remige, this is {ENGINE_VERSION}", m.engine_version));
         }
-        let schema = Command::Rebuild { name: name.clone() }.answer().ok_or_else(|| Error::internal("REBUILD has no columns"))?;
         let rows = i64::try_from(hash.rows).unwrap_or(i64::MAX);
         Ok(RecordBatch::try_new(
-            schema,
+            answers::rebuild(),
             vec![
                 Arc::new(StringArray::from(vec![name.to_string()])),
                 Arc::new(Int64Array::from(vec![rows])),
@@ -312,18 +304,6 @@ fn is_ours(location: &str) -> bool {
     !location.contains("://") && !location.starts_with('/')
 }
 
-fn pinned_by<'a>(catalog: &'a CatalogSnapshot, location: &str) -> Option<&'a Name> {
-    catalog.training_sets.values().find(|t| t.manifest.tables.iter().any(|p| p.location == location)).map(|t| &t.name)
-}
-
-/// Whether anything in the catalog needs a table.
-pub(super) fn is_used(catalog: &CatalogSnapshot, location: &str) -> bool {
-    catalog.feature_views.values().flat_map(|s| s.versions.values()).any(|v| v.location == location)
-        || catalog.tables.values().any(|t| t.managed && t.location == location)
-        || catalog.training_sets.values().any(|t| t.location == location)
-        || pinned_by(catalog, location).is_some()
-}
-
 /// Removes a table that nothing names any more, unless a training set pins it.
 pub fn reclaim<'a>(resolver: &'a Arc<Resolver>, location: &'a str) -> BoxFuture<'a, ()> {
     Box::pin(async move {
@@ -331,10 +311,10 @@ pub fn reclaim<'a>(resolver: &'a Arc<Resolver>, location: &'a str) -> BoxFuture<
             Ok(c) => c,
             Err(e) => return resolver.notice(format!("the data at {location:?} were not removed: {}", e.message())),
         };
-        if let Some(set) = pinned_by(&catalog, location) {
+        if let Some(set) = catalog.pinned_by(location) {
             return resolver.notice(format!("the data at {location:?} are kept: training set {set} was made from them"));
         }
-        if !is_used(&catalog, location) {
+        if !catalog.uses(location) {
             remove(resolver, location).await;
         }
     })
@@ -349,7 +329,7 @@ pub fn release<'a>(resolver: &'a Arc<Resolver>, set: &'a TrainingSet) -> BoxFutu
             Err(e) => return resolver.notice(format!("data that only training set {} kept were not removed: {}", set.name, e.message())),
         };
         let mut orphans: Vec<&str> =
-            set.manifest.tables.iter().map(|t| t.location.as_str()).filter(|l| is_ours(l) && !is_used(&catalog, l)).collect();
+            set.manifest.tables.iter().map(|t| t.location.as_str()).filter(|l| is_ours(l) && !catalog.uses(l)).collect();
         orphans.sort_unstable();
         orphans.dedup();
         for location in orphans {

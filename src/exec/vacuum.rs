@@ -16,11 +16,11 @@ use crate::catalog::{CatalogSnapshot, Run, RunStatus};
 use crate::clock::Micros;
 use crate::error::{Error, Result};
 use crate::model::FeatureView;
-use crate::plan::command::Command;
+use crate::plan::answers;
 use crate::plan::names::Names;
 use crate::store::offline::{Garbage, Keep, STRAY_AGE};
 
-/// Answers one row of [`Command::Vacuum`].
+/// Answers one row of [`answers::vacuum`].
 pub fn run<'a>(
     resolver: &'a Arc<Resolver>,
     view: &'a Arc<FeatureView>,
@@ -33,7 +33,7 @@ pub fn run<'a>(
         let what = |e: Error| e.context(format!("VACUUM FEATURE VIEW {}", view.name));
         if dry_run {
             let found = find(resolver, view, retain).await.map_err(what)?;
-            return answer(view, None, Removed::from(&found), retain);
+            return answer(view, None, Removed::from(&found));
         }
         let mut done = Removed::default();
         let work = recorded(services, "vacuum", view, |run| {
@@ -48,7 +48,7 @@ pub fn run<'a>(
         });
         let run = under_lease(services, view, Box::pin(work)).await?;
         tracing::info!(view = %view.name, files = done.files, bytes = done.bytes, "vacuumed");
-        answer(view, Some(&run), done, retain)
+        answer(view, Some(&run), done)
     })
 }
 
@@ -65,9 +65,7 @@ impl From<&Garbage> for Removed {
     }
 }
 
-fn answer(view: &FeatureView, run: Option<&Run>, done: Removed, retain: Micros) -> Result<RecordBatch> {
-    let schema = Command::Vacuum { view: Arc::new(view.clone()), retain: Some(retain), dry_run: run.is_none() }.answer();
-    let schema = schema.ok_or_else(|| Error::internal("VACUUM has no columns"))?;
+fn answer(view: &FeatureView, run: Option<&Run>, done: Removed) -> Result<RecordBatch> {
     let number = |n: u64| Arc::new(Int64Array::from(vec![i64::try_from(n).unwrap_or(i64::MAX)])) as ArrayRef;
     let columns = vec![
         Arc::new(StringArray::from(vec![view.versioned_name()])) as ArrayRef,
@@ -77,7 +75,7 @@ fn answer(view: &FeatureView, run: Option<&Run>, done: Removed, retain: Micros) 
         Arc::new(BooleanArray::from(vec![run.is_none()])),
         Arc::new(StringArray::from(vec![run.map(|r| r.run_id.as_str())])),
     ];
-    Ok(RecordBatch::try_new(schema, columns)?)
+    Ok(RecordBatch::try_new(answers::vacuum(), columns)?)
 }
 
 fn find<'a>(resolver: &'a Resolver, view: &'a FeatureView, retain: Micros) -> BoxFuture<'a, Result<Garbage>> {

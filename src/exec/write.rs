@@ -19,8 +19,8 @@ use parking_lot::Mutex;
 use super::services::Services;
 use crate::error::{Error, Result};
 use crate::model::FeatureView;
+use crate::model::layout::{stats_columns, stored_schema};
 use crate::plan::feature_table::SEQ;
-use crate::statement::{stats_columns, stored_schema};
 use crate::store::offline::{Snapshot, WriteSpec};
 
 /// Adds `_seq`: number of the commit << 32 | row number in the statement.

@@ -5,6 +5,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::dependencies::Dependency;
 use super::types::{ColumnType, quote};
 use crate::clock::Micros;
 
@@ -42,7 +43,7 @@ impl fmt::Display for Name {
     }
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Column {
     pub name: String,
     #[serde(rename = "type")]
@@ -50,7 +51,7 @@ pub struct Column {
 }
 
 /// Who owns an object and what is said about it.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct About {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub comment: Option<String>,
@@ -60,7 +61,7 @@ pub struct About {
     pub tags: Tags,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Entity {
     pub name: Name,
     pub keys: Vec<Column>,
@@ -69,7 +70,7 @@ pub struct Entity {
     pub created_at: Micros,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Feature {
     pub name: String,
     #[serde(rename = "type")]
@@ -81,7 +82,7 @@ pub struct Feature {
 }
 
 /// One version of a feature view.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct FeatureView {
     pub name: Name,
     /// 1, 2, …: `name@vN`.
@@ -118,6 +119,9 @@ pub struct FeatureView {
     pub query: Option<String>,
     /// Schema in which the query's bare names are looked up.
     pub query_schema: String,
+    /// What the query reads.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub reads: Vec<Dependency>,
     /// The event timestamp is `now()`: every run is one snapshot.
     #[serde(default)]
     pub snapshot: bool,
@@ -159,7 +163,7 @@ impl FeatureView {
 }
 
 /// All versions of a feature view under one name.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct FeatureViewSeries {
     pub versions: BTreeMap<u32, FeatureView>,
     /// The version that the bare name means.
@@ -187,20 +191,51 @@ impl FeatureViewSeries {
     }
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+/// The version of a feature view that a name says: `view@vN`, `view@latest`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Pin {
+pub enum VersionSpec {
     Version(u32),
-    /// `view@latest`: the version that the bare name means at the time of use.
+    /// The version that the bare name means at the time of use.
     Latest,
 }
 
+impl VersionSpec {
+    /// `None`: whichever version the bare name means.
+    pub fn number(self) -> Option<u32> {
+        match self {
+            VersionSpec::Version(v) => Some(v),
+            VersionSpec::Latest => None,
+        }
+    }
+}
+
+/// One version of a feature view; `table_id` tells it from one dropped and made again.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct ViewVersionId {
+    pub name: Name,
+    pub version: u32,
+    pub table_id: String,
+}
+
+impl From<&FeatureView> for ViewVersionId {
+    fn from(v: &FeatureView) -> Self {
+        ViewVersionId { name: v.name.clone(), version: v.version, table_id: v.table_id.clone() }
+    }
+}
+
+impl fmt::Display for ViewVersionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}@v{}", self.name, self.version)
+    }
+}
+
 /// One entry of a service's FROM.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct ServiceItem {
     pub alias: String,
     pub view: Name,
-    pub pin: Pin,
+    pub pin: VersionSpec,
     /// `FOR (key = callers_name)`; keys not named here keep their own name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub roles: BTreeMap<String, String>,
@@ -213,7 +248,7 @@ impl ServiceItem {
     }
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Service {
     pub name: Name,
     pub request: Vec<Column>,
@@ -227,7 +262,7 @@ pub struct Service {
     pub created_at: Micros,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct ServiceOutput {
     pub name: String,
     pub expr: String,
@@ -236,7 +271,7 @@ pub struct ServiceOutput {
 }
 
 /// A plain table: external files, or a Delta table of ours.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Table {
     pub name: Name,
     /// PARQUET, CSV, JSON or DELTA.
@@ -259,7 +294,7 @@ pub struct Table {
     pub created_at: Micros,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct View {
     pub name: Name,
     /// Names of its columns, where they are not those of the query.
@@ -268,13 +303,16 @@ pub struct View {
     pub query: String,
     /// Schema in which the query's bare names are looked up.
     pub query_schema: String,
+    /// What the query reads.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub reads: Vec<Dependency>,
     #[serde(flatten)]
     pub about: About,
     pub created_at: Micros,
 }
 
 /// What a training set was made from, so that it can be made again.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct TrainingSet {
     pub name: Name,
     pub location: String,
@@ -286,7 +324,7 @@ pub struct TrainingSet {
     pub created_at: Micros,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Manifest {
     pub catalog_version: u64,
     /// The instant that `now()` meant.
@@ -302,7 +340,7 @@ pub struct Manifest {
     pub content_hash: String,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct PinnedTable {
     pub name: String,
     pub location: String,
@@ -310,7 +348,7 @@ pub struct PinnedTable {
     pub version: u64,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct PinnedFile {
     pub table: String,
     pub path: String,

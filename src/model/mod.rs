@@ -2,10 +2,13 @@
 
 pub mod codec;
 pub mod definition;
+pub mod dependencies;
 pub mod exact;
 pub mod instant;
+pub mod layout;
 pub mod live;
 pub mod local_time;
 pub mod types;
 
 pub use definition::*;
+pub use dependencies::{Dependency, ObjectKind, Travel};

@@ -10,7 +10,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use crate::error::{Error, Result};
 
 /// An Arrow type that Remige stores, with its SQL name as its serialised form.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct ColumnType(DataType);
 
 /// The one timestamp type of the engine: microseconds, UTC.

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
-use datafusion::common::{Column, DFSchema, DataFusionError, Result as DfResult, Span as DfSpan, TableReference};
+use datafusion::common::{Column, DFSchema, DataFusionError, Result as DfResult, TableReference};
 use datafusion::datasource::provider_as_source;
 use datafusion::logical_expr::planner::{PlannedRelation, RelationPlanner, RelationPlannerContext, RelationPlanning};
 use datafusion::logical_expr::utils::{conjunction, split_conjunction_owned};
@@ -46,7 +46,7 @@ impl RelationPlanner for Relations {
                 let plan = plan_join(names, left, join, cx).map_err(|e| DataFusionError::from(e.or_span(place)))?;
                 Ok(RelationPlanning::Planned(Box::new(PlannedRelation::new(plan, alias))))
             }
-            TableFactor::Table { name, alias, args: Some(args), .. } if lookup::is_lookup(&name) => {
+            TableFactor::Table { name, alias, args: Some(args), .. } if crate::sql::references::is_lookup(&name) => {
                 let place = Span::from_sql(name.span());
                 let plan = lookup::plan(names, args.args, alias.as_ref(), cx).map_err(|e| DataFusionError::from(e.or_span(place)))?;
                 let columns = alias.filter(|a| !a.columns.is_empty());
@@ -54,13 +54,6 @@ impl RelationPlanner for Relations {
             }
             other => Ok(RelationPlanning::Original(Box::new(other))),
         }
-    }
-}
-
-impl Span {
-    /// The place of a syntax node; `None` where the parser kept none.
-    pub fn from_sql(span: datafusion::sql::sqlparser::tokenizer::Span) -> Option<Span> {
-        DfSpan::try_from_sqlparser_span(span).map(Span::from)
     }
 }
 

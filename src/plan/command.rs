@@ -1,36 +1,26 @@
 //! Effects as plan leaves: a statement that changes something becomes one node, which EXPLAIN shows and
 //! execution carries out.
 
+mod touches;
+
 use std::fmt;
-use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
-use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::common::{DFSchema, DFSchemaRef, Result as DfResult};
 use datafusion::logical_expr::{Expr, Extension, LogicalPlan, UserDefinedLogicalNodeCore};
+use serde::{Deserialize, Serialize};
 
-use super::deletion::Deletion;
-use super::target::Target;
-use crate::catalog::{CatalogChange, CatalogSnapshot};
-use crate::clock::Micros;
+use super::answers;
+use crate::catalog::Runs;
+use crate::catalog::ddl::{Ddl, Exists};
+use crate::clock::{Micros, format_micros};
 use crate::error::Result;
-use crate::model::types::timestamp_type;
-use crate::model::{FeatureView, Name, Table};
-
-/// Builds the changes from a catalog: once to plan, again when another process was faster.
-pub type Build = Arc<dyn Fn(&CatalogSnapshot) -> Result<Vec<CatalogChange>> + Send + Sync>;
-
-/// A Delta table to create before a catalog change names it.
-#[derive(Debug, Clone)]
-pub struct NewTable {
-    pub location: String,
-    pub schema: SchemaRef,
-    /// Keys and timestamps.
-    pub stats_columns: Vec<String>,
-}
+use crate::model::{About, Name, Table, ViewVersionId};
+use crate::sql::cursor::format_interval;
 
 /// Which instants a REFRESH replaces.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Range {
     Incremental,
     Full,
@@ -39,7 +29,7 @@ pub enum Range {
 }
 
 /// How much of a feature view a MATERIALIZE writes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Extent {
     /// What changed since the last one; all of it where that cannot be told.
     Changes,
@@ -49,86 +39,99 @@ pub enum Extent {
     InPlace,
 }
 
-#[derive(Debug, Clone, PartialEq)]
+/// A training set to be made from the rows of a query.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct TrainingSetSpec {
     pub name: Name,
     pub query: String,
     pub query_schema: String,
-    pub or_replace: bool,
-    pub if_not_exists: bool,
-    pub about: crate::model::About,
+    pub exists: Exists,
+    pub about: About,
 }
 
 /// Keys that VERIFY draws at random.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Sample {
     pub keys: u64,
     /// `None`: any.
     pub seed: Option<i64>,
 }
 
-#[derive(Clone)]
+/// What VERIFY checks.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum VerifyTarget {
+    FeatureView(ViewVersionId),
+    /// All items of a feature service.
+    Service(Name),
+}
+
+/// The rows that a DELETE removes are found by the query beside it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Deletion {
+    pub view: ViewVersionId,
+    /// Of the Delta table, at which the query was planned.
+    pub delta_version: u64,
+    /// The statement, to be planned again where the table has changed since.
+    pub statement: String,
+    /// For names without a schema.
+    pub schema: String,
+}
+
+/// What bulk ingest does with the target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum IngestMode {
+    /// The table must not exist.
+    Create,
+    /// The table must exist.
+    Append,
+    /// A plain table is replaced.
+    Replace,
+    CreateOrAppend,
+}
+
+/// An effect, as data: it can be compared, written down and sent; it holds no handle.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Command {
-    /// DDL.
-    Change {
-        what: String,
-        tables: Vec<NewTable>,
-        build: Build,
-    },
+    Ddl(Ddl),
     /// Nothing to do (IF EXISTS, IF NOT EXISTS).
     Nothing {
         what: String,
     },
+    /// A table with the rows of the query beside it, or an empty one.
     CreateTableAs {
         table: Table,
-        or_replace: bool,
-        if_not_exists: bool,
+        exists: Exists,
     },
     CreateTrainingSet(TrainingSetSpec),
-    Rebuild {
-        name: Name,
-    },
-    /// Removes the rows that the input finds.
-    Delete(Box<Deletion>),
-    DropTable {
-        name: Name,
-    },
-    DropTrainingSet {
-        name: Name,
+    RebuildTrainingSet(Name),
+    Delete(Deletion),
+    /// Rows that a client sends as a stream.
+    Ingest {
+        table: Name,
+        mode: IngestMode,
     },
     Refresh {
-        views: Vec<Arc<FeatureView>>,
+        views: Vec<ViewVersionId>,
         range: Range,
         at: Option<Micros>,
     },
     Materialize {
-        views: Vec<Arc<FeatureView>>,
+        views: Vec<ViewVersionId>,
         extent: Extent,
     },
     Optimize {
-        view: Arc<FeatureView>,
+        view: ViewVersionId,
     },
     Vacuum {
-        view: Arc<FeatureView>,
+        view: ViewVersionId,
         /// `None`: as long as the settings say.
         retain: Option<Micros>,
         dry_run: bool,
     },
     Verify {
-        target: Target,
+        target: VerifyTarget,
         /// `None`: all keys.
         sample: Option<Sample>,
-    },
-    /// What the online store holds of the view goes, too.
-    SetOffline {
-        view: Arc<FeatureView>,
-        build: Build,
-        what: String,
-    },
-    DropFeatureView {
-        views: Vec<Arc<FeatureView>>,
-        build: Build,
-        what: String,
     },
     Use {
         schema: String,
@@ -143,23 +146,23 @@ pub enum Command {
 }
 
 impl Command {
+    /// The statement in short, as EXPLAIN shows it.
     pub fn describe(&self) -> String {
         match self {
-            Command::Change { what, .. } | Command::Nothing { what } => what.clone(),
-            Command::SetOffline { what, .. } | Command::DropFeatureView { what, .. } => what.clone(),
+            Command::Ddl(ddl) => ddl.describe(),
+            Command::Nothing { what } => what.clone(),
             Command::CreateTableAs { table, .. } => format!("CREATE TABLE {}", table.name),
             Command::CreateTrainingSet(s) => format!("CREATE TRAINING SET {}", s.name),
-            Command::Rebuild { name } => format!("REBUILD TRAINING SET {name}"),
-            Command::Delete(d) => format!("DELETE FROM {}", d.table.view.versioned_name()),
-            Command::DropTable { name } => format!("DROP TABLE {name}"),
-            Command::DropTrainingSet { name } => format!("DROP TRAINING SET {name}"),
+            Command::RebuildTrainingSet(name) => format!("REBUILD TRAINING SET {name}"),
+            Command::Delete(d) => format!("DELETE FROM {}", d.view),
+            Command::Ingest { table, mode } => format!("INGEST {mode:?} {table}"),
             Command::Refresh { views, range, at } => {
                 let range = match range {
                     Range::Incremental => String::new(),
                     Range::Full => " FULL".into(),
-                    Range::FromTo(a, b) => format!(" FROM {} TO {}", crate::clock::format_micros(*a), crate::clock::format_micros(*b)),
+                    Range::FromTo(a, b) => format!(" FROM {} TO {}", format_micros(*a), format_micros(*b)),
                 };
-                let at = at.map_or(String::new(), |t| format!(" AT {}", crate::clock::format_micros(t)));
+                let at = at.map_or(String::new(), |t| format!(" AT {}", format_micros(t)));
                 format!("REFRESH FEATURE VIEW {}{range}{at}", list(views))
             }
             Command::Materialize { views, extent } => {
@@ -170,15 +173,15 @@ impl Command {
                 };
                 format!("MATERIALIZE FEATURE VIEW {}{extent}", list(views))
             }
-            Command::Optimize { view } => format!("OPTIMIZE FEATURE VIEW {}", view.versioned_name()),
+            Command::Optimize { view } => format!("OPTIMIZE FEATURE VIEW {view}"),
             Command::Vacuum { view, retain, dry_run } => {
-                let retain = retain.map_or(String::new(), |r| format!(" RETAIN {}", crate::sql::cursor::format_interval(r)));
-                format!("VACUUM FEATURE VIEW {}{retain}{}", view.versioned_name(), if *dry_run { " DRY RUN" } else { "" })
+                let retain = retain.map_or(String::new(), |r| format!(" RETAIN {}", format_interval(r)));
+                format!("VACUUM FEATURE VIEW {view}{retain}{}", if *dry_run { " DRY RUN" } else { "" })
             }
             Command::Verify { target, sample } => {
-                let what = match (&target.outputs, &target.items[..]) {
-                    (None, [item]) => format!("FEATURE VIEW {}", item.view.versioned_name()),
-                    _ => format!("FEATURE SERVICE {}", target.name),
+                let what = match target {
+                    VerifyTarget::FeatureView(view) => format!("FEATURE VIEW {view}"),
+                    VerifyTarget::Service(name) => format!("FEATURE SERVICE {name}"),
                 };
                 let seed = sample.and_then(|s| s.seed).map_or(String::new(), |s| format!(" SEED {s}"));
                 format!("VERIFY {what}{}", sample.map_or(String::new(), |s| format!(" SAMPLE {}{seed}", s.keys)))
@@ -192,101 +195,55 @@ impl Command {
     /// Columns of the answer; `None` where the answer is a number of rows.
     pub fn answer(&self) -> Option<SchemaRef> {
         match self {
-            Command::Refresh { .. } | Command::Materialize { .. } => Some(crate::catalog::Runs::schema()),
-            Command::Rebuild { .. } => Some(Arc::new(Schema::new(vec![
-                Field::new("training_set", DataType::Utf8, false),
-                Field::new("rows", DataType::Int64, false),
-                Field::new("content_hash", DataType::Utf8, false),
-                Field::new("identical", DataType::Boolean, false),
-            ]))),
-            Command::Optimize { .. } => Some(Arc::new(Schema::new(vec![
-                Field::new("feature_view", DataType::Utf8, false),
-                Field::new("files_before", DataType::Int64, false),
-                Field::new("files_after", DataType::Int64, false),
-                Field::new("bytes_before", DataType::Int64, false),
-                Field::new("bytes_after", DataType::Int64, false),
-                Field::new("files_rewritten", DataType::Int64, false),
-                Field::new("rows_rewritten", DataType::Int64, false),
-                Field::new("delta_version", DataType::Int64, false),
-                Field::new("run_id", DataType::Utf8, false),
-            ]))),
-            Command::Vacuum { .. } => Some(Arc::new(Schema::new(vec![
-                Field::new("feature_view", DataType::Utf8, false),
-                Field::new("files_removed", DataType::Int64, false),
-                Field::new("bytes_removed", DataType::Int64, false),
-                Field::new("readable_from", DataType::Int64, false),
-                Field::new("dry_run", DataType::Boolean, false),
-                Field::new("run_id", DataType::Utf8, true),
-            ]))),
-            Command::Verify { .. } => Some(Arc::new(Schema::new(vec![
-                Field::new("object", DataType::Utf8, false),
-                Field::new("item", DataType::Utf8, true),
-                Field::new("feature_view", DataType::Utf8, true),
-                Field::new("version", DataType::Int64, true),
-                Field::new("generation", DataType::Int64, true),
-                Field::new("online_delta_version", DataType::Int64, true),
-                Field::new("offline_delta_version", DataType::Int64, true),
-                Field::new("lag", DataType::Int64, true),
-                Field::new("at", timestamp_type(), false),
-                Field::new("keys_checked", DataType::Int64, false),
-                Field::new("mismatches", DataType::Int64, false),
-                Field::new("missing_online", DataType::Int64, false),
-                Field::new("extra_online", DataType::Int64, false),
-                Field::new("sample_seed", DataType::Int64, true),
-                Field::new("examples", DataType::Utf8, true),
-            ]))),
+            Command::Refresh { .. } | Command::Materialize { .. } => Some(Runs::schema()),
+            Command::RebuildTrainingSet(_) => Some(answers::rebuild()),
+            Command::Optimize { .. } => Some(answers::optimize()),
+            Command::Vacuum { .. } => Some(answers::vacuum()),
+            Command::Verify { .. } => Some(answers::verify()),
             _ => None,
+        }
+    }
+
+    /// Whether it changes the session alone, which carries it out itself.
+    pub fn is_of_session(&self) -> bool {
+        matches!(self, Command::Use { .. } | Command::Set { .. } | Command::Reset { .. })
+    }
+}
+
+fn list(views: &[ViewVersionId]) -> String {
+    views.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
+/// The leaf. `inputs` holds the query of CREATE TABLE AS and CREATE TRAINING SET, or what finds the rows of a DELETE.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct CommandNode {
+    pub command: Arc<Command>,
+    pub inputs: Vec<LogicalPlan>,
+    /// What planning found out, for EXPLAIN.
+    note: Option<String>,
+    schema: DFSchemaRef,
+}
+
+impl CommandNode {
+    pub fn plan(command: Command, inputs: Vec<LogicalPlan>, note: Option<String>) -> Result<LogicalPlan> {
+        let schema = command.answer().unwrap_or_else(answers::count);
+        let schema = Arc::new(DFSchema::try_from(schema)?);
+        let node = CommandNode { command: Arc::new(command), inputs, note, schema };
+        Ok(LogicalPlan::Extension(Extension { node: Arc::new(node) }))
+    }
+
+    /// The statement in short, with what planning found out.
+    pub fn describe(&self) -> String {
+        match &self.note {
+            Some(note) => format!("{} ({note})", self.command.describe()),
+            None => self.command.describe(),
         }
     }
 }
 
-fn list(views: &[Arc<FeatureView>]) -> String {
-    views.iter().map(|v| v.versioned_name()).collect::<Vec<_>>().join(", ")
-}
-
-impl fmt::Debug for Command {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.describe())
-    }
-}
-
-/// The leaf. `inputs` holds the query of CREATE TABLE AS and CREATE TRAINING SET, or what finds the rows of a DELETE.
-#[derive(Debug, Clone)]
-pub struct CommandNode {
-    pub command: Arc<Command>,
-    pub inputs: Vec<LogicalPlan>,
-    schema: DFSchemaRef,
-}
-
-/// Column of the answer of a statement that counts rows.
-pub fn count_schema() -> SchemaRef {
-    Arc::new(Schema::new(vec![Field::new("count", DataType::UInt64, false)]))
-}
-
-impl CommandNode {
-    pub fn plan(command: Command, inputs: Vec<LogicalPlan>) -> Result<LogicalPlan> {
-        let schema = command.answer().unwrap_or_else(count_schema);
-        let schema = Arc::new(DFSchema::try_from(schema)?);
-        let node = CommandNode { command: Arc::new(command), inputs, schema };
-        Ok(LogicalPlan::Extension(Extension { node: Arc::new(node) }))
-    }
-}
-
-impl PartialEq for CommandNode {
-    fn eq(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.command, &other.command) && self.inputs == other.inputs
-    }
-}
-impl Eq for CommandNode {}
 impl PartialOrd for CommandNode {
     fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
         (self == other).then_some(std::cmp::Ordering::Equal)
-    }
-}
-impl Hash for CommandNode {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.command.describe().hash(state);
-        self.inputs.hash(state);
     }
 }
 
@@ -304,10 +261,10 @@ impl UserDefinedLogicalNodeCore for CommandNode {
         vec![]
     }
     fn fmt_for_explain(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        write!(f, "Command: {}", self.command.describe())
+        write!(f, "Command: {}", self.describe())
     }
     fn with_exprs_and_inputs(&self, _exprs: Vec<Expr>, inputs: Vec<LogicalPlan>) -> DfResult<Self> {
-        Ok(CommandNode { command: Arc::clone(&self.command), inputs, schema: Arc::clone(&self.schema) })
+        Ok(CommandNode { inputs, ..self.clone() })
     }
     fn necessary_children_exprs(&self, _output: &[usize]) -> Option<Vec<Vec<usize>>> {
         // the whole result of the query is stored

@@ -7,24 +7,10 @@ use std::sync::Arc;
 
 use datafusion::common::Column;
 use datafusion::logical_expr::{Expr, Filter, LogicalPlan, LogicalPlanBuilder, SubqueryAlias};
-use datafusion::sql::sqlparser::ast::Query;
 
 use super::asof::full_scan;
 use super::feature_table::{FeatureTable, SEQ, as_feature_table};
 use crate::error::{Error, Result};
-
-/// A DELETE, ready to run.
-#[derive(Debug, Clone)]
-pub struct Deletion {
-    /// The table, at the version at which the query was planned.
-    pub table: FeatureTable,
-    /// `SELECT … FROM table WHERE …`, to be planned again where the table has changed since.
-    pub query: Query,
-    /// For names without a schema.
-    pub schema: String,
-    /// Whether there is a WHERE.
-    pub is_chosen: bool,
-}
 
 /// The plan that answers the `_seq` of the rows that `plan` finds, and the table that they are in. `plan` is not
 /// optimized: a projection of the rows of one feature view, for which the WHERE, if there `is_chosen` one, is true.

@@ -1,7 +1,6 @@
 //! Plans `ONLINE_LOOKUP('target', …)` (dialect.md, section 4): its rows of keys, the lookup node, and
 //! the same service expressions that training sets use.
 
-use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use datafusion::arrow::datatypes::{DataType, Field};
@@ -11,29 +10,22 @@ use datafusion::logical_expr::expr::Placeholder;
 use datafusion::logical_expr::planner::RelationPlannerContext;
 use datafusion::logical_expr::{Cast, Expr, ExprSchemable, Extension, LogicalPlan, LogicalPlanBuilder, Volatility, lit};
 use datafusion::scalar::ScalarValue;
-use datafusion::sql::parser::Statement as DfStatement;
 use datafusion::sql::sqlparser::ast::{
-    Expr as SqlExpr, FunctionArg, FunctionArgExpr, ObjectName, Spanned, TableAlias, TableFactor, UnaryOperator, Value, Visit, Visitor,
+    Expr as SqlExpr, FunctionArg, FunctionArgExpr, Spanned, TableAlias, TableFactor, UnaryOperator, Value,
 };
 
 use super::asof_keys::check_instant;
 use super::names::Names;
 use super::online_lookup::{INSTANT, LookupItem, OnlineLookupNode, STATUS};
 use super::target::{Target, TargetItem};
-use super::{online_join, service, settle};
+use super::{service, settle};
 use crate::clock::Micros;
 use crate::error::{Error, Result, Span};
 use crate::model::Column;
 pub use crate::model::exact::loses;
 use crate::model::exact::{exactly, unlike};
-use crate::sql::Cursor;
 use crate::sql::cursor::NameRef;
-
-pub const FUNCTION: &str = "online_lookup";
-
-pub fn is_lookup(name: &ObjectName) -> bool {
-    name.0.len() == 1 && name.to_string().eq_ignore_ascii_case(FUNCTION)
-}
+use crate::sql::references::{ONLINE_LOOKUP, lookup_name};
 
 /// The feature view or service of this name.
 pub fn find(names: &dyn Names, n: &NameRef) -> Result<Target> {
@@ -50,45 +42,6 @@ pub fn find(names: &dyn Names, n: &NameRef) -> Result<Target> {
     }
     let known = catalog.services.keys().chain(catalog.feature_views.keys()).filter(|k| k.schema == name.schema).map(|k| k.name.as_str());
     Err(super::names::unknown("feature view or service", n).suggest(&n.name, known))
-}
-
-/// What a statement's ONLINE_LOOKUPs and ONLINE JOINs name.
-pub fn named_in(statement: &DfStatement) -> Vec<NameRef> {
-    struct Find(Vec<NameRef>);
-    impl Visitor for Find {
-        type Break = ();
-        fn pre_visit_table_factor(&mut self, t: &TableFactor) -> ControlFlow<()> {
-            let TableFactor::Table { name, args: Some(args), .. } = t else { return ControlFlow::Continue(()) };
-            let found = match args.args.first() {
-                Some(FunctionArg::Unnamed(FunctionArgExpr::Expr(SqlExpr::Value(v)))) if is_lookup(name) => match &v.value {
-                    Value::SingleQuotedString(s) => read_name(s).ok(),
-                    _ => None,
-                },
-                Some(FunctionArg::Unnamed(FunctionArgExpr::Expr(e))) if online_join::is_right_side(name) => online_join::read_name(e).ok(),
-                _ => None,
-            };
-            self.0.extend(found);
-            ControlFlow::Continue(())
-        }
-    }
-    let mut find = Find(vec![]);
-    if let DfStatement::Statement(s) = statement {
-        let _ = s.visit(&mut find);
-    }
-    find.0
-}
-
-/// The name of a feature view or service, as ONLINE_LOOKUP reads it.
-pub fn read_name(text: &str) -> Result<NameRef> {
-    let mut c = Cursor::new(text)?;
-    let name = c.name("the name of a feature view or service")?;
-    if !c.is_end() {
-        return Err(Error::syntax(format!("{text:?} is not the name of a feature view or service")).with_hint(format!(
-            "give the name alone, {:?}, and choose columns in the SELECT list: SELECT feature FROM ONLINE_LOOKUP(…)",
-            name.name
-        )));
-    }
-    Ok(name)
 }
 
 /// Refuses a target of which a view has no online values.
@@ -147,7 +100,7 @@ pub fn plan(
     };
     let qualifier = match alias {
         Some(a) => TableReference::bare(cx.normalize_ident(a.name.clone())),
-        None => TableReference::bare(FUNCTION),
+        None => TableReference::bare(ONLINE_LOOKUP),
     };
     let outputs = service::outputs(names, &target)?;
     let items = target
@@ -232,7 +185,7 @@ fn read_args(names: &dyn Names, args: Vec<FunctionArg>) -> Result<(Target, Optio
             return Err(Error::syntax(format!("ONLINE_LOOKUP wants a name in quotes first, not {other}")).with_hint(usage).or_span(place));
         }
     };
-    let mut n = read_name(&text).map_err(|e| e.without_span().or_span(place))?;
+    let mut n = lookup_name(&text).map_err(|e| e.without_span().or_span(place))?;
     n.span = place;
     let target = find(names, &n)?;
     let mut out = Args { rows: vec![], status: false, at: None };

@@ -1,5 +1,6 @@
 //! Logical nodes and rewrites: names and rules, no IO.
 
+pub mod answers;
 pub mod asof;
 pub mod asof_keys;
 pub mod at_time_zone;

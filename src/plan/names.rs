@@ -10,8 +10,8 @@ use datafusion::scalar::ScalarValue;
 use super::feature_table::FeatureTable;
 use crate::catalog::CatalogSnapshot;
 use crate::error::{Error, Result};
-use crate::model::{FeatureView, Name, Pin, ServiceItem};
-use crate::sql::cursor::{NameRef, VersionRef};
+use crate::model::{FeatureView, Name, ServiceItem, VersionSpec};
+use crate::sql::cursor::NameRef;
 
 /// The names of one statement. Everything here is in memory: the resolve step has loaded it.
 pub trait Names: Debug + Send + Sync {
@@ -44,19 +44,13 @@ pub trait Names: Debug + Send + Sync {
 
     /// The version of a feature view that a reference means: `@vN`, or what the bare name means.
     fn feature_view(&self, n: &NameRef) -> Result<Arc<FeatureView>> {
-        let version = match n.version {
-            Some(VersionRef::Number(v)) => Some(v),
-            _ => None,
-        };
+        let version = n.version.and_then(VersionSpec::number);
         self.catalog().feature_view(&self.name(n), version).map(|v| Arc::new(v.clone())).map_err(|e| e.or_span(n.span))
     }
 
     /// The version that an item of a service means now.
     fn pinned(&self, item: &ServiceItem) -> Result<Arc<FeatureView>> {
-        let version = match item.pin {
-            Pin::Version(v) => Some(v),
-            Pin::Latest => None,
-        };
+        let version = item.pin.number();
         self.catalog().feature_view(&item.view, version).map(|v| Arc::new(v.clone()))
     }
 }

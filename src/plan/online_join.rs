@@ -9,7 +9,7 @@ use datafusion::common::{Column, DFSchema, TableReference};
 use datafusion::logical_expr::planner::RelationPlannerContext;
 use datafusion::logical_expr::utils::conjunction;
 use datafusion::logical_expr::{Expr, ExprSchemable, Extension, Filter, LogicalPlan, Projection, cast, try_cast, when};
-use datafusion::sql::sqlparser::ast::{Expr as SqlExpr, FunctionArg, FunctionArgExpr, Ident, ObjectName, Spanned, TableFactor};
+use datafusion::sql::sqlparser::ast::{FunctionArg, FunctionArgExpr, Spanned, TableFactor};
 
 use super::asof::{Conditions, on_conditions, place_of};
 use super::asof_keys::{Callers, view_keys};
@@ -21,9 +21,8 @@ use super::target::{Target, TargetItem};
 use super::{lookup, service};
 use crate::error::{Error, Result, Span};
 use crate::model::FeatureView;
-use crate::sql::asof::ONLINE;
 use crate::sql::cursor::NameRef;
-use crate::sql::rewrite::TIME_TRAVEL;
+use crate::sql::references::{is_online_side, online_join_name};
 
 /// A key that is no left column of the key's own type is computed under a name that begins like this.
 const KEY: &str = "_remige_key_";
@@ -169,33 +168,10 @@ pub fn plan(
     planned().map_err(|e| e.or_span(place))
 }
 
-/// Whether a function is the one that the token pass puts in place of a right side.
-pub fn is_right_side(function: &ObjectName) -> bool {
-    function.0.len() == 1 && function.to_string() == ONLINE
-}
-
-/// The name in that function.
-pub fn read_name(e: &SqlExpr) -> Result<NameRef> {
-    let parts = match e {
-        SqlExpr::Identifier(one) => std::slice::from_ref(one),
-        SqlExpr::CompoundIdentifier(parts) => parts,
-        other => return Err(Error::syntax(format!("ONLINE JOIN wants the name of a feature view or service, not {other}"))),
-    };
-    let place = Span::from_sql(e.span());
-    let fold = |i: &Ident| if i.quote_style.is_some() { i.value.clone() } else { i.value.to_lowercase() };
-    let parts: Vec<String> = parts.iter().map(fold).collect();
-    if let Some((name, _)) = parts.last().and_then(|p| p.split_once(TIME_TRAVEL)) {
-        return Err(Error::invalid(format!("{name}: the online store knows the newest rows only, no older versions of them"))
-            .with_hint(format!("join them from the table: ASOF JOIN {name} VERSION AS OF … AT left_column"))
-            .or_span(place));
-    }
-    NameRef::from_parts(parts, place)
-}
-
 fn right_side(right: TableFactor, cx: &dyn RelationPlannerContext) -> Result<(NameRef, Option<String>)> {
     match right {
-        TableFactor::Table { name, alias, args: Some(args), .. } if is_right_side(&name) => match args.args.first() {
-            Some(FunctionArg::Unnamed(FunctionArgExpr::Expr(e))) => Ok((read_name(e)?, alias.map(|a| cx.normalize_ident(a.name)))),
+        TableFactor::Table { name, alias, args: Some(args), .. } if is_online_side(&name) => match args.args.first() {
+            Some(FunctionArg::Unnamed(FunctionArgExpr::Expr(e))) => Ok((online_join_name(e)?, alias.map(|a| cx.normalize_ident(a.name)))),
             _ => Err(Error::internal("an ONLINE JOIN lost its right side")),
         },
         _ => Err(Error::internal("an ONLINE JOIN lost its right side")),

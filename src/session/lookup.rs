@@ -19,7 +19,8 @@ use crate::error::{Error, Kind, Result};
 use crate::exec::compiled::{Compiled, compile};
 use crate::model::Column;
 use crate::model::exact::exactly;
-use crate::plan::lookup::{find, read_name};
+use crate::plan::lookup::find;
+use crate::sql::references::lookup_name;
 
 /// Which lookup: how it is named, and what changes its plan.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -181,7 +182,7 @@ impl Session {
         let (sql, wanted) = match &key.form {
             Form::Text(sql, _) => (sql.clone(), vec![]),
             Form::Target { name, status } => {
-                let wanted = find(&*resolver, &read_name(name)?)?.wanted()?;
+                let wanted = find(&*resolver, &lookup_name(name)?)?.wanted()?;
                 (text(name, wanted.len(), *status), wanted)
             }
         };

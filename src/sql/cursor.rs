@@ -8,21 +8,15 @@ use super::text::{place, slice, tokenize};
 use crate::clock::{DAY, HOUR, MILLISECOND, MINUTE, Micros, SECOND};
 use crate::error::{Error, Result, Span, nearest};
 use crate::model::types::ColumnType;
-use crate::model::{Column, Tags};
+use crate::model::{Column, Tags, VersionSpec};
 
 /// A name as written: `[schema.]name[@vN | @latest]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NameRef {
     pub schema: Option<String>,
     pub name: String,
-    pub version: Option<VersionRef>,
+    pub version: Option<VersionSpec>,
     pub span: Option<Span>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum VersionRef {
-    Number(u32),
-    Latest,
 }
 
 impl NameRef {
@@ -37,9 +31,9 @@ impl NameRef {
         }
         let (name, version) = match last.split_once('@') {
             None => (last, None),
-            Some((n, "latest")) => (n.to_string(), Some(VersionRef::Latest)),
+            Some((n, "latest")) => (n.to_string(), Some(VersionSpec::Latest)),
             Some((n, v)) => match v.strip_prefix('v').and_then(|v| v.parse().ok()).filter(|v| *v > 0) {
-                Some(number) => (n.to_string(), Some(VersionRef::Number(number))),
+                Some(number) => (n.to_string(), Some(VersionSpec::Version(number))),
                 None => {
                     return Err(Error::syntax(format!("{v:?} is not a version"))
                         .with_hint(format!("write {n}@v1 or {n}@latest"))
@@ -531,8 +525,8 @@ mod tests {
     fn names_and_versions() {
         let mut c = Cursor::new("a.\"B c\"@v3 x@latest y@w").unwrap();
         let n = c.name("name").unwrap();
-        assert_eq!((n.schema.as_deref(), n.name.as_str(), n.version), (Some("a"), "B c", Some(VersionRef::Number(3))));
-        assert_eq!(c.name("name").unwrap().version, Some(VersionRef::Latest));
+        assert_eq!((n.schema.as_deref(), n.name.as_str(), n.version), (Some("a"), "B c", Some(VersionSpec::Version(3))));
+        assert_eq!(c.name("name").unwrap().version, Some(VersionSpec::Latest));
         assert!(c.name("name").is_err());
     }
 

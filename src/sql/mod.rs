@@ -10,6 +10,7 @@ mod depth;
 mod distinct;
 pub mod marks;
 pub mod parse;
+pub mod references;
 pub mod rewrite;
 mod rows;
 pub mod synonyms;

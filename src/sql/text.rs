@@ -8,6 +8,13 @@ use crate::error::{Error, Result, Span};
 /// The one dialect that everything is read with.
 pub static DIALECT: GenericDialect = GenericDialect {};
 
+impl Span {
+    /// The place of a syntax node; `None` where the parser kept none.
+    pub fn from_sql(span: TokenSpan) -> Option<Span> {
+        datafusion::common::Span::try_from_sqlparser_span(span).map(Span::from)
+    }
+}
+
 /// One statement of a script and where it begins there (1-based, characters).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Piece {

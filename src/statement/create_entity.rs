@@ -1,12 +1,9 @@
 //! `CREATE [OR REPLACE] ENTITY [IF NOT EXISTS] user KEY (user_id BIGINT, …) [COMMENT …] [OWNER …] [TAGS …]`
 
-use std::sync::Arc;
-
 use super::{Planned, Planning, Statement, about, kept, show_create};
-use crate::catalog::{CatalogChange, PutMode};
+use crate::catalog::ddl::{Ddl, Exists};
 use crate::error::{Error, Result};
 use crate::model::{About, Column, Entity};
-use crate::plan::command::Command;
 use crate::sql::Cursor;
 use crate::sql::cursor::NameRef;
 
@@ -59,30 +56,8 @@ impl CreateEntity {
         {
             kept::tell(p, "entity", &name, &show_create::entity(old), &show_create::entity(&entity));
         }
-        let (or_replace, if_not_exists, span) = (self.or_replace, self.if_not_exists, self.name.span);
-        let what = format!("CREATE ENTITY {name}");
-        let build = Arc::new(move |catalog: &crate::catalog::CatalogSnapshot| {
-            catalog.schema(&name.schema)?;
-            match catalog.entities.get(&name) {
-                Some(_) if if_not_exists => Ok(vec![]),
-                Some(old) if or_replace => {
-                    let users = catalog.views_using_entity(&name);
-                    if old.keys != entity.keys && !users.is_empty() {
-                        return Err(Error::invalid(format!(
-                            "the keys of entity {name} cannot change while feature views use it: {}",
-                            users.join(", ")
-                        ))
-                        .with_hint("create another entity, and new feature views on it"));
-                    }
-                    Ok(vec![CatalogChange::PutEntity(Entity { created_at: old.created_at, ..entity.clone() }, PutMode::Replace)])
-                }
-                Some(_) => Err(Error::already_exists(format!("entity {name} exists already"))
-                    .with_hint("CREATE OR REPLACE ENTITY changes it, IF NOT EXISTS keeps it")
-                    .or_span(span)),
-                None => Ok(vec![CatalogChange::PutEntity(entity.clone(), PutMode::Create)]),
-            }
-        });
-        build(p.names().catalog().as_ref())?;
-        Planned::command("CREATE ENTITY", Command::Change { what, tables: vec![], build }, vec![])
+        let ddl = Ddl::CreateEntity { entity, exists: Exists::of(self.or_replace, self.if_not_exists) };
+        p.allows(&ddl).map_err(|e| e.or_span(self.name.span))?;
+        Planned::ddl("CREATE ENTITY", ddl)
     }
 }

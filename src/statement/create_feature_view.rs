@@ -1,23 +1,19 @@
 //! `CREATE [OR REPLACE] FEATURE VIEW …`: plans the query, derives keys, timestamps and features, and
 //! computes nothing.
 
-mod readers;
-
-use std::sync::Arc;
-
-use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use datafusion::arrow::datatypes::{DataType, Field};
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::logical_expr::{Expr, LogicalPlan, Volatility};
 use datafusion::sql::sqlparser::tokenizer::Token;
 
-use super::{Planned, Planning, Statement, about, circle, kept, show_create};
-use crate::catalog::{CatalogChange, CatalogSnapshot, PutMode, VersionRef};
+use super::{Planned, Planning, Statement, about, kept, show_create};
+use crate::catalog::ddl::{Ddl, Exists, feature_view_outcome};
 use crate::clock::{Micros, new_id};
 use crate::error::{Error, Result, Span};
+use crate::model::layout::SEQ;
 use crate::model::types::ColumnType;
 use crate::model::{About, Column, Feature, FeatureView, Name, Tags};
-use crate::plan::command::{Command, NewTable};
-use crate::plan::feature_table::SEQ;
+use crate::plan::command::Command;
 use crate::plan::online_lookup::asks_online;
 use crate::sql::Cursor;
 use crate::sql::cursor::NameRef;
@@ -252,27 +248,21 @@ impl CreateFeatureView {
             online: self.online,
             query: self.query.as_ref().map(|(q, _)| q.clone()),
             query_schema: names.schema().to_string(),
+            reads: if self.query.is_some() { p.dependencies() } else { vec![] },
             snapshot: derived.snapshot,
             about: self.about.clone(),
             created_at: p.now(),
         };
-        let (or_replace, if_not_exists, span) = (self.or_replace, self.if_not_exists, self.name.span);
-        let outcome = replace(catalog, &view, or_replace, if_not_exists).map_err(|e| e.or_span(span))?;
-        let latest = catalog.feature_views.get(&name).and_then(|s| s.latest()).filter(|_| if_not_exists);
+        let exists = Exists::of(self.or_replace, self.if_not_exists);
+        let outcome = feature_view_outcome(catalog, &view, exists).map_err(|e| e.or_span(self.name.span))?;
+        let latest = catalog.feature_views.get(&name).and_then(|s| s.latest()).filter(|_| exists == Exists::Keep);
         let differs = latest
             .is_some_and(|old| kept::tell(p, "feature view", &name, &show_create::feature_view(old), &show_create::feature_view(&view)));
         for notice in outcome.notices.iter().filter(|_| !differs) {
             names.notice(notice.clone());
         }
-        let what = format!("CREATE FEATURE VIEW {name} ({})", outcome.what);
-        let tables = match outcome.new_table {
-            true => vec![NewTable { location: view.location.clone(), schema: stored_schema(&view), stats_columns: stats_columns(&view) }],
-            false => vec![],
-        };
-        let build = Arc::new(move |catalog: &CatalogSnapshot| {
-            Ok(replace(catalog, &view, or_replace, if_not_exists).map_err(|e| e.or_span(span))?.changes)
-        });
-        Planned::command("CREATE FEATURE VIEW", Command::Change { what, tables, build }, vec![])
+        let command = Command::Ddl(Ddl::CreateFeatureView { view, exists });
+        Planned::noted("CREATE FEATURE VIEW", command, vec![], Some(outcome.what.to_string()))
     }
 
     fn derive_from_list(&self, name: &Name, keys: &[Column]) -> Result<Derived> {
@@ -505,127 +495,4 @@ fn is_now(plan: &LogicalPlan, column: &str) -> bool {
     p.expr.iter().zip(p.schema.fields()).any(|(e, f)| {
         f.name() == column && matches!(strip(e), Expr::ScalarFunction(s) if matches!(s.func.name(), "now" | "current_timestamp"))
     })
-}
-
-/// The Delta table's columns: visible ones, then `_seq`.
-pub fn stored_schema(view: &FeatureView) -> SchemaRef {
-    let required = view.keys.len() + 1;
-    let mut fields: Vec<Field> =
-        view.visible_columns().iter().enumerate().map(|(i, c)| Field::new(&c.name, c.data_type.arrow().clone(), i >= required)).collect();
-    fields.push(Field::new(SEQ, DataType::Int64, false));
-    Arc::new(Schema::new(fields))
-}
-
-pub fn stats_columns(view: &FeatureView) -> Vec<String> {
-    let mut out: Vec<String> = view.keys.iter().map(|k| k.name.clone()).collect();
-    out.push(view.event_timestamp.clone());
-    out.extend(view.created_timestamp.clone());
-    out.push(SEQ.to_string());
-    out
-}
-
-struct Outcome {
-    changes: Vec<CatalogChange>,
-    notices: Vec<String>,
-    new_table: bool,
-    what: &'static str,
-}
-
-/// What CREATE [OR REPLACE] FEATURE VIEW does to a catalog (dialect.md, section 2). Until change classes
-/// are built, every changed query, key, timestamp or schema is a new version with a table of its own.
-fn replace(catalog: &CatalogSnapshot, view: &FeatureView, or_replace: bool, if_not_exists: bool) -> Result<Outcome> {
-    let name = &view.name;
-    let outcome = |changes, notices, new_table, what| Ok(Outcome { changes, notices, new_table, what });
-    let Some(series) = catalog.feature_views.get(name) else {
-        if let Some(kind) = catalog.relation(name).map(|r| r.kind()) {
-            return Err(Error::already_exists(format!("{kind} {name} has this name already")));
-        }
-        circle::feature_view(catalog, view)?;
-        let first = FeatureView { online_id: catalog.next_online_id, ..view.clone() };
-        let mut changes = vec![CatalogChange::PutFeatureView(first, PutMode::Create)];
-        if view.is_push() {
-            changes.push(CatalogChange::MarkFilled(VersionRef::from(view)));
-        }
-        return outcome(changes, vec![], true, "new");
-    };
-    if if_not_exists {
-        return outcome(vec![], vec![format!("feature view {name} exists already; nothing was changed")], false, "exists");
-    }
-    if !or_replace {
-        return Err(Error::already_exists(format!("feature view {name} exists already"))
-            .with_hint("CREATE OR REPLACE FEATURE VIEW changes it (a new version, where values change), IF NOT EXISTS keeps it"));
-    }
-    let Some(latest) = series.latest() else { return Err(Error::internal(format!("feature view {name} has no versions"))) };
-    if same_values(latest, view) {
-        let kept = FeatureView {
-            version: latest.version,
-            table_id: latest.table_id.clone(),
-            location: latest.location.clone(),
-            online_id: latest.online_id,
-            created_at: latest.created_at,
-            query: latest.query.clone(),
-            suspended: latest.suspended,
-            ..view.clone()
-        };
-        if kept == *latest {
-            return outcome(vec![], vec![format!("feature view {name} is unchanged")], false, "unchanged");
-        }
-        let mut notices = vec![];
-        let cleared = cleared(latest, &kept);
-        if !cleared.is_empty() {
-            notices.push(format!("feature view {name}: the statement leaves out, and so clears, {}", cleared.join(", ")));
-        }
-        return outcome(super::alter::changed(catalog, latest, kept), notices, false, "changed in place");
-    }
-    let next = FeatureView { version: series.last_version + 1, online_id: catalog.next_online_id, ..view.clone() };
-    circle::feature_view(catalog, &next)?;
-    let mut notices = vec![];
-    let version = next.version;
-    let pushed = VersionRef::from(&next);
-    let (bare, kept) = (series.current, series.versions.get(&series.current).is_some_and(|v| v.online));
-    let broken = series.current().and_then(|old| readers::left_behind(catalog, old, &next));
-    let mut changes = vec![CatalogChange::PutFeatureView(next, PutMode::Create)];
-    if view.is_push() {
-        changes.push(CatalogChange::MarkFilled(pushed.clone()));
-        changes.push(CatalogChange::SetCurrentVersion(pushed));
-        notices.push(format!("feature view {name}: version v{version} is new and empty, and {name} means it from now on"));
-    } else {
-        let online = if kept && view.online { format!(" and MATERIALIZE FEATURE VIEW {name}") } else { String::new() };
-        notices.push(format!("feature view {name}: version v{version} is new and empty; {name} goes on meaning v{bare} until REFRESH FEATURE VIEW {name}{online} is done, which fills both"));
-    }
-    notices.extend(broken);
-    outcome(changes, notices, true, "new version")
-}
-
-/// True where both definitions give the same rows in the same table.
-fn same_values(a: &FeatureView, b: &FeatureView) -> bool {
-    let words = |v: &FeatureView| {
-        v.query
-            .as_deref()
-            .map(|q| crate::sql::text::tokenize(q).map(|t| t.into_iter().map(|t| t.token).collect::<Vec<_>>()).unwrap_or_default())
-    };
-    words(a) == words(b)
-        && a.query_schema == b.query_schema
-        && a.entities == b.entities
-        && a.event_zone == b.event_zone
-        && a.event_timestamp == b.event_timestamp
-        && a.created_timestamp == b.created_timestamp
-        && a.visible_columns() == b.visible_columns()
-}
-
-fn cleared(old: &FeatureView, new: &FeatureView) -> Vec<&'static str> {
-    let mut out = vec![];
-    let mut gone = |had: bool, has: bool, what| {
-        if had && !has {
-            out.push(what);
-        }
-    };
-    gone(old.ttl.is_some(), new.ttl.is_some(), "TTL");
-    gone(old.lookback > 0, new.lookback > 0, "LOOKBACK");
-    gone(old.refresh_every.is_some(), new.refresh_every.is_some(), "REFRESH EVERY");
-    gone(old.online, new.online, "ONLINE");
-    gone(old.about.comment.is_some(), new.about.comment.is_some(), "COMMENT");
-    gone(old.about.owner.is_some(), new.about.owner.is_some(), "OWNER");
-    gone(!old.about.tags.is_empty(), !new.about.tags.is_empty(), "TAGS");
-    out
 }

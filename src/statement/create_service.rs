@@ -1,21 +1,18 @@
 //! `CREATE [OR REPLACE] FEATURE SERVICE …`: resolves its views, checks every expression, pins versions.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
-
 use datafusion::logical_expr::ExprSchemable;
 use datafusion::sql::sqlparser::tokenizer::Token;
+use std::collections::BTreeMap;
 
-use super::{Planned, Planning, Statement, about, circle, kept, show_create, with_waiting};
-use crate::catalog::{CatalogChange, CatalogSnapshot, PutMode};
+use super::{Planned, Planning, Statement, about, kept, show_create, with_waiting};
+use crate::catalog::ddl::{Ddl, Exists};
 use crate::error::{Error, Result, Span};
 use crate::model::types::ColumnType;
-use crate::model::{About, Column, Pin, Service, ServiceItem, ServiceOutput};
-use crate::plan::command::Command;
+use crate::model::{About, Column, Dependency, Service, ServiceItem, ServiceOutput, VersionSpec};
 use crate::plan::target::{Target, TargetItem};
 use crate::plan::{names::Names, service};
 use crate::sql::Cursor;
-use crate::sql::cursor::{NameRef, VersionRef};
+use crate::sql::cursor::NameRef;
 
 #[derive(Debug, Clone)]
 enum Item {
@@ -202,15 +199,16 @@ impl CreateService {
                 roles.insert(key.clone(), callers.clone());
             }
             let pin = match f.view.version {
-                Some(VersionRef::Latest) => Pin::Latest,
-                _ => Pin::Version(view.version),
+                Some(VersionSpec::Latest) => VersionSpec::Latest,
+                _ => VersionSpec::Version(view.version),
             };
             items.push(ServiceItem { alias: f.alias.clone(), view: view.name.clone(), pin, roles: roles.clone() });
             targets.push(TargetItem { alias: f.alias.clone(), view, roles });
         }
         let target = Target { name: name.clone(), items: targets, request: self.request.clone(), outputs: Some(vec![]) };
-        let named = || self.from.iter().map(|f| (names.name(&f.view), f.view.version.map(|_| 0))).collect();
-        let outputs = self.outputs(names.as_ref(), &target).map_err(|e| with_waiting(e, names.catalog(), named()))?;
+        let read = |f: &From| Dependency { version: f.view.version.map(|_| 0), ..Dependency::of(names.name(&f.view), None) };
+        let named: Vec<Dependency> = self.from.iter().map(read).collect();
+        let outputs = self.outputs(names.as_ref(), &target).map_err(|e| with_waiting(e, names.catalog(), &named))?;
         let service = Service {
             name: name.clone(),
             request: self.request,
@@ -225,36 +223,9 @@ impl CreateService {
         {
             kept::tell(p, "feature service", &service.name, &show_create::service(old), &show_create::service(&service));
         }
-        let (or_replace, if_not_exists, span) = (self.or_replace, self.if_not_exists, self.name.span);
-        let what = format!("CREATE FEATURE SERVICE {name}");
-        let build = Arc::new(move |catalog: &CatalogSnapshot| {
-            catalog.schema(&service.name.schema)?;
-            for item in &service.items {
-                let version = match item.pin {
-                    Pin::Version(v) => Some(v),
-                    Pin::Latest => None,
-                };
-                catalog.feature_view(&item.view, version)?;
-            }
-            if !(if_not_exists && catalog.services.contains_key(&service.name)) {
-                circle::service(catalog, &service).map_err(|e| e.or_span(span))?;
-            }
-            match catalog.services.get(&service.name) {
-                None => match catalog.relation(&service.name) {
-                    Some(r) => Err(Error::already_exists(format!("{} {} has this name already", r.kind(), service.name)).or_span(span)),
-                    None => Ok(vec![CatalogChange::PutService(service.clone(), PutMode::Create)]),
-                },
-                Some(_) if if_not_exists => Ok(vec![]),
-                Some(old) if or_replace => {
-                    Ok(vec![CatalogChange::PutService(Service { created_at: old.created_at, ..service.clone() }, PutMode::Replace)])
-                }
-                Some(_) => Err(Error::already_exists(format!("feature service {} exists already", service.name))
-                    .with_hint("CREATE OR REPLACE FEATURE SERVICE changes it, IF NOT EXISTS keeps it")
-                    .or_span(span)),
-            }
-        });
-        build(p.names().catalog().as_ref())?;
-        Planned::command("CREATE FEATURE SERVICE", Command::Change { what, tables: vec![], build }, vec![])
+        let ddl = Ddl::CreateService { service, exists: Exists::of(self.or_replace, self.if_not_exists) };
+        p.allows(&ddl).map_err(|e| e.or_span(self.name.span))?;
+        Planned::ddl("CREATE FEATURE SERVICE", ddl)
     }
 
     fn outputs(&self, names: &dyn Names, target: &Target) -> Result<Vec<ServiceOutput>> {

@@ -11,13 +11,15 @@ use super::{Planned, Planning};
 use crate::catalog::Relation;
 use crate::error::{Error, Result, Span};
 use crate::model::Name;
-use crate::plan::command::Command;
-use crate::plan::deletion::{Deletion, matching_rows};
+use crate::plan::command::{Command, Deletion};
+use crate::plan::deletion::matching_rows;
 use crate::sql::cursor::NameRef;
 use crate::sql::rewrite::TIME_TRAVEL;
 
 #[derive(Debug, Clone)]
 pub struct Delete {
+    /// As it was written.
+    text: String,
     target: NameRef,
     /// `SELECT … FROM target WHERE …`: what the DELETE removes.
     query: Query,
@@ -26,7 +28,7 @@ pub struct Delete {
 }
 
 /// A DELETE as the parser read it, behind `with`.
-pub fn read(with: Option<With>, delete: SqlDelete) -> Result<Delete> {
+fn read(text: &str, with: Option<With>, delete: SqlDelete) -> Result<Delete> {
     refuse_clauses(&delete)?;
     let (FromTable::WithFromKeyword(mut from) | FromTable::WithoutKeyword(mut from)) = delete.from;
     if from.len() > 1 {
@@ -46,7 +48,7 @@ pub fn read(with: Option<With>, delete: SqlDelete) -> Result<Delete> {
     let is_chosen = delete.selection.is_some();
     select.selection = delete.selection;
     query.with = with;
-    Ok(Delete { target, query, is_chosen })
+    Ok(Delete { text: text.to_string(), target, query, is_chosen })
 }
 
 fn refuse_clauses(d: &SqlDelete) -> Result<()> {
@@ -136,6 +138,14 @@ fn refuse_shadowed(with: &With, target: &NameRef) -> Result<()> {
 }
 
 impl Delete {
+    /// The query of a DELETE that was planned before, and whether it has a WHERE.
+    pub fn query_of(text: &str) -> Result<(Query, bool)> {
+        match super::parse(text)? {
+            super::Statement::Delete(d) => Ok((d.query, d.is_chosen)),
+            _ => Err(Error::internal("a DELETE was read as something else")),
+        }
+    }
+
     pub async fn plan(self, p: &dyn Planning) -> Result<Planned> {
         let name = p.names().name(&self.target);
         self.check_target(p, &name)?;
@@ -153,8 +163,8 @@ impl Delete {
         if table.view.name != name {
             return Err(Error::internal(format!("DELETE FROM {name} was planned for {}; nothing was removed", table.view.name)));
         }
-        let deletion = Deletion { table, query: self.query, schema, is_chosen: self.is_chosen };
-        Planned::command("DELETE", Command::Delete(Box::new(deletion)), vec![rows])
+        let deletion = Deletion { view: table.view.as_ref().into(), delta_version: table.snapshot.version(), statement: self.text, schema };
+        Planned::command("DELETE", Command::Delete(deletion), vec![rows])
     }
 
     /// A push view is what rows can be removed from.
@@ -187,16 +197,16 @@ impl Delete {
 }
 
 /// The DELETE of a statement, `WITH … DELETE` too.
-pub fn find(statement: SqlStatement) -> Result<Result<Delete, SqlStatement>> {
+pub fn find(text: &str, statement: SqlStatement) -> Result<Result<Delete, SqlStatement>> {
     match statement {
-        SqlStatement::Delete(d) => Ok(Ok(read(None, d)?)),
+        SqlStatement::Delete(d) => Ok(Ok(read(text, None, d)?)),
         SqlStatement::Query(q) if matches!(q.body.as_ref(), SetExpr::Delete(_)) => {
             let Query { with, body, order_by, limit_clause, fetch, locks, .. } = *q;
             if order_by.is_some() || limit_clause.is_some() || fetch.is_some() || !locks.is_empty() {
                 return Err(Error::not_built("DELETE with ORDER BY or LIMIT").with_hint("say in WHERE which rows go"));
             }
             match *body {
-                SetExpr::Delete(SqlStatement::Delete(d)) => Ok(Ok(read(with, d)?)),
+                SetExpr::Delete(SqlStatement::Delete(d)) => Ok(Ok(read(text, with, d)?)),
                 _ => Err(Error::internal("a DELETE was read as something else")),
             }
         }

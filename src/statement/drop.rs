@@ -1,20 +1,12 @@
 //! `DROP SCHEMA | ENTITY | TABLE | VIEW | FEATURE VIEW | FEATURE SERVICE | TRAINING SET [IF EXISTS] name [CASCADE]`
 
-use std::sync::Arc;
-
-use datafusion::common::TableReference;
-use datafusion::sql::parser::Statement as DfStatement;
-use datafusion::sql::resolve::resolve_table_references;
-
-use super::readers::{self, Reader};
 use super::{Planned, Planning, Statement};
-use crate::catalog::{CatalogChange, CatalogSnapshot};
+use crate::catalog::ddl::Ddl;
 use crate::error::{Error, Result, nearest};
-use crate::model::{FeatureView, Name};
-use crate::plan::command::{Build, Command};
+use crate::model::VersionSpec;
+use crate::plan::command::Command;
 use crate::sql::Cursor;
-use crate::sql::cursor::{NameRef, VersionRef};
-use crate::sql::rewrite::TIME_TRAVEL;
+use crate::sql::cursor::NameRef;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
@@ -95,139 +87,27 @@ impl Drop {
             }
             return Err(e.or_span(span));
         }
-        if !matches!(self.kind, Kind::Schema | Kind::Entity) {
-            let version = match self.name.version {
-                Some(VersionRef::Number(v)) => Some(v),
-                _ => None,
-            };
-            unread(catalog, &name, version).map_err(|e| e.or_span(span))?;
-        }
-        let change = |tag, what, build: Build| {
-            build(catalog).map_err(|e| e.or_span(span))?;
-            Planned::command(tag, Command::Change { what, tables: vec![], build }, vec![])
-        };
-        match self.kind {
-            Kind::Table => Planned::command(tag, Command::DropTable { name }, vec![]),
-            Kind::TrainingSet => Planned::command(tag, Command::DropTrainingSet { name }, vec![]),
-            Kind::View => change(
-                tag,
-                what,
-                Arc::new(move |c: &CatalogSnapshot| unread(c, &name, None).map(|()| vec![CatalogChange::DropView(name.clone())])),
-            ),
-            Kind::Service => change(
-                tag,
-                what,
-                Arc::new(move |c: &CatalogSnapshot| unread(c, &name, None).map(|()| vec![CatalogChange::DropService(name.clone())])),
-            ),
-            Kind::Schema => {
-                let (schema, cascade) = (self.name.name.clone(), self.cascade);
-                if cascade {
-                    return Err(Error::not_built("DROP SCHEMA … CASCADE").or_span(span).with_hint("drop its objects one by one first"));
-                }
-                change(tag, what, Arc::new(move |_| Ok(vec![CatalogChange::DropSchema(schema.clone())])))
+        let version = self.name.version.and_then(VersionSpec::number);
+        let ddl = match self.kind {
+            Kind::Schema if self.cascade => {
+                return Err(Error::not_built("DROP SCHEMA … CASCADE").or_span(span).with_hint("drop its objects one by one first"));
             }
-            Kind::Entity => change(
-                tag,
-                what,
-                Arc::new(move |c: &CatalogSnapshot| {
-                    let users = c.views_using_entity(&name);
-                    if !users.is_empty() {
-                        return Err(Error::invalid(format!("entity {name} is used by {}", users.join(", ")))
-                            .with_hint("drop these feature views first"));
-                    }
-                    Ok(vec![CatalogChange::DropEntity(name.clone())])
-                }),
-            ),
-            Kind::FeatureView => {
-                let version = match self.name.version {
-                    Some(VersionRef::Number(v)) => Some(v),
-                    _ => None,
-                };
-                let series = catalog.feature_view_series(&name)?;
-                let views: Vec<Arc<FeatureView>> =
-                    series.versions.values().filter(|v| version.is_none_or(|n| n == v.version)).map(|v| Arc::new(v.clone())).collect();
-                let cascade = self.cascade;
-                let services = catalog.services_using_view(&name, version);
-                let build: Build = Arc::new(move |c: &CatalogSnapshot| drop_view(c, &name, version, cascade));
-                build(catalog).map_err(|e| e.or_span(span))?;
-                if !services.is_empty() {
-                    let services = services.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-                    p.names().notice(format!("CASCADE drops feature service {services}, too"));
-                }
-                Planned::command(tag, Command::DropFeatureView { views, build, what }, vec![])
+            Kind::Schema => Ddl::DropSchema(self.name.name.clone()),
+            Kind::Entity => Ddl::DropEntity(name),
+            Kind::Table => Ddl::DropTable(name),
+            Kind::View => Ddl::DropView(name),
+            Kind::FeatureView => Ddl::DropFeatureView { name, version, cascade: self.cascade },
+            Kind::Service => Ddl::DropService(name),
+            Kind::TrainingSet => Ddl::DropTrainingSet(name),
+        };
+        p.allows(&ddl).map_err(|e| e.or_span(span))?;
+        if let Ddl::DropFeatureView { name, version, .. } = &ddl {
+            let services = catalog.services_using_view(name, *version);
+            if !services.is_empty() {
+                let services = services.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+                p.names().notice(format!("CASCADE drops feature service {services}, too"));
             }
         }
+        Planned::ddl(tag, ddl)
     }
-}
-
-/// Refuses to drop what views read: they would fail at their next use, or read something else that is
-/// called the same later. `version`: of a feature view, where only that one goes.
-pub fn unread(c: &CatalogSnapshot, name: &Name, version: Option<u32>) -> Result<()> {
-    let readers: Vec<String> = readers::of(c, name, version).iter().map(Reader::shown).collect();
-    if readers.is_empty() {
-        return Ok(());
-    }
-    let kind = c.relation(name).map_or("relation", |r| r.kind());
-    let first = readers::to_drop(c, name, version).join("; ");
-    Err(Error::invalid(format!("{kind} {name} is read by {}", readers.join(", ")))
-        .with_hint(format!("drop them first: {first}; or change their queries with CREATE OR REPLACE")))
-}
-
-/// The relations that a query names, what it looks up online included; `@vN` apart.
-pub fn tables_of(query: &str, schema: &str) -> Vec<(Name, Option<u32>)> {
-    crate::sql::parse::statement(query).map_or_else(|_| vec![], |s| tables_in(&s, schema))
-}
-
-/// As `tables_of`, of a statement.
-pub fn tables_in(statement: &DfStatement, schema: &str) -> Vec<(Name, Option<u32>)> {
-    let (tables, _) = resolve_table_references(statement, true).unwrap_or_default();
-    let one = |t: &TableReference| {
-        let text = t.table().split(TIME_TRAVEL).next().unwrap_or_default();
-        let (name, version) = match text.split_once('@') {
-            Some((n, v)) => (n, v.strip_prefix('v').and_then(|v| v.parse().ok())),
-            None => (text, None),
-        };
-        (Name::new(t.schema().unwrap_or(schema), name), version)
-    };
-    let asked = crate::plan::lookup::named_in(statement).into_iter().map(|n| {
-        let version = match n.version {
-            Some(VersionRef::Number(v)) => Some(v),
-            _ => None,
-        };
-        (Name::new(n.schema.as_deref().unwrap_or(schema), n.name), version)
-    });
-    tables.iter().map(one).chain(asked).collect()
-}
-
-fn drop_view(c: &CatalogSnapshot, name: &Name, version: Option<u32>, cascade: bool) -> Result<Vec<CatalogChange>> {
-    let series = c.feature_view_series(name)?;
-    unread(c, name, version)?;
-    let services = c.services_using_view(name, version);
-    let list: Vec<String> = services.iter().map(|s| s.to_string()).collect();
-    // a view may look a service up
-    let read =
-        services.iter().filter(|s| !readers::of(c, s, None).is_empty()).map(|s| unread(c, s, None).map_err(|e| e.message().to_string()));
-    let read: Vec<String> = read.filter_map(std::result::Result::err).collect();
-    if !services.is_empty() && (!cascade || !read.is_empty()) {
-        let why = if read.is_empty() { String::new() } else { format!(", and {}", read.join(", and ")) };
-        let hint = match read.is_empty() {
-            true => "drop the service first, or write CASCADE to drop it too".to_string(),
-            false => format!("drop them first: {}", readers::to_drop_services(c, &services).join("; ")),
-        };
-        return Err(Error::invalid(format!("feature view {name} is used by feature service {}{why}", list.join(", "))).with_hint(hint));
-    }
-    let mut changes: Vec<CatalogChange> = services.into_iter().map(CatalogChange::DropService).collect();
-    match version {
-        Some(v) if series.versions.len() > 1 => {
-            if v == series.current {
-                return Err(Error::invalid(format!(
-                    "{name}@v{v} is what {name} means now; it cannot be dropped while other versions stay"
-                ))
-                .with_hint("fill the newer version first (REFRESH, MATERIALIZE), or drop the whole feature view"));
-            }
-            changes.push(CatalogChange::DropFeatureViewVersion(crate::catalog::VersionRef::from(c.feature_view(name, Some(v))?)));
-        }
-        _ => changes.push(CatalogChange::DropFeatureView(name.clone())),
-    }
-    Ok(changes)
 }

@@ -2,8 +2,8 @@
 //! that follows the words. More words mean more, so the longest entry that fits is the one that speaks.
 
 use crate::error::{Error, Kind, Result, Span};
+use crate::model::VersionSpec;
 use crate::sql::Cursor;
-use crate::sql::cursor::VersionRef;
 use crate::sql::text::{place, tokenize};
 
 struct Other {
@@ -264,7 +264,7 @@ fn name(c: &Cursor<'_>, words: usize) -> Option<String> {
     let quote = crate::model::types::quote;
     let schema = n.schema.as_deref().map(|s| format!("{}.", quote(s))).unwrap_or_default();
     let version = match n.version {
-        Some(VersionRef::Number(v)) => format!("@v{v}"),
+        Some(VersionSpec::Version(v)) => format!("@v{v}"),
         _ => String::new(),
     };
     Some(format!("{schema}{}{version}", quote(&n.name)))

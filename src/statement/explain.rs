@@ -125,10 +125,10 @@ fn first_word(statement: &str) -> String {
 }
 
 /// EXPLAIN of a DELETE, whose plan is ours; others go on to the stock planner.
-pub fn of_delete(e: ExplainStatement) -> Result<Result<Statement, DfStatement>> {
+pub fn of_delete(text: &str, e: ExplainStatement) -> Result<Result<Statement, DfStatement>> {
     let ExplainStatement { options, statement } = e;
     let inner = match *statement {
-        DfStatement::Statement(s) => match delete::find(*s)? {
+        DfStatement::Statement(s) => match delete::find(text, *s)? {
             Ok(delete) => delete,
             Err(other) => {
                 let statement = Box::new(DfStatement::Statement(Box::new(other)));

@@ -44,7 +44,7 @@ pub fn parse(mut c: Cursor<'_>) -> Result<Statement> {
 }
 
 pub fn optimize(p: &dyn Planning, view: &NameRef) -> Result<Planned> {
-    Planned::command("OPTIMIZE", Command::Optimize { view: p.names().feature_view(view)? }, vec![])
+    Planned::command("OPTIMIZE", Command::Optimize { view: p.names().feature_view(view)?.as_ref().into() }, vec![])
 }
 
 impl Vacuum {
@@ -61,6 +61,6 @@ impl Vacuum {
             .with_span(span));
         }
         let retain = self.retain.map(|(r, _)| r);
-        Planned::command("VACUUM", Command::Vacuum { view, retain, dry_run: self.dry_run }, vec![])
+        Planned::command("VACUUM", Command::Vacuum { view: view.as_ref().into(), retain, dry_run: self.dry_run }, vec![])
     }
 }

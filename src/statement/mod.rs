@@ -3,22 +3,19 @@
 
 mod about;
 mod alter;
-mod circle;
 mod copy;
 mod copy_options;
 mod create_entity;
 mod create_feature_view;
-pub use create_feature_view::{stats_columns, stored_schema};
 mod create_service;
 mod delete;
+pub use delete::Delete;
 mod describe;
 mod drop;
 mod elsewhere;
 mod explain;
 mod kept;
-pub use drop::{tables_in, tables_of, unread};
 mod maintain;
-mod readers;
 mod refresh;
 mod schema;
 mod settings;
@@ -42,8 +39,10 @@ use datafusion::logical_expr::LogicalPlan;
 use datafusion::scalar::ScalarValue;
 use datafusion::sql::parser::Statement as DfStatement;
 
+use crate::catalog::ddl::Ddl;
 use crate::clock::Micros;
 use crate::error::{Error, Result, nearest};
+use crate::model::Dependency;
 use crate::plan::StatementKind;
 use crate::plan::command::{Command, CommandNode};
 use crate::plan::names::Names;
@@ -71,6 +70,12 @@ pub trait Planning: Send + Sync {
     async fn infer(&self, table: &crate::model::Table) -> Result<SchemaRef>;
     /// Whether the files of a new external table lie in folders `key=value` that nobody named.
     async fn finds_hive(&self, table: &crate::model::Table) -> Result<bool>;
+    /// The objects that the queries planned so far read, by the names that they give them.
+    fn dependencies(&self) -> Vec<Dependency>;
+    /// Refuses what the catalog does not allow now.
+    fn allows(&self, ddl: &Ddl) -> Result<()> {
+        ddl.changes(self.names().catalog()).map(|_| ())
+    }
     /// Greatest clock difference that a timestamp may be ahead.
     fn clock_tolerance(&self) -> Micros;
 }
@@ -91,10 +96,19 @@ impl Planned {
         Planned { plan, kind: StatementKind::Query, tag: "SELECT", changes_session: false }
     }
 
+    pub fn ddl(tag: &'static str, ddl: Ddl) -> Result<Self> {
+        Planned::command(tag, Command::Ddl(ddl), vec![])
+    }
+
     pub fn command(tag: &'static str, command: Command, inputs: Vec<LogicalPlan>) -> Result<Self> {
+        Planned::noted(tag, command, inputs, None)
+    }
+
+    /// A command, and what planning found out about it.
+    pub fn noted(tag: &'static str, command: Command, inputs: Vec<LogicalPlan>, note: Option<String>) -> Result<Self> {
         let kind = if command.answer().is_some() { StatementKind::Command } else { StatementKind::Update };
-        let changes_session = matches!(command, Command::Use { .. } | Command::Set { .. } | Command::Reset { .. });
-        Ok(Planned { plan: CommandNode::plan(command, inputs)?, kind, tag, changes_session })
+        let changes_session = command.is_of_session();
+        Ok(Planned { plan: CommandNode::plan(command, inputs, note)?, kind, tag, changes_session })
     }
 }
 

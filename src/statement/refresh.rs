@@ -10,7 +10,7 @@ use datafusion::scalar::ScalarValue;
 use super::{Planned, Planning, Statement};
 use crate::clock::{DAY, Micros, format_micros};
 use crate::error::{Error, Result, Span};
-use crate::model::FeatureView;
+use crate::model::{FeatureView, ViewVersionId};
 use crate::plan::command::{Command, Extent, Range};
 use crate::sql::Cursor;
 use crate::sql::cursor::NameRef;
@@ -189,7 +189,7 @@ impl Refresh {
             }
         }
         back_fill::check(p, &views, at, self.unbounded).await?;
-        Planned::command("REFRESH", Command::Refresh { views, range, at: at.map(|(t, _)| t) }, vec![])
+        Planned::command("REFRESH", Command::Refresh { views: ids(&views), range, at: at.map(|(t, _)| t) }, vec![])
     }
 }
 
@@ -210,8 +210,12 @@ impl Materialize {
             }
             None => in_order(p, |v| v.online),
         };
-        Planned::command("MATERIALIZE", Command::Materialize { views, extent: self.extent }, vec![])
+        Planned::command("MATERIALIZE", Command::Materialize { views: ids(&views), extent: self.extent }, vec![])
     }
+}
+
+fn ids(views: &[Arc<FeatureView>]) -> Vec<ViewVersionId> {
+    views.iter().map(|v| v.as_ref().into()).collect()
 }
 
 /// What a name means to REFRESH and MATERIALIZE: the bare name also the newest version that waits to take it over.

@@ -1,11 +1,10 @@
 //! `CREATE SCHEMA | DATABASE [IF NOT EXISTS] name`
 
-use std::sync::Arc;
-
 use super::{Planned, Planning, Statement};
-use crate::catalog::{CatalogChange, SchemaDef};
+use crate::catalog::SchemaDef;
+use crate::catalog::ddl::{Ddl, Exists};
 use crate::error::{Error, Result};
-use crate::plan::command::Command;
+use crate::model::About;
 use crate::sql::Cursor;
 
 #[derive(Debug, Clone)]
@@ -36,24 +35,18 @@ pub fn parse(mut c: Cursor<'_>, as_database: bool) -> Result<Statement> {
 
 impl CreateSchema {
     pub fn plan(self, p: &dyn Planning) -> Result<Planned> {
-        let now = p.now();
         if self.as_database {
             p.names().notice(format!(
                 "a database is a schema here: schema {:?} of this warehouse; another warehouse is opened with remige sql -w folder",
                 self.name
             ));
         }
-        let what = format!("CREATE SCHEMA {}", self.name);
-        let build = Arc::new(move |catalog: &crate::catalog::CatalogSnapshot| match catalog.schema(&self.name) {
-            Ok(_) if self.if_not_exists => Ok(vec![]),
-            Ok(_) => Err(Error::already_exists(format!("schema {:?} exists already", self.name)).with_hint("IF NOT EXISTS keeps it")),
-            Err(_) => Ok(vec![CatalogChange::CreateSchema(SchemaDef {
-                name: self.name.clone(),
-                about: crate::model::About { comment: self.comment.clone(), ..Default::default() },
-                created_at: now,
-            })]),
-        });
-        build(p.names().catalog().as_ref())?;
-        Planned::command("CREATE SCHEMA", Command::Change { what, tables: vec![], build }, vec![])
+        let about = About { comment: self.comment, ..Default::default() };
+        let ddl = Ddl::CreateSchema {
+            schema: SchemaDef { name: self.name, about, created_at: p.now() },
+            exists: Exists::of(false, self.if_not_exists),
+        };
+        p.allows(&ddl)?;
+        Planned::ddl("CREATE SCHEMA", ddl)
     }
 }

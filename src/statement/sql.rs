@@ -25,11 +25,11 @@ pub fn parse(text: &str) -> Result<Statement> {
     let statement = crate::sql::parse::statement(text)?;
     check(&statement)?;
     let statement = match statement {
-        DfStatement::Statement(s) => match delete::find(*s)? {
+        DfStatement::Statement(s) => match delete::find(text, *s)? {
             Ok(delete) => return Ok(Statement::Delete(Box::new(delete))),
             Err(other) => DfStatement::Statement(Box::new(other)),
         },
-        DfStatement::Explain(e) => match explain::of_delete(e)? {
+        DfStatement::Explain(e) => match explain::of_delete(text, e)? {
             Ok(explain) => return Ok(explain),
             Err(other) => other,
         },

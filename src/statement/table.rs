@@ -1,7 +1,6 @@
 //! Source data: `CREATE EXTERNAL TABLE`, `CREATE TABLE … AS`, `CREATE TABLE (…)`, `CREATE VIEW`.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use datafusion::arrow::datatypes::{DataType as ArrowType, Fields};
 use datafusion::logical_expr::LogicalPlan;
@@ -10,8 +9,8 @@ use datafusion::sql::sqlparser::ast::{ColumnDef, CreateTable, DataType, Statemen
 use datafusion::sql::sqlparser::tokenizer::{Location, Token};
 
 use super::training_set::{check_columns, moved};
-use super::{Planned, Planning, Statement, about, circle, kept, show_create};
-use crate::catalog::{CatalogChange, CatalogSnapshot, PutMode};
+use super::{Planned, Planning, Statement, about, kept, show_create};
+use crate::catalog::ddl::{Ddl, Exists};
 use crate::clock::new_id;
 use crate::error::{Error, Result, Span};
 use crate::model::types::{ColumnType, quote};
@@ -51,25 +50,6 @@ pub fn parse_view(mut c: Cursor<'_>, or_replace: bool) -> Result<Statement> {
     Ok(Statement::CreateView(CreateView { name, or_replace, if_not_exists, columns, about, query: (c.rest()?.to_string(), at) }))
 }
 
-/// Puts one relation under a name: checks, and the change. Replaces only its own kind.
-fn put(
-    catalog: &CatalogSnapshot,
-    name: &Name,
-    kind: &str,
-    or_replace: bool,
-    if_not_exists: bool,
-    change: impl FnOnce(PutMode) -> CatalogChange,
-) -> Result<Vec<CatalogChange>> {
-    catalog.schema(&name.schema)?;
-    match catalog.relation(name).map(|r| r.kind()) {
-        None => Ok(vec![change(PutMode::Create)]),
-        Some(_) if if_not_exists => Ok(vec![]),
-        Some(have) if or_replace && have == kind => Ok(vec![change(PutMode::Replace)]),
-        Some(have) => Err(Error::already_exists(format!("{have} {name} exists already"))
-            .with_hint(format!("choose another name, DROP it first, or write CREATE OR REPLACE for a {kind}"))),
-    }
-}
-
 impl CreateView {
     pub async fn plan(self, p: &dyn Planning) -> Result<Planned> {
         let name = p.names().name(&self.name);
@@ -100,6 +80,7 @@ impl CreateView {
             columns,
             query,
             query_schema: p.names().schema().to_string(),
+            reads: p.dependencies(),
             about: self.about,
             created_at: p.now(),
         };
@@ -111,18 +92,9 @@ impl CreateView {
                 None => kept::taken(p, "view", &name),
             }
         }
-        let (or_replace, if_not_exists, span) = (self.or_replace, self.if_not_exists, self.name.span);
-        let what = format!("CREATE VIEW {name}");
-        let build = Arc::new(move |c: &CatalogSnapshot| {
-            let made = put(c, &name, "view", or_replace, if_not_exists, |m| CatalogChange::PutView(view.clone(), m));
-            let made = made.map_err(|e| e.or_span(span))?;
-            if !made.is_empty() {
-                circle::view(c, &name, &view.query, &view.query_schema).map_err(|e| e.or_span(span))?;
-            }
-            Ok(made)
-        });
-        build(p.names().catalog().as_ref())?;
-        Planned::command("CREATE VIEW", Command::Change { what, tables: vec![], build }, vec![])
+        let ddl = Ddl::CreateView { view, exists: Exists::of(self.or_replace, self.if_not_exists) };
+        p.allows(&ddl).map_err(|e| e.or_span(self.name.span))?;
+        Planned::ddl("CREATE VIEW", ddl)
     }
 }
 
@@ -289,13 +261,9 @@ impl CreateExternal {
                 None => kept::taken(p, "table", &name),
             }
         }
-        let (or_replace, if_not_exists) = (s.or_replace, s.if_not_exists);
-        let what = format!("CREATE EXTERNAL TABLE {name}");
-        let build = Arc::new(move |c: &CatalogSnapshot| {
-            put(c, &name, "table", or_replace, if_not_exists, |m| CatalogChange::PutTable(table.clone(), m)).map_err(|e| e.or_span(span))
-        });
-        build(p.names().catalog().as_ref())?;
-        Planned::command("CREATE EXTERNAL TABLE", Command::Change { what, tables: vec![], build }, vec![])
+        let ddl = Ddl::CreateTable { table, exists: Exists::of(s.or_replace, s.if_not_exists), announced: None };
+        p.allows(&ddl).map_err(|e| e.or_span(span))?;
+        Planned::ddl("CREATE EXTERNAL TABLE", ddl)
     }
 }
 
@@ -376,7 +344,7 @@ impl CreateTableAs {
             }
         };
         distinct(&table.columns, &name).map_err(|e| e.or_span(span))?;
-        Planned::command("CREATE TABLE", Command::CreateTableAs { table, or_replace, if_not_exists }, inputs)
+        Planned::command("CREATE TABLE", Command::CreateTableAs { table, exists: Exists::of(or_replace, if_not_exists) }, inputs)
     }
 }
 

@@ -5,6 +5,7 @@ use datafusion::logical_expr::{Expr, LogicalPlan, Volatility};
 
 use super::{Planned, Planning, Statement, about};
 use crate::catalog::SYSTEM_SCHEMA;
+use crate::catalog::ddl::Exists;
 use crate::error::{Error, Result, Span};
 use crate::model::About;
 use crate::model::types::ColumnType;
@@ -144,8 +145,7 @@ impl CreateTrainingSet {
             name,
             query,
             query_schema: p.names().schema().to_string(),
-            or_replace: self.or_replace,
-            if_not_exists: self.if_not_exists,
+            exists: Exists::of(self.or_replace, self.if_not_exists),
             about: self.about,
         };
         Planned::command("CREATE TRAINING SET", Command::CreateTrainingSet(spec), vec![plan])
@@ -155,5 +155,5 @@ impl CreateTrainingSet {
 pub fn rebuild(p: &dyn Planning, n: NameRef) -> Result<Planned> {
     let name = p.names().name(&n);
     p.names().catalog().training_set(&name).map_err(|e| e.or_span(n.span))?;
-    Planned::command("REBUILD TRAINING SET", Command::Rebuild { name }, vec![])
+    Planned::command("REBUILD TRAINING SET", Command::RebuildTrainingSet(name), vec![])
 }

@@ -2,7 +2,7 @@
 
 use super::{Planned, Planning, Statement};
 use crate::error::{Error, Result};
-use crate::plan::command::{Command, Sample};
+use crate::plan::command::{Command, Sample, VerifyTarget};
 use crate::plan::target::Target;
 use crate::sql::Cursor;
 use crate::sql::cursor::NameRef;
@@ -77,6 +77,10 @@ impl Verify {
                     .with_hint(format!("ALTER FEATURE VIEW {0} SET ONLINE; MATERIALIZE FEATURE VIEW {0}", item.view.name)));
             }
         }
+        let target = match self.service {
+            true => VerifyTarget::Service(name),
+            false => VerifyTarget::FeatureView(names.feature_view(n)?.as_ref().into()),
+        };
         Planned::command("VERIFY", Command::Verify { target, sample: self.sample }, vec![])
     }
 }

@@ -641,7 +641,7 @@ async fn vacuum_reads_once_more_what_is_pinned_before_it_removes() {
         let mut set = services.registry.snapshot().await.unwrap().training_set(&Name::new("public", "t")).unwrap().as_ref().clone();
         set.manifest.tables.iter_mut().for_each(|t| t.version = if t.name.contains("p@v1") { old } else { t.version });
         let change = CatalogChange::PutTrainingSet(set, PutMode::Replace);
-        services.registry.commit(None, |_| Ok(vec![change.clone()])).await.unwrap();
+        services.registry.commit(None, |_| Ok((vec![change.clone()], ()))).await.unwrap();
     }));
     assert!(w.sql(VACUUM_P).await[0].starts_with("public.p@v1|0|"));
     assert_eq!(w.sql(&format!("SELECT count(x) FROM p VERSION AS OF {old}")).await, ["9"]);

@@ -24,6 +24,7 @@ fn view(every: Option<Micros>, online: bool) -> FeatureView {
         online,
         query: Some("SELECT 1".into()),
         query_schema: "public".into(),
+        reads: vec![],
         snapshot: false,
         about: About::default(),
         created_at: NOON - 10 * MINUTE,

@@ -97,6 +97,8 @@ struct Version {
     stored: Vec<Row>,
     /// W of a query view.
     watermark: Option<Micros>,
+    /// When its online rows were last brought up to date.
+    brought: Micros,
 }
 
 /// A view with its history.
@@ -216,24 +218,24 @@ impl<'w> View<'w> {
                 let rows: Vec<Row> = raw.iter().map(|r| self.row(r)).collect();
                 w.rows(&format!("INSERT INTO {newest} ({}) VALUES {}", self.listed(), self.values(&rows))).await?;
                 self.versions[last].stored.extend(rows);
-                return Ok(self.online);
+                return Ok(self.brought(last, now));
             }
             Step::DeleteKey(key) => {
                 let names = self.columns.split(", ").zip(&self.keys[*key]);
                 let equal: Vec<_> = names.map(|(c, v)| format!("{c} = {v}")).collect();
                 w.rows(&format!("DELETE FROM {newest} WHERE {}", equal.join(" AND "))).await?;
                 self.versions[last].stored.retain(|r| r.key != *key);
-                return Ok(self.online);
+                return Ok(self.brought(last, now));
             }
             Step::DeleteX(rest) => {
                 w.rows(&format!("DELETE FROM {newest} WHERE x % 3 = {rest}")).await?;
                 self.versions[last].stored.retain(|r| r.x.is_none_or(|x| x % 3 != *rest));
-                return Ok(self.online);
+                return Ok(self.brought(last, now));
             }
             Step::DeleteOld(ago) => {
                 w.rows(&format!("DELETE FROM {newest} WHERE ts < {}", at(now - ago))).await?;
                 self.versions[last].stored.retain(|r| r.event >= now - ago);
-                return Ok(self.online);
+                return Ok(self.brought(last, now));
             }
             Step::Optimize => drop(w.rows(&format!("OPTIMIZE FEATURE VIEW {newest}")).await?),
             Step::Advance(by) => w.clock.advance(*by),
@@ -269,6 +271,7 @@ impl<'w> View<'w> {
                     if narrow(view.ttl, loaded) != view.ttl {
                         return Err(failed(format!("TTL {:?} is not served after MATERIALIZE, but {loaded:?}", view.ttl)));
                     }
+                    self.brought(v - 1, now);
                 }
                 return Ok(true);
             }
@@ -288,6 +291,13 @@ impl<'w> View<'w> {
             Step::Refresh(range) => self.refresh(*range, now).await?,
         }
         Ok(false)
+    }
+
+    fn brought(&mut self, version: usize, now: Micros) -> bool {
+        if self.online {
+            self.versions[version].brought = now;
+        }
+        self.online
     }
 
     async fn set_online(&mut self, online: bool) -> Checked {
@@ -344,7 +354,12 @@ impl<'w> View<'w> {
 
     /// Asks for every key of every version at several instants.
     async fn check(&self) -> Checked {
+        let now = self.w.clock.now();
         for (i, version) in self.versions.iter().enumerate() {
+            // rows that came due since wait for the next write to this version, or for MATERIALIZE
+            if version.stored.iter().any(|r| version.brought < r.event && r.event <= now) {
+                continue;
+            }
             self.check_version(i as u32 + 1, version).await?;
         }
         Ok(())

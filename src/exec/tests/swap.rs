@@ -151,7 +151,7 @@ async fn whoever_comes_after_the_announcement_waits_for_what_becomes_of_it() {
     // it is switched to while the rows are being committed
     let (b, new) = (Arc::clone(&w.b), Table { location: "tables/public/new".into(), replacing: None, ..w.table().await });
     *w.a.services().store.meanwhile.lock() = Some(Box::pin(async move {
-        b.services().registry.commit(None, |_| Ok(vec![CatalogChange::PutTable(new.clone(), PutMode::Replace)])).await.unwrap();
+        b.services().registry.commit(None, |_| Ok((vec![CatalogChange::PutTable(new.clone(), PutMode::Replace)], ()))).await.unwrap();
     }));
     let e = run(&w.a, "INSERT INTO t VALUES (-2)").await.unwrap_err();
     assert_eq!(e.kind(), Kind::Conflict, "{e}");

@@ -20,6 +20,10 @@ use super::{CUT_OFF, Held, Limits, Most};
 /// What a message may take longer per byte: a second per MiB.
 const SLOWEST: usize = 1 << 20;
 
+/// Messages up to this size, where they have come whole, take no room of their own: HTTP/2 gives every stream a window
+/// of four times as much, which is there already.
+const SMALL: usize = 16 << 10;
+
 type Item = Option<Result<Frame<Bytes>, Status>>;
 
 pub(super) struct RequestBody {
@@ -61,6 +65,10 @@ impl RequestBody {
                 return Poll::Ready(Some(Ok(Frame::data(self.frames.header()))));
             }
             if !self.chunk.is_empty() {
+                if let Some(whole) = self.frames.whole(&mut self.chunk, SMALL.min(self.most.bytes)) {
+                    self.let_go();
+                    return Poll::Ready(Some(Ok(Frame::data(whole))));
+                }
                 match self.frames.cut(&mut self.chunk) {
                     Piece::Begin(bytes) => self.begin(bytes)?,
                     Piece::Part(part) => {
@@ -88,7 +96,7 @@ impl RequestBody {
         }
     }
 
-    /// The message before this one has been handed on, and whoever reads asks for more: its room is free.
+    /// A message begins, which needs room.
     fn begin(&mut self, bytes: usize) -> Result<(), Status> {
         let Most { bytes: most, setting, .. } = self.most;
         if bytes > most {
@@ -96,10 +104,15 @@ impl RequestBody {
                 "a message of {bytes} bytes is larger than the limit of {most}; send less at once, or raise {setting}"
             )));
         }
-        drop(self.held.lock().take());
-        self.patience = None;
+        self.let_go();
         self.waiting = Some(self.limits.budget.take(bytes));
         Ok(())
+    }
+
+    /// Whoever reads asks for more: the message before has been used, and the client is not waited for.
+    fn let_go(&mut self) {
+        drop(self.held.lock().take());
+        self.patience = None;
     }
 
     /// `None` where the client has ended its stream, behind a whole message.

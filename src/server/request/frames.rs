@@ -44,6 +44,17 @@ impl Frames {
         Piece::Begin(self.left)
     }
 
+    /// Takes a whole message of at most so many bytes off a chunk, its header included, where one begins there and is all
+    /// there.
+    pub fn whole(&self, chunk: &mut Bytes, most: usize) -> Option<Bytes> {
+        if self.in_the_middle() {
+            return None;
+        }
+        let [_, length @ ..] = *chunk.first_chunk::<HEADER>()?;
+        let length = usize::try_from(u32::from_be_bytes(length)).ok()?;
+        (length <= most && chunk.len() - HEADER >= length).then(|| chunk.split_to(HEADER + length))
+    }
+
     /// The header of the message that has just begun.
     pub fn header(&self) -> Bytes {
         Bytes::copy_from_slice(&self.header)
@@ -81,6 +92,20 @@ mod tests {
             assert_eq!((begun, bytes.as_slice()), (vec![3, 0, 2], &b"abcde"[..]), "{size}");
             assert!(!frames.in_the_middle());
         }
+    }
+
+    #[test]
+    fn small_messages_that_are_all_there_come_in_one_piece() {
+        let bytes: Vec<u8> = [&[0, 0, 0, 0, 3][..], b"abc", &[0; 5], &[0, 0, 0, 0, 2], b"d"].concat();
+        let mut frames = Frames::default();
+        let mut chunk = Bytes::from(bytes.clone());
+        assert_eq!(frames.whole(&mut chunk, 2), None, "larger than small");
+        assert_eq!(frames.whole(&mut chunk, 3).as_deref(), Some(&bytes[..8]));
+        assert_eq!(frames.whole(&mut chunk, 3).as_deref(), Some(&[0; 5][..]));
+        assert_eq!(frames.whole(&mut chunk, 3), None, "not all there");
+        assert_eq!(frames.whole(&mut chunk.slice(..4), 3), None, "not even its header");
+        assert_eq!(frames.cut(&mut chunk), Piece::Begin(2));
+        assert_eq!(frames.whole(&mut Bytes::from(vec![0; 9]), 3), None, "in the middle of another");
     }
 
     #[test]

@@ -323,7 +323,8 @@ async fn views_that_read_one_another_do_not_wait_for_ever() {
     let circle = registry.commit(None, |c| {
         let mut first = View::clone(c.view(&Name::new("public", "first"))?);
         first.query = "SELECT k, ts, v FROM b".into();
-        Ok(vec![CatalogChange::PutView(first, PutMode::Replace)])
+        first.reads.clear();
+        Ok((vec![CatalogChange::PutView(first, PutMode::Replace)], ()))
     });
     circle.await.unwrap();
     w.scheduler().check().await;

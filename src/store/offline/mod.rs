@@ -47,8 +47,7 @@ pub fn is_hidden(column: &str) -> bool {
     column == SEQ || column.starts_with("_remige")
 }
 
-/// "Written later", unique in its table: [`Snapshot::next_sequence`] << 32 | row number in the statement.
-pub const SEQ: &str = "_seq";
+pub use crate::model::layout::SEQ;
 
 /// Key of a data file's order, in its Parquet footer and in its tags in the Delta log.
 pub(crate) const ORDER_KEY: &str = "remige.order";

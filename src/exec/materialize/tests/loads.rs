@@ -197,7 +197,7 @@ async fn rows_of_dropped_views_are_swept(place: fn() -> Place) {
     let views = || async { u.store.views(services.store.warehouse_id()).await.unwrap() };
     assert_eq!(views().await, [v.id.online_id, u.id.online_id]);
     // a process that ended right after it changed the catalog
-    services.registry.commit(None, |_| Ok(vec![CatalogChange::DropFeatureView(u.view.name.clone())])).await.unwrap();
+    services.registry.commit(None, |_| Ok((vec![CatalogChange::DropFeatureView(u.view.name.clone())], ()))).await.unwrap();
     assert_eq!(w.sweep().await, sweep::Swept { views: 1, ..Default::default() });
     assert_eq!(views().await, [v.id.online_id]);
     assert_eq!(u.store.pointer(&u.id).await.unwrap(), None);

@@ -1,9 +1,8 @@
 //! Definitions that would read themselves, through whatever lies between.
 
-use super::drop::tables_of;
-use crate::catalog::{CatalogSnapshot, Relation};
+use super::super::{CatalogSnapshot, Relation};
 use crate::error::{Error, Result};
-use crate::model::{FeatureView, Name, Pin, Service};
+use crate::model::{Dependency, FeatureView, Name, Service, View};
 
 /// What a query names: a relation, and of a feature view perhaps one version.
 type Read = (Name, Option<u32>);
@@ -18,9 +17,8 @@ struct Start<'a> {
 
 /// Refuses a version of a feature view whose query reads it.
 pub fn feature_view(c: &CatalogSnapshot, view: &FeatureView) -> Result<()> {
-    let Some(query) = &view.query else { return Ok(()) };
     let start = Start { name: &view.name, version: Some(view.version), kind: "feature view" };
-    check(c, &start, tables_of(query, &view.query_schema)).map_err(|e| {
+    check(c, &start, named(&view.reads)).map_err(|e| {
         e.with_hint(format!(
             "each REFRESH would build on the one before; read the source itself{}",
             match view.version {
@@ -32,9 +30,9 @@ pub fn feature_view(c: &CatalogSnapshot, view: &FeatureView) -> Result<()> {
 }
 
 /// Refuses a view whose query reads it.
-pub fn view(c: &CatalogSnapshot, name: &Name, query: &str, schema: &str) -> Result<()> {
-    let start = Start { name, version: None, kind: "view" };
-    check(c, &start, tables_of(query, schema)).map_err(|e| e.with_hint("change one of the views in the circle"))
+pub fn view(c: &CatalogSnapshot, view: &View) -> Result<()> {
+    let start = Start { name: &view.name, version: None, kind: "view" };
+    check(c, &start, named(&view.reads)).map_err(|e| e.with_hint("change one of the views in the circle"))
 }
 
 /// Refuses a service of which a feature view reads it.
@@ -43,12 +41,12 @@ pub fn service(c: &CatalogSnapshot, service: &Service) -> Result<()> {
     check(c, &start, items(service)).map_err(|e| e.with_hint("change one of the definitions in the circle"))
 }
 
+fn named(reads: &[Dependency]) -> Vec<Read> {
+    reads.iter().map(|d| (d.object.clone(), d.version)).collect()
+}
+
 fn items(service: &Service) -> Vec<Read> {
-    let version = |pin| match pin {
-        Pin::Version(v) => Some(v),
-        Pin::Latest => None,
-    };
-    service.items.iter().map(|i| (i.view.clone(), version(i.pin))).collect()
+    service.items.iter().map(|i| (i.view.clone(), i.pin.number())).collect()
 }
 
 fn check(c: &CatalogSnapshot, start: &Start<'_>, reads: Vec<Read>) -> Result<()> {
@@ -77,12 +75,12 @@ fn check(c: &CatalogSnapshot, start: &Start<'_>, reads: Vec<Read>) -> Result<()>
 /// What a relation reads: of a bare feature view each version that the name means, or may come to mean.
 fn reads_of(c: &CatalogSnapshot, (name, version): &Read) -> Vec<Read> {
     match c.relation(name) {
-        Some(Relation::View(v)) => tables_of(&v.query, &v.query_schema),
+        Some(Relation::View(v)) => named(&v.reads),
         Some(Relation::Service(s)) => items(s),
         Some(Relation::FeatureView(series)) => {
             let meant = |v: &&FeatureView| version.map_or(v.version >= series.current, |wanted| wanted == v.version);
             let versions = series.versions.values().filter(meant);
-            versions.filter_map(|v| Some(tables_of(v.query.as_ref()?, &v.query_schema))).flatten().collect()
+            versions.flat_map(|v| named(&v.reads)).collect()
         }
         _ => vec![],
     }

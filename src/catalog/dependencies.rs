@@ -1,9 +1,9 @@
 //! Views that read an object, and the DROPs that work, in their order.
 
-use super::drop::tables_of;
-use crate::catalog::CatalogSnapshot;
-use crate::model::Name;
+use super::CatalogSnapshot;
+use crate::error::{Error, Result};
 use crate::model::types::quote;
+use crate::model::{Dependency, Name};
 
 /// What reads an object.
 pub enum Reader {
@@ -26,21 +26,20 @@ impl Reader {
 }
 
 /// Views whose query names an object, or one `version` of it.
-pub fn of(c: &CatalogSnapshot, name: &Name, version: Option<u32>) -> Vec<Reader> {
-    let reads = |query: &str, schema: &str| tables_of(query, schema).iter().any(|(n, v)| n == name && (version.is_none() || *v == version));
-    let views = c.views.values().filter(|v| reads(&v.query, &v.query_schema)).map(|v| Reader::View(v.name.clone()));
+pub fn readers_of(c: &CatalogSnapshot, name: &Name, version: Option<u32>) -> Vec<Reader> {
+    let reads = |reads: &[Dependency]| reads.iter().any(|d| d.names(name, version));
+    let views = c.views.values().filter(|v| reads(&v.reads)).map(|v| Reader::View(v.name.clone()));
     let series = c.feature_views.values().filter(|s| s.versions.values().all(|v| v.name != *name));
     let versions = series.flat_map(|s| s.versions.values().map(move |v| (v, v.version == s.current || s.versions.len() == 1)));
-    let features = versions
-        .filter(|(v, _)| v.query.as_ref().is_some_and(|q| reads(q, &v.query_schema)))
-        .map(|(v, alone)| Reader::FeatureView { name: v.name.clone(), version: v.version, alone });
+    let features =
+        versions.filter(|(v, _)| reads(&v.reads)).map(|(v, alone)| Reader::FeatureView { name: v.name.clone(), version: v.version, alone });
     views.chain(features).collect()
 }
 
 /// The statements that drop all that reads an object, and what reads that, last readers first.
 pub fn to_drop(c: &CatalogSnapshot, name: &Name, version: Option<u32>) -> Vec<String> {
     let mut out = vec![];
-    readers(c, name, version, &mut out);
+    drops(c, name, version, &mut out);
     out
 }
 
@@ -61,16 +60,16 @@ fn in_sql(n: &Name) -> String {
     format!("{}.{}", quote(&n.schema), quote(&n.name))
 }
 
-fn readers(c: &CatalogSnapshot, name: &Name, version: Option<u32>, out: &mut Vec<String>) {
-    for reader in of(c, name, version) {
+fn drops(c: &CatalogSnapshot, name: &Name, version: Option<u32>, out: &mut Vec<String>) {
+    for reader in readers_of(c, name, version) {
         match reader {
             Reader::View(view) => {
-                readers(c, &view, None, out);
+                drops(c, &view, None, out);
                 add(out, format!("DROP VIEW {}", in_sql(&view)));
             }
             Reader::FeatureView { name, version, alone } => {
                 let version = Some(version).filter(|_| !alone);
-                readers(c, &name, version, out);
+                drops(c, &name, version, out);
                 c.services_using_view(&name, version).iter().for_each(|s| service(c, s, out));
                 let at = version.map(|v| format!("@v{v}")).unwrap_or_default();
                 add(out, format!("DROP FEATURE VIEW {}{at}", in_sql(&name)));
@@ -80,6 +79,19 @@ fn readers(c: &CatalogSnapshot, name: &Name, version: Option<u32>, out: &mut Vec
 }
 
 fn service(c: &CatalogSnapshot, name: &Name, out: &mut Vec<String>) {
-    readers(c, name, None, out);
+    drops(c, name, None, out);
     add(out, format!("DROP FEATURE SERVICE {}", in_sql(name)));
+}
+
+/// Refuses to drop what views read: they would fail at their next use, or read something else that is
+/// called the same later. `version`: of a feature view, where only that one goes.
+pub fn unread(c: &CatalogSnapshot, name: &Name, version: Option<u32>) -> Result<()> {
+    let readers: Vec<String> = readers_of(c, name, version).iter().map(Reader::shown).collect();
+    if readers.is_empty() {
+        return Ok(());
+    }
+    let kind = c.relation(name).map_or("relation", |r| r.kind());
+    let first = to_drop(c, name, version).join("; ");
+    Err(Error::invalid(format!("{kind} {name} is read by {}", readers.join(", ")))
+        .with_hint(format!("drop them first: {first}; or change their queries with CREATE OR REPLACE")))
 }

@@ -4,9 +4,8 @@ use std::collections::BTreeSet;
 
 use datafusion::sql::sqlparser::tokenizer::Token;
 
-use crate::catalog::CatalogSnapshot;
-use crate::model::{FeatureView, Name, Pin};
-use crate::statement::drop::tables_of;
+use super::super::CatalogSnapshot;
+use crate::model::{Dependency, FeatureView, Name, VersionSpec};
 
 /// What to say where a new version takes columns away that others name, or gives them another type.
 pub fn left_behind(c: &CatalogSnapshot, old: &FeatureView, new: &FeatureView) -> Option<String> {
@@ -40,8 +39,8 @@ pub fn left_behind(c: &CatalogSnapshot, old: &FeatureView, new: &FeatureView) ->
 /// Whose query names one of the columns. A view that gives on all columns of what it reads is looked through.
 fn readers(c: &CatalogSnapshot, of: &Name, columns: &[String], seen: &mut Vec<Name>, found: &mut BTreeSet<String>) {
     seen.push(of.clone());
-    let reads = |query: &str, schema: &str| tables_of(query, schema).iter().any(|(n, version)| n == of && version.is_none());
-    for v in c.views.values().filter(|v| reads(&v.query, &v.query_schema)) {
+    let reads = |reads: &[Dependency]| reads.iter().any(|d| d.object == *of && d.version.is_none());
+    for v in c.views.values().filter(|v| reads(&v.reads)) {
         let words = words(&v.query);
         if names(&words, columns) {
             found.insert(format!("view {}", v.name));
@@ -50,13 +49,13 @@ fn readers(c: &CatalogSnapshot, of: &Name, columns: &[String], seen: &mut Vec<Na
         }
     }
     for v in c.feature_views.values().flat_map(|s| s.versions.values()).filter(|v| v.name != *of) {
-        let Some(query) = v.query.as_deref().filter(|q| reads(q, &v.query_schema)) else { continue };
+        let Some(query) = v.query.as_deref().filter(|_| reads(&v.reads)) else { continue };
         let words = words(query);
         if names(&words, columns) || gives_all(&words) {
             found.insert(format!("feature view {}", v.versioned_name()));
         }
     }
-    let latest = |s: &crate::model::Service| s.items.iter().any(|i| i.view == *of && i.pin == Pin::Latest);
+    let latest = |s: &crate::model::Service| s.items.iter().any(|i| i.view == *of && i.pin == VersionSpec::Latest);
     for s in c.services.values().filter(|s| latest(s) && names(&words(&s.query), columns)) {
         found.insert(format!("feature service {}", s.name));
     }
