@@ -531,8 +531,8 @@ struct Outcome {
     what: &'static str,
 }
 
-/// What CREATE [OR REPLACE] FEATURE VIEW does to a catalog (dialect.md, section 2). Until change classes
-/// are built, every changed query, key, timestamp or schema is a new version with a table of its own.
+/// What CREATE [OR REPLACE] FEATURE VIEW does to a catalog (sql/README.md, "Versions"): every changed
+/// query, key, timestamp or schema is a new version with a table of its own.
 fn replace(catalog: &CatalogSnapshot, view: &FeatureView, or_replace: bool, if_not_exists: bool) -> Result<Outcome> {
     let name = &view.name;
     let outcome = |changes, notices, new_table, what| Ok(Outcome { changes, notices, new_table, what });
