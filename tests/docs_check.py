@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Runs the SQL of README.md and docs/*.md.
+"""Runs the SQL of README.md, sql/README.md and docs/*.md.
 
     docs_check.py REMIGE [PAGE …]
 
@@ -53,7 +53,7 @@ def main():
         sys.exit(__doc__)
     remige = os.path.realpath(sys.argv[1])
     os.chdir(os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
-    pages = sys.argv[2:] or ["README.md"] + sorted(glob.glob("docs/*.md"))
+    pages = sys.argv[2:] or ["README.md", "sql/README.md"] + sorted(glob.glob("docs/*.md"))
     ok = True
     for page in pages:
         scratch = tempfile.mkdtemp()

@@ -1,4 +1,4 @@
-//! MATERIALIZE: from Delta to the online store (storage.md, "Online rows").
+//! MATERIALIZE: from Delta to the online store (docs/storage.md, "Materialize").
 //!
 //! A full load fills a new generation from one version of the table and switches to it; everything else
 //! applies the range of versions after the watermark, whole and in order. Both may be repeated at any time.

@@ -1,5 +1,5 @@
 //! REFRESH: evaluates a view's query and replaces a range of its rows, one Delta commit per run
-//! (storage.md, "Refresh").
+//! (docs/storage.md, "Refresh").
 
 mod recording;
 
@@ -220,7 +220,7 @@ async fn later_snapshots(resolver: &Resolver, old: &FeatureView, new: &FeatureVi
 }
 
 /// The change that makes the bare name mean a newer version, once that is complete, and online where the
-/// old one is (dialect.md, section 2).
+/// old one is (sql/README.md, "Versions").
 pub fn takes_over(series: &crate::model::FeatureViewSeries, view: &FeatureView, filled: bool, materialized: bool) -> Option<CatalogChange> {
     let old_online = series.materialized.contains(&series.current) && series.current().is_some_and(|v| v.online);
     let ready = filled && (!old_online || materialized || !view.online);

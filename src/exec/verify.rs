@@ -1,4 +1,4 @@
-//! VERIFY: the law that ties training and serving (dialect.md, section 4), checked on live data.
+//! VERIFY: the law that ties training and serving (sql/README.md, "The law"), checked on live data.
 //!
 //! Both sides are statements of our own, planned and run as a user's: an ASOF JOIN with the table at the Delta
 //! version that is online, and ONLINE_LOOKUP at the same instant. What was committed after that version is

@@ -1,4 +1,4 @@
-//! Plans every form of ASOF JOIN into one point-in-time join node (dialect.md, section 3).
+//! Plans every form of ASOF JOIN into one point-in-time join node (sql/README.md, "Point-in-time joins").
 //!
 //! Before planning, `join_syntax::fold` puts each ASOF join into a nested join of its own, so that the SQL
 //! planner hands it to us (`RelationPlanner`) with name resolution already at our service.

@@ -1,4 +1,4 @@
-//! Which left column is the key, which is the instant: the rules of form C (dialect.md, section 3), and of
+//! Which left column is the key, which is the instant: the rules of form C (sql/README.md, "Form C: features"), and of
 //! ONLINE JOIN.
 
 use datafusion::arrow::datatypes::{DataType, TimeUnit};

@@ -1,4 +1,4 @@
-//! Plans `ONLINE_LOOKUP('target', …)` (dialect.md, section 4): its rows of keys, the lookup node, and
+//! Plans `ONLINE_LOOKUP('target', …)` (sql/README.md, "Online lookups"): its rows of keys, the lookup node, and
 //! the same service expressions that training sets use.
 
 use std::sync::Arc;

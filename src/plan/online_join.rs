@@ -1,4 +1,4 @@
-//! Plans ONLINE JOIN (dialect.md, section 4): the ASOF join of features whose instant is now, answered by the
+//! Plans ONLINE JOIN (sql/README.md, "Online lookups"): the ASOF join of features whose instant is now, answered by the
 //! online store. Joins that follow one another and need nothing but the same left side's columns share one
 //! node, so that each batch of left rows costs one read.
 

@@ -1,4 +1,4 @@
-//! Lookups that are planned once and run many times (storage.md, "Catalog and leases": their catalog may be
+//! Lookups that are planned once and run many times (docs/storage.md, "The registry": their catalog may be
 //! `online_settings.catalog_max_age` old).
 
 use std::sync::Arc;

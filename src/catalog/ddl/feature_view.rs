@@ -14,8 +14,8 @@ pub struct Outcome {
     pub what: &'static str,
 }
 
-/// What CREATE [OR REPLACE] FEATURE VIEW does to a catalog (dialect.md, section 2). Until change classes
-/// are built, every changed query, key, timestamp or schema is a new version with a table of its own.
+/// What CREATE [OR REPLACE] FEATURE VIEW does to a catalog (sql/README.md, "Versions"): every changed query, key, timestamp
+/// or schema is a new version with a table of its own.
 pub fn create(catalog: &CatalogSnapshot, view: &FeatureView, exists: Exists) -> Result<Outcome> {
     let name = &view.name;
     let outcome = |changes, notices, what| Ok(Outcome { changes, notices, what });

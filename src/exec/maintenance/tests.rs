@@ -188,7 +188,7 @@ const ON_Q: [&str; 4] = [
     "REFRESH FEATURE VIEW q FROM '2025-12-31 14:02:00' TO '2025-12-31 20:00:00'",
 ];
 
-/// delta.md's table of hazards: whichever two statements meet, the outcome is that of one after the other.
+/// Whichever two statements meet, the outcome is that of one after the other (docs/storage.md, "Two writers").
 async fn one_after_another(view: &str, statements: &[&str]) {
     for (i, first) in statements.iter().enumerate() {
         for (j, second) in statements.iter().enumerate() {
@@ -802,7 +802,7 @@ fn change() -> impl Strategy<Value = Change> {
     ]
 }
 
-/// The law of dialect.md, section 4, whatever OPTIMIZE did between the versions.
+/// The law (sql/README.md, "The law"), whatever OPTIMIZE did between the versions.
 async fn online_is_offline(changes: &[Change]) {
     let w = World::with(|c| c.target_file_rows = 4).await;
     w.script(

@@ -1,4 +1,4 @@
-//! The law that ties training and serving (dialect.md, section 4), for random histories on every store: after
+//! The law that ties training and serving (sql/README.md, "The law"), for random histories on every store: after
 //! a load at instant T, ONLINE_LOOKUP at any t ≥ T, an ASOF JOIN at t and nested loops over the history agree.
 //!
 //! PROPTEST_CASES asks for more histories, PROPTEST_RNG_SEED for those of a failure.

@@ -1,7 +1,7 @@
 //! The watermark in a cluster. A primary that is lost may take its last writes with it, while the watermark, on
 //! another server, goes on saying that they are there. So every server has marks of its own, written after the
 //! rows: what a server has forgotten, its marks have forgotten too. The watermark is the least of all of them
-//! (online.md of the design, "Persistence"). A server without any mark, which one of so many has with few servers,
+//! (docs/storage.md, "Cluster"). A server without any mark, which one of so many has with few servers,
 //! is as it would be without them.
 
 use redis::{Value, cmd};
