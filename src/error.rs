@@ -2,6 +2,7 @@
 //! at fault, knows the place in that text.
 
 mod words;
+pub use words::INSTANTS;
 
 use std::fmt;
 

@@ -5,6 +5,8 @@
 //! run:     the same with parameters ─exec─▶ ExecutionPlan ─▶ rows  (effects happen here)
 //! ```
 
+#[cfg(test)]
+mod commands;
 mod described;
 mod lookup;
 mod parameters;

@@ -110,6 +110,10 @@ fn words(message: impl Into<String>, hint: impl Into<String>) -> Option<Words> {
     Some(Words { message: message.into(), hint: Some(hint.into()), of_statement: true })
 }
 
+/// How instants are written.
+pub const INSTANTS: &str =
+    "write '2026-02-01', '2026-02-01 10:00', '2026-02-01 10:00:00' or RFC 3339 ('2026-02-01T10:00:00+01:00'); without a zone it is UTC";
+
 /// Messages that are said another way altogether.
 fn known(text: &str) -> Option<Words> {
     if let Some(call) = between(text, "No function matches the given name and argument types '", "'.") {
@@ -124,6 +128,9 @@ fn known(text: &str) -> Option<Words> {
         && let Some((value, t)) = rest.rsplit_once("' to value of ")
     {
         return not_a(value, t.trim_end_matches(" type"));
+    }
+    if let Some(value) = between(text, "Error parsing timestamp from '", "': ") {
+        return words(format!("{value:?} is not an instant"), INSTANTS);
     }
     if text.starts_with("Divide by zero") || text.starts_with("DivideByZero") {
         return words("division by zero", "write a / nullif(b, 0), which is NULL there");

@@ -18,6 +18,7 @@ use crate::catalog::ddl::{Ddl, Exists};
 use crate::catalog::{Relation, SYSTEM_SCHEMA};
 use crate::clock::new_id;
 use crate::error::{Error, Result};
+use crate::model::layout::check_column_name;
 use crate::model::types::ColumnType;
 use crate::model::{About, Column, FeatureView, Name, Table};
 use crate::plan::command::IngestMode;
@@ -128,6 +129,7 @@ async fn create(resolver: &Arc<Resolver>, name: &Name, rows: SendableRecordBatch
 
 /// Each column once: names that differ in case only are one in a Delta table.
 fn check_columns(schema: &SchemaRef, name: &Name) -> Result<()> {
+    schema.fields().iter().try_for_each(|f| check_column_name(f.name())).map_err(|e| e.context(name.to_string()))?;
     let mut seen = HashSet::new();
     match schema.fields().iter().find(|f| !seen.insert(f.name().to_lowercase())) {
         None => Ok(()),

@@ -28,7 +28,7 @@ use crate::model::{FeatureView, ViewVersionId};
 use crate::plan::command::Range;
 use crate::plan::feature_table::SEQ;
 use crate::plan::names::Names;
-use crate::store::offline::{Commit, NewFile, Operation, Snapshot};
+use crate::store::offline::{Commit, NO_WATERMARK, NewFile, Operation, Snapshot};
 
 /// How often a run starts again because somebody else committed to the table meanwhile.
 const MAX_ATTEMPTS: u32 = 10;
@@ -259,7 +259,7 @@ fn try_once<'a>(
         }
         let full = range == Range::Full;
         let (input, numbered) = query(resolver, view, (lo, hi), instant, cx).await?;
-        let accept = Accept { now: instant, tolerance: services.config.clock_tolerance, range: Some((lo, hi)) };
+        let accept = Accept { now: instant.max(resolver.instant), tolerance: services.config.clock_tolerance, range: Some((lo, hi)) };
         let conform = Conform::new(Arc::clone(view), &input.schema(), accept)?;
         let doubtful = conform.doubtful();
         let progress = services.progress.start(&format!("REFRESH {}", view.name), None);
@@ -337,7 +337,8 @@ fn watermark(base: &Snapshot, range: Range, newest: Option<Micros>, view: &Featu
     let old = base.watermark();
     match range {
         _ if view.snapshot => old.max(newest),
-        Range::Full => newest,
+        // nothing is stored: the next run begins at the beginning
+        Range::Full => newest.or(old.map(|_| NO_WATERMARK)),
         Range::Incremental => old.max(newest),
         Range::FromTo(..) => match old {
             Some(w) if lo <= w => old.max(newest),
@@ -369,7 +370,7 @@ fn query<'a>(
         let inner = Resolver::new(Arc::clone(&resolver.services), Arc::clone(&resolver.catalog), scope);
         let plan = plan_sql(&inner, crate::sql::parse::statement(text)?, &view.query_schema).await?;
         let ordered = is_ordered(&plan);
-        let rejected_after = instant.saturating_add(resolver.services.config.clock_tolerance);
+        let rejected_after = instant.max(resolver.instant).saturating_add(resolver.services.config.clock_tolerance);
         let plan = if ordered { plan } else { narrowed(plan, view, range, rejected_after)? };
         let state = state(&inner, &view.query_schema)?;
         let physical = state.create_physical_plan(&plan).await?;

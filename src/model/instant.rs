@@ -57,9 +57,7 @@ pub fn written(text: &str) -> Option<Written> {
 pub fn parse_instant(text: &str) -> Result<Instant> {
     match written(text) {
         Some(w) => Ok(Instant { micros: w.micros, day_only: w.day_only }),
-        None => Err(Error::invalid(format!("{text:?} is not an instant")).with_hint(
-            "write '2026-02-01', '2026-02-01 10:00', '2026-02-01 10:00:00' or RFC 3339 ('2026-02-01T10:00:00+01:00'); without a zone it is UTC",
-        )),
+        None => Err(Error::invalid(format!("{text:?} is not an instant")).with_hint(crate::error::INSTANTS)),
     }
 }
 

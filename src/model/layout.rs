@@ -5,6 +5,7 @@ use std::sync::Arc;
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 
 use super::FeatureView;
+use crate::error::{Error, Result};
 
 /// "Written later", unique in its table: the table's next sequence number << 32 | row number in the statement.
 pub const SEQ: &str = "_seq";
@@ -25,4 +26,12 @@ pub fn stats_columns(view: &FeatureView) -> Vec<String> {
     out.extend(view.created_timestamp.clone());
     out.push(SEQ.to_string());
     out
+}
+
+/// Refuses the names of columns that tables of ours hide.
+pub fn check_column_name(name: &str) -> Result<()> {
+    if name == SEQ || name.starts_with("_remige") {
+        return Err(Error::invalid(format!("column name {name:?} is reserved")).with_hint("give it another name with AS"));
+    }
+    Ok(())
 }

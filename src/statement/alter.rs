@@ -1,10 +1,10 @@
 //! `ALTER FEATURE VIEW v SET … | UNSET … | SUSPEND | RESUME`
 
-use super::{Planned, Planning, Statement};
+use super::{Head, Parsed, Planned, Planning, Statement};
 use crate::catalog::ddl::{Ddl, ViewChange};
 use crate::error::{Error, Result};
-use crate::sql::Cursor;
 use crate::sql::cursor::NameRef;
+use async_trait::async_trait;
 
 #[derive(Debug, Clone)]
 pub struct AlterFeatureView {
@@ -12,7 +12,8 @@ pub struct AlterFeatureView {
     change: ViewChange,
 }
 
-pub fn parse(mut c: Cursor<'_>) -> Result<Statement> {
+pub fn parse(head: Head<'_>) -> Result<Parsed> {
+    let mut c = head.cursor;
     let here = c.here();
     if c.eat("FEATURE SERVICE") {
         return Err(Error::not_built("ALTER FEATURE SERVICE … UPGRADE")
@@ -63,11 +64,12 @@ pub fn parse(mut c: Cursor<'_>) -> Result<Statement> {
         return Err(c.expected(words));
     };
     c.end(&[])?;
-    Ok(Statement::AlterFeatureView(AlterFeatureView { name, change }))
+    Ok(Box::new(AlterFeatureView { name, change }))
 }
 
-impl AlterFeatureView {
-    pub fn plan(self, p: &dyn Planning) -> Result<Planned> {
+#[async_trait]
+impl Statement for AlterFeatureView {
+    async fn plan(self: Box<Self>, p: &dyn Planning) -> Result<Planned> {
         let view = p.names().feature_view(&self.name)?;
         let span = self.name.span;
         if matches!(self.change, ViewChange::Lookback(_) | ViewChange::RefreshEvery(_)) && view.is_push() {

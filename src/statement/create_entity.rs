@@ -1,11 +1,12 @@
 //! `CREATE [OR REPLACE] ENTITY [IF NOT EXISTS] user KEY (user_id BIGINT, …) [COMMENT …] [OWNER …] [TAGS …]`
 
-use super::{Planned, Planning, Statement, about, kept, show_create};
+use super::{Head, Parsed, Planned, Planning, Statement, about, kept, show_create};
 use crate::catalog::ddl::{Ddl, Exists};
 use crate::error::{Error, Result};
+use crate::model::layout::check_column_name;
 use crate::model::{About, Column, Entity};
-use crate::sql::Cursor;
 use crate::sql::cursor::NameRef;
+use async_trait::async_trait;
 
 #[derive(Debug, Clone)]
 pub struct CreateEntity {
@@ -16,7 +17,8 @@ pub struct CreateEntity {
     about: About,
 }
 
-pub fn parse(mut c: Cursor<'_>, or_replace: bool) -> Result<Statement> {
+pub fn parse(head: Head<'_>) -> Result<Parsed> {
+    let Head { cursor: mut c, or_replace, .. } = head;
     let if_not_exists = c.eat("IF NOT EXISTS");
     about::exclusive(&c, or_replace, if_not_exists)?;
     let name = c.plain_name("the entity's name")?;
@@ -27,7 +29,7 @@ pub fn parse(mut c: Cursor<'_>, or_replace: bool) -> Result<Statement> {
                 let here = c.here();
                 let key = c.column()?;
                 key.data_type.check_key(&key.name).map_err(|e| e.with_span(here))?;
-                super::create_feature_view::check_name(&key.name).map_err(|e| e.with_span(here))?;
+                check_column_name(&key.name).map_err(|e| e.with_span(here))?;
                 Ok((key, here))
             })?;
         } else if !about::clause(&mut c, &mut about)? {
@@ -44,11 +46,12 @@ pub fn parse(mut c: Cursor<'_>, or_replace: bool) -> Result<Statement> {
     }
     c.end(&about::CLAUSES)?;
     let keys = keys.into_iter().map(|(k, _)| k).collect();
-    Ok(Statement::CreateEntity(CreateEntity { name, or_replace, if_not_exists, keys, about }))
+    Ok(Box::new(CreateEntity { name, or_replace, if_not_exists, keys, about }))
 }
 
-impl CreateEntity {
-    pub fn plan(self, p: &dyn Planning) -> Result<Planned> {
+#[async_trait]
+impl Statement for CreateEntity {
+    async fn plan(self: Box<Self>, p: &dyn Planning) -> Result<Planned> {
         let name = p.names().name(&self.name);
         let entity = Entity { name: name.clone(), keys: self.keys, about: self.about, created_at: p.now() };
         if self.if_not_exists

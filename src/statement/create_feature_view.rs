@@ -1,16 +1,17 @@
 //! `CREATE [OR REPLACE] FEATURE VIEW …`: plans the query, derives keys, timestamps and features, and
 //! computes nothing.
 
+use async_trait::async_trait;
 use datafusion::arrow::datatypes::{DataType, Field};
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::logical_expr::{Expr, LogicalPlan, Volatility};
 use datafusion::sql::sqlparser::tokenizer::Token;
 
-use super::{Planned, Planning, Statement, about, kept, show_create};
+use super::{Head, Parsed, Planned, Planning, Statement, about, kept, show_create};
 use crate::catalog::ddl::{Ddl, Exists, feature_view_outcome};
 use crate::clock::{Micros, new_id};
 use crate::error::{Error, Result, Span};
-use crate::model::layout::SEQ;
+use crate::model::layout::check_column_name;
 use crate::model::types::ColumnType;
 use crate::model::{About, Column, Feature, FeatureView, Name, Tags};
 use crate::plan::command::Command;
@@ -60,15 +61,8 @@ const CLAUSES: [&str; 11] = [
     "AS SELECT …",
 ];
 
-/// Names that users may not take.
-pub fn check_name(name: &str) -> Result<()> {
-    if name == SEQ || name.starts_with("_remige") {
-        return Err(Error::invalid(format!("column name {name:?} is reserved")).with_hint("give it another name with AS"));
-    }
-    Ok(())
-}
-
-pub fn parse(mut c: Cursor<'_>, or_replace: bool) -> Result<Statement> {
+pub fn parse(head: Head<'_>) -> Result<Parsed> {
+    let Head { cursor: mut c, or_replace, .. } = head;
     let if_not_exists = c.eat("IF NOT EXISTS");
     about::exclusive(&c, or_replace, if_not_exists)?;
     let name = c.plain_name("feature view")?;
@@ -140,7 +134,7 @@ pub fn parse(mut c: Cursor<'_>, or_replace: bool) -> Result<Statement> {
         ))
         .or_span(name.span));
     }
-    Ok(Statement::CreateFeatureView(Box::new(CreateFeatureView {
+    Ok(Box::new(CreateFeatureView {
         name,
         or_replace,
         if_not_exists,
@@ -155,12 +149,12 @@ pub fn parse(mut c: Cursor<'_>, or_replace: bool) -> Result<Statement> {
         online,
         about,
         query,
-    })))
+    }))
 }
 
 fn listed(c: &mut Cursor<'_>) -> Result<Listed> {
     let (name, span) = c.identifier("a feature's name")?;
-    check_name(&name).map_err(|e| e.with_span(span))?;
+    check_column_name(&name).map_err(|e| e.with_span(span))?;
     let end = |c: &Cursor<'_>| c.is_token(&Token::Comma) || c.is_token(&Token::RParen) || c.is("COMMENT") || c.is("TAGS");
     let data_type = if end(c) { None } else { Some(c.data_type()?) };
     let (mut comment, mut tags) = (None, Tags::new());
@@ -187,8 +181,9 @@ struct Derived {
     snapshot: bool,
 }
 
-impl CreateFeatureView {
-    pub async fn plan(self, p: &dyn Planning) -> Result<Planned> {
+#[async_trait]
+impl Statement for CreateFeatureView {
+    async fn plan(self: Box<Self>, p: &dyn Planning) -> Result<Planned> {
         let names = p.names();
         let catalog = names.catalog();
         let name = names.name(&self.name);
@@ -264,7 +259,9 @@ impl CreateFeatureView {
         let command = Command::Ddl(Ddl::CreateFeatureView { view, exists });
         Planned::noted("CREATE FEATURE VIEW", command, vec![], Some(outcome.what.to_string()))
     }
+}
 
+impl CreateFeatureView {
     fn derive_from_list(&self, name: &Name, keys: &[Column]) -> Result<Derived> {
         let mut features = vec![];
         for l in &self.columns {
@@ -344,7 +341,7 @@ impl CreateFeatureView {
                     .with_span(place)
                     .with_hint("give one of them another name with AS"));
             }
-            check_name(n)?;
+            check_column_name(n)?;
         }
         self.distinct(name, keys)?;
         let find = |column: &str| schema.fields().iter().find(|f| f.name() == column);
@@ -465,7 +462,7 @@ fn check_functions(plan: &LogicalPlan, view: &Name) -> Result<()> {
                 if let Expr::ScalarFunction(f) = e
                     && f.func.signature().volatility == Volatility::Volatile
                 {
-                    fault = Some(f.func.name().to_string());
+                    fault = Some(format!("{}()", f.func.name()));
                     return Ok(TreeNodeRecursion::Stop);
                 }
                 if let Expr::Placeholder(pl) = e {
@@ -476,7 +473,7 @@ fn check_functions(plan: &LogicalPlan, view: &Name) -> Result<()> {
         })
     })?;
     match fault {
-        Some(f) => Err(Error::invalid(format!("feature view {view} cannot use {f}(): a second run would give other values"))
+        Some(f) => Err(Error::invalid(format!("feature view {view} cannot use {f}: a second run would give other values"))
             .with_hint("now() and CURRENT_DATE are fine: they mean the run's instant")),
         None => Ok(()),
     }

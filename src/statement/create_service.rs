@@ -1,12 +1,14 @@
 //! `CREATE [OR REPLACE] FEATURE SERVICE …`: resolves its views, checks every expression, pins versions.
 
+use async_trait::async_trait;
 use datafusion::logical_expr::ExprSchemable;
 use datafusion::sql::sqlparser::tokenizer::Token;
 use std::collections::BTreeMap;
 
-use super::{Planned, Planning, Statement, about, kept, show_create, with_waiting};
+use super::{Head, Parsed, Planned, Planning, Statement, about, kept, show_create, with_waiting};
 use crate::catalog::ddl::{Ddl, Exists};
 use crate::error::{Error, Result, Span};
+use crate::model::layout::check_column_name;
 use crate::model::types::ColumnType;
 use crate::model::{About, Column, Dependency, Service, ServiceItem, ServiceOutput, VersionSpec};
 use crate::plan::target::{Target, TargetItem};
@@ -44,7 +46,8 @@ pub struct CreateService {
     about: About,
 }
 
-pub fn parse(mut c: Cursor<'_>, or_replace: bool) -> Result<Statement> {
+pub fn parse(head: Head<'_>) -> Result<Parsed> {
+    let Head { cursor: mut c, or_replace, .. } = head;
     let if_not_exists = c.eat("IF NOT EXISTS");
     about::exclusive(&c, or_replace, if_not_exists)?;
     let name = c.plain_name("feature service")?;
@@ -86,7 +89,7 @@ pub fn parse(mut c: Cursor<'_>, or_replace: bool) -> Result<Statement> {
         }
     }
     c.end(&[])?;
-    Ok(Statement::CreateService(CreateService { name, or_replace, if_not_exists, request, items, from, query, about }))
+    Ok(Box::new(CreateService { name, or_replace, if_not_exists, request, items, from, query, about }))
 }
 
 fn refused(c: &Cursor<'_>, word: &str) -> Error {
@@ -161,8 +164,9 @@ fn from_item(c: &mut Cursor<'_>) -> Result<From> {
     Ok(From { view, alias, roles })
 }
 
-impl CreateService {
-    pub async fn plan(self, p: &dyn Planning) -> Result<Planned> {
+#[async_trait]
+impl Statement for CreateService {
+    async fn plan(self: Box<Self>, p: &dyn Planning) -> Result<Planned> {
         let names = p.names();
         let name = names.name(&self.name);
         let mut items: Vec<ServiceItem> = vec![];
@@ -227,7 +231,9 @@ impl CreateService {
         p.allows(&ddl).map_err(|e| e.or_span(self.name.span))?;
         Planned::ddl("CREATE FEATURE SERVICE", ddl)
     }
+}
 
+impl CreateService {
     fn outputs(&self, names: &dyn Names, target: &Target) -> Result<Vec<ServiceOutput>> {
         let schema = service::schema(target)?;
         let mut out: Vec<ServiceOutput> = vec![];
@@ -267,7 +273,7 @@ impl CreateService {
                                 .with_hint(format!("write {text} AS name")));
                         }
                     };
-                    super::create_feature_view::check_name(&name).map_err(|e| e.with_span(*span))?;
+                    check_column_name(&name).map_err(|e| e.with_span(*span))?;
                     let expr = service::safe(raw, &schema).map_err(|e| e.with_span(*span))?;
                     let t = expr.get_type(&schema).map_err(|e| moved(e.into()))?;
                     let data_type = ColumnType::stored(&t).map_err(|e| e.context(format!("column {name:?}")).with_span(*span))?;

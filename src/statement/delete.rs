@@ -1,5 +1,6 @@
 //! `[WITH …] DELETE FROM view [[AS] alias] [WHERE …]`. Every other clause that the parser reads is refused.
 
+use async_trait::async_trait;
 use datafusion::sql::parser::Statement as DfStatement;
 use datafusion::sql::sqlparser::ast::{
     Delete as SqlDelete, FromTable, Ident, ObjectName, Query, SetExpr, Spanned, Statement as SqlStatement, TableFactor, TableWithJoins,
@@ -7,7 +8,7 @@ use datafusion::sql::sqlparser::ast::{
 };
 
 use super::training_set::volatile_function;
-use super::{Planned, Planning};
+use super::{Planned, Planning, Statement};
 use crate::catalog::Relation;
 use crate::error::{Error, Result, Span};
 use crate::model::Name;
@@ -137,16 +138,9 @@ fn refuse_shadowed(with: &With, target: &NameRef) -> Result<()> {
     }
 }
 
-impl Delete {
-    /// The query of a DELETE that was planned before, and whether it has a WHERE.
-    pub fn query_of(text: &str) -> Result<(Query, bool)> {
-        match super::parse(text)? {
-            super::Statement::Delete(d) => Ok((d.query, d.is_chosen)),
-            _ => Err(Error::internal("a DELETE was read as something else")),
-        }
-    }
-
-    pub async fn plan(self, p: &dyn Planning) -> Result<Planned> {
+#[async_trait]
+impl Statement for Delete {
+    async fn plan(self: Box<Self>, p: &dyn Planning) -> Result<Planned> {
         let name = p.names().name(&self.target);
         self.check_target(p, &name)?;
         let statement = DfStatement::Statement(Box::new(SqlStatement::Query(Box::new(self.query.clone()))));
@@ -165,6 +159,19 @@ impl Delete {
         }
         let deletion = Deletion { view: table.view.as_ref().into(), delta_version: table.snapshot.version(), statement: self.text, schema };
         Planned::command("DELETE", Command::Delete(deletion), vec![rows])
+    }
+}
+
+impl Delete {
+    /// The query of a DELETE that was planned before, and whether it has a WHERE.
+    pub fn query_of(text: &str) -> Result<(Query, bool)> {
+        let DfStatement::Statement(s) = crate::sql::parse::statement(text)? else {
+            return Err(Error::internal("a DELETE was read as something else"));
+        };
+        match find(text, *s)? {
+            Ok(d) => Ok((d.query, d.is_chosen)),
+            Err(_) => Err(Error::internal("a DELETE was read as something else")),
+        }
     }
 
     /// A push view is what rows can be removed from.

@@ -1,9 +1,10 @@
 //! `DESCRIBE x`: the columns of anything that has a name.
 
+use async_trait::async_trait;
 use datafusion::logical_expr::{Expr, LogicalPlanBuilder, lit};
 use datafusion::scalar::ScalarValue;
 
-use super::{Planned, Planning};
+use super::{Head, Parsed, Planned, Planning, Statement};
 use crate::error::Result;
 use crate::model::types::ColumnType;
 use crate::plan::target::Target;
@@ -20,7 +21,25 @@ fn row(name: &str, data_type: impl ToString, role: &'static str, comment: Option
     Row { name: name.to_string(), data_type: data_type.to_string(), role, comment }
 }
 
-pub async fn plan(p: &dyn Planning, n: NameRef) -> Result<Planned> {
+#[derive(Debug, Clone)]
+pub struct Describe(NameRef);
+
+pub fn parse(head: Head<'_>) -> Result<Parsed> {
+    let mut c = head.cursor;
+    let _ = ["FEATURE VIEW", "FEATURE SERVICE", "ENTITY", "TRAINING SET", "TABLE", "VIEW"].iter().any(|kind| c.eat(kind));
+    let name = c.name("the name of an object")?;
+    c.end(&[])?;
+    Ok(Box::new(Describe(name)))
+}
+
+#[async_trait]
+impl Statement for Describe {
+    async fn plan(self: Box<Self>, p: &dyn Planning) -> Result<Planned> {
+        columns_of(p, self.0).await
+    }
+}
+
+async fn columns_of(p: &dyn Planning, n: NameRef) -> Result<Planned> {
     let names = p.names();
     let name = names.name(&n);
     let catalog = names.catalog();

@@ -1,12 +1,12 @@
 //! `DROP SCHEMA | ENTITY | TABLE | VIEW | FEATURE VIEW | FEATURE SERVICE | TRAINING SET [IF EXISTS] name [CASCADE]`
 
-use super::{Planned, Planning, Statement};
+use super::{Head, Parsed, Planned, Planning, Statement};
 use crate::catalog::ddl::Ddl;
 use crate::error::{Error, Result, nearest};
 use crate::model::VersionSpec;
 use crate::plan::command::Command;
-use crate::sql::Cursor;
 use crate::sql::cursor::NameRef;
+use async_trait::async_trait;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
@@ -27,7 +27,8 @@ pub struct Drop {
     cascade: bool,
 }
 
-pub fn parse(mut c: Cursor<'_>) -> Result<Statement> {
+pub fn parse(head: Head<'_>) -> Result<Parsed> {
+    let mut c = head.cursor;
     let kinds = [
         ("SCHEMA", Kind::Schema),
         ("DATABASE", Kind::Schema),
@@ -54,11 +55,12 @@ pub fn parse(mut c: Cursor<'_>) -> Result<Statement> {
         c.eat("RESTRICT");
     }
     c.end(&["CASCADE"])?;
-    Ok(Statement::Drop(Drop { kind, name, if_exists, cascade }))
+    Ok(Box::new(Drop { kind, name, if_exists, cascade }))
 }
 
-impl Drop {
-    pub fn plan(self, p: &dyn Planning) -> Result<Planned> {
+#[async_trait]
+impl Statement for Drop {
+    async fn plan(self: Box<Self>, p: &dyn Planning) -> Result<Planned> {
         let name = p.names().name(&self.name);
         let span = self.name.span;
         let catalog = p.names().catalog();

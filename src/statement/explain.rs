@@ -1,5 +1,6 @@
 //! EXPLAIN of our own statements, and which statements EXPLAIN ANALYZE, which runs them, may stand before.
 
+use async_trait::async_trait;
 use std::sync::Arc;
 
 use datafusion::common::DFSchema;
@@ -8,40 +9,22 @@ use datafusion::logical_expr::{Explain as ExplainNode, LogicalPlan, PlanType, To
 use datafusion::sql::parser::{ExplainStatement, Statement as DfStatement};
 use datafusion::sql::sqlparser::ast::{SetExpr, Statement as SqlStatement};
 
-use super::{Planned, Planning, Statement, delete, sql};
+use super::table_of_statements::{is_ours, ours_at};
+use super::{Head, Parsed, Planned, Planning, Statement, copy, delete, sql};
 use crate::error::{Error, Result, Span};
 use crate::plan::StatementKind;
-use crate::sql::Cursor;
 
 /// EXPLAIN of a statement that has an effect: shows it and does nothing.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Explain {
     verbose: bool,
     format: ExplainFormat,
     statistics: Option<bool>,
-    inner: Box<Statement>,
+    inner: Parsed,
 }
 
-/// First words of our own statements; the stock parser knows EXPLAIN of all others, with all of its options.
-const OURS: [&str; 14] = [
-    "CREATE",
-    "DROP",
-    "ALTER",
-    "REFRESH",
-    "MATERIALIZE",
-    "REBUILD",
-    "OPTIMIZE",
-    "VACUUM",
-    "VERIFY",
-    "VALIDATE",
-    "USE",
-    "SET",
-    "SHOW",
-    "DESCRIBE",
-];
-
-pub fn parse(mut c: Cursor<'_>) -> Result<Statement> {
-    c.want("EXPLAIN")?;
+pub fn parse(head: Head<'_>) -> Result<Parsed> {
+    let mut c = head.cursor;
     let analyze = c.eat("ANALYZE");
     let verbose = c.eat("VERBOSE");
     let analyze = analyze || c.eat("ANALYZE");
@@ -49,7 +32,12 @@ pub fn parse(mut c: Cursor<'_>) -> Result<Statement> {
     if c.is("EXPLAIN") {
         return Err(twice().with_span(c.here()));
     }
-    let Some(first) = OURS.iter().find(|w| c.is(w)) else { return sql::parse(text) };
+    let Some(first) = ours_at(&c) else {
+        return match copy::from(c.clone().rest()?)? {
+            Some(insert) => sql::read(&format!("EXPLAIN {}{insert}", if verbose { "VERBOSE " } else { "" })),
+            None => sql::read(text),
+        };
+    };
     if analyze {
         return Err(runs_it(first).with_span(c.here()));
     }
@@ -61,7 +49,7 @@ pub fn parse(mut c: Cursor<'_>) -> Result<Statement> {
         }
         None => e,
     })?;
-    Ok(Statement::Explain(Explain { verbose, format: ExplainFormat::Indent, statistics: None, inner: Box::new(inner) }))
+    Ok(Box::new(Explain { verbose, format: ExplainFormat::Indent, statistics: None, inner }))
 }
 
 fn twice() -> Error {
@@ -99,7 +87,7 @@ pub fn check(e: &ExplainStatement) -> Result<()> {
     if e.options.analyze {
         return Err(runs_it(&word).or_span(at));
     }
-    if OURS.contains(&word.as_str()) {
+    if is_ours(&word) {
         return Err(Error::invalid(format!("EXPLAIN takes no options before {word}"))
             .or_span(at)
             .with_hint(format!("write EXPLAIN {word} …, or EXPLAIN VERBOSE {word} …")));
@@ -125,7 +113,7 @@ fn first_word(statement: &str) -> String {
 }
 
 /// EXPLAIN of a DELETE, whose plan is ours; others go on to the stock planner.
-pub fn of_delete(text: &str, e: ExplainStatement) -> Result<Result<Statement, DfStatement>> {
+pub fn of_delete(text: &str, e: ExplainStatement) -> Result<Result<Explain, DfStatement>> {
     let ExplainStatement { options, statement } = e;
     let inner = match *statement {
         DfStatement::Statement(s) => match delete::find(text, *s)? {
@@ -144,12 +132,12 @@ pub fn of_delete(text: &str, e: ExplainStatement) -> Result<Result<Statement, Df
         return Err(Error::invalid("EXPLAIN has either VERBOSE or FORMAT").with_hint("leave one of them out"));
     }
     let format = options.format.unwrap_or(ExplainFormat::Indent);
-    let inner = Box::new(Statement::Delete(Box::new(inner)));
-    Ok(Ok(Statement::Explain(Explain { verbose: options.verbose, format, statistics: options.show_statistics, inner })))
+    Ok(Ok(Explain { verbose: options.verbose, format, statistics: options.show_statistics, inner: Box::new(inner) }))
 }
 
-impl Explain {
-    pub async fn plan(self, p: &dyn Planning) -> Result<Planned> {
+#[async_trait]
+impl Statement for Explain {
+    async fn plan(self: Box<Self>, p: &dyn Planning) -> Result<Planned> {
         let inner = Box::pin(self.inner.plan(p)).await?;
         let stringified = vec![inner.plan.to_stringified(PlanType::InitialLogicalPlan)];
         let schema = LogicalPlan::explain_schema();

@@ -1,12 +1,18 @@
 //! `OPTIMIZE FEATURE VIEW v[@vN]`, `VACUUM FEATURE VIEW v[@vN] [RETAIN INTERVAL …] [DRY RUN]`
 
-use super::{Planned, Planning, Statement};
+use super::{Head, Parsed, Planned, Planning, Statement};
 use crate::clock::Micros;
 use crate::config::MIN_RETAIN;
 use crate::error::{Error, Result, Span};
 use crate::plan::command::Command;
 use crate::sql::Cursor;
 use crate::sql::cursor::{NameRef, format_interval};
+use async_trait::async_trait;
+
+#[derive(Debug, Clone)]
+pub struct Optimize {
+    view: NameRef,
+}
 
 #[derive(Debug, Clone)]
 pub struct Vacuum {
@@ -15,19 +21,23 @@ pub struct Vacuum {
     dry_run: bool,
 }
 
-pub fn parse(mut c: Cursor<'_>) -> Result<Statement> {
-    let optimize = c.eat("OPTIMIZE");
-    if !optimize {
-        c.want("VACUUM")?;
-    }
+fn view(c: &mut Cursor<'_>) -> Result<NameRef> {
     if !c.eat("FEATURE VIEW") {
         return Err(c.expected("FEATURE VIEW name"));
     }
-    let view = c.name("the name of a feature view")?;
-    if optimize {
-        c.end(&[])?;
-        return Ok(Statement::Optimize(view));
-    }
+    c.name("the name of a feature view")
+}
+
+pub fn parse_optimize(head: Head<'_>) -> Result<Parsed> {
+    let mut c = head.cursor;
+    let view = view(&mut c)?;
+    c.end(&[])?;
+    Ok(Box::new(Optimize { view }))
+}
+
+pub fn parse_vacuum(head: Head<'_>) -> Result<Parsed> {
+    let mut c = head.cursor;
+    let view = view(&mut c)?;
     let (mut retain, mut dry_run) = (None, false);
     loop {
         if retain.is_none() && c.eat("RETAIN") {
@@ -40,15 +50,19 @@ pub fn parse(mut c: Cursor<'_>) -> Result<Statement> {
         }
     }
     c.end(&["RETAIN INTERVAL '…'", "DRY RUN"])?;
-    Ok(Statement::Vacuum(Vacuum { view, retain, dry_run }))
+    Ok(Box::new(Vacuum { view, retain, dry_run }))
 }
 
-pub fn optimize(p: &dyn Planning, view: &NameRef) -> Result<Planned> {
-    Planned::command("OPTIMIZE", Command::Optimize { view: p.names().feature_view(view)?.as_ref().into() }, vec![])
+#[async_trait]
+impl Statement for Optimize {
+    async fn plan(self: Box<Self>, p: &dyn Planning) -> Result<Planned> {
+        Planned::command("OPTIMIZE", Command::Optimize { view: p.names().feature_view(&self.view)?.as_ref().into() }, vec![])
+    }
 }
 
-impl Vacuum {
-    pub fn plan(self, p: &dyn Planning) -> Result<Planned> {
+#[async_trait]
+impl Statement for Vacuum {
+    async fn plan(self: Box<Self>, p: &dyn Planning) -> Result<Planned> {
         let view = p.names().feature_view(&self.view)?;
         if let Some((retain, span)) = self.retain
             && retain < MIN_RETAIN

@@ -1,5 +1,5 @@
 //! The statements of the dialect: one file per family, each with syntax and plan. `parse` dispatches on
-//! the first words; whatever is not ours goes to the stock parser after the token pass.
+//! the first words, by [`STATEMENTS`]; whatever is not ours goes to the stock parser after the token pass.
 
 mod about;
 mod alter;
@@ -25,12 +25,14 @@ mod show_create;
 mod sql;
 pub use sql::refuse_changes;
 mod table;
+mod table_of_statements;
 pub use table::absolute;
 mod training_set;
 mod verify;
 mod waiting;
 pub use waiting::with_waiting;
 
+use std::fmt::Debug;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -38,6 +40,7 @@ use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::scalar::ScalarValue;
 use datafusion::sql::parser::Statement as DfStatement;
+use datafusion::sql::sqlparser::tokenizer::Token;
 
 use crate::catalog::ddl::Ddl;
 use crate::clock::Micros;
@@ -113,224 +116,73 @@ impl Planned {
 }
 
 /// One statement, parsed; no name has been looked up.
-#[derive(Debug, Clone)]
-pub enum Statement {
-    Sql(sql::Sql),
-    Explain(explain::Explain),
-    Delete(Box<delete::Delete>),
-    CreateEntity(create_entity::CreateEntity),
-    CreateFeatureView(Box<create_feature_view::CreateFeatureView>),
-    CreateService(create_service::CreateService),
-    CreateTrainingSet(training_set::CreateTrainingSet),
-    RebuildTrainingSet(NameRef),
-    CreateSchema(schema::CreateSchema),
-    CreateView(table::CreateView),
-    CreateExternal(Box<table::CreateExternal>),
-    CreateTableAs(table::CreateTableAs),
-    Drop(drop::Drop),
-    AlterFeatureView(alter::AlterFeatureView),
-    Refresh(refresh::Refresh),
-    Materialize(refresh::Materialize),
-    Optimize(NameRef),
-    Vacuum(maintain::Vacuum),
-    Verify(verify::Verify),
-    Use(String),
-    Set {
-        variable: String,
-        value: String,
-    },
-    Reset(String),
-    /// The zone of the session, which is this one.
-    Utc,
-    Show(show::Show),
-    Describe(NameRef),
-    ShowCreate(show_create::ShowCreate),
+#[async_trait]
+pub trait Statement: Debug + Send + Sync {
+    /// Plans the statement: names are looked up and checked, nothing is changed.
+    async fn plan(self: Box<Self>, p: &dyn Planning) -> Result<Planned>;
 }
 
-/// First words of all statements, for suggestions.
-const FIRST: &[&str] = &[
-    "SELECT",
-    "WITH",
-    "VALUES",
-    "CREATE",
-    "DROP",
-    "ALTER",
-    "REFRESH",
-    "MATERIALIZE",
-    "OPTIMIZE",
-    "VACUUM",
-    "REBUILD",
-    "VERIFY",
-    "VALIDATE",
-    "SHOW",
-    "DESCRIBE",
-    "USE",
-    "SET",
-    "RESET",
-    "COPY",
-    "EXPLAIN",
-    "INSERT",
-    "DELETE",
-    "UPDATE",
-];
+pub type Parsed = Box<dyn Statement>;
 
-/// First words of statements that are refused with what to write instead.
-const REFUSED: &[&str] = &["MERGE", "TRUNCATE"];
+/// A statement of which the first words have been read.
+pub struct Head<'a> {
+    /// Behind the words.
+    pub cursor: Cursor<'a>,
+    /// OR REPLACE stands behind CREATE.
+    pub or_replace: bool,
+    /// Before the words that follow CREATE or CREATE OR REPLACE; else at the beginning.
+    pub start: Cursor<'a>,
+}
 
-const OBJECTS: &[&str] = &["ENTITY", "FEATURE VIEW", "FEATURE SERVICE", "TRAINING SET", "SCHEMA", "EXTERNAL TABLE", "TABLE", "VIEW"];
+pub use table_of_statements::{STATEMENTS, first_words};
 
 /// Parses one statement.
-pub fn parse(text: &str) -> Result<Statement> {
+pub fn parse(text: &str) -> Result<Parsed> {
     read(text).map_err(|e| elsewhere::inside(e, text))
 }
 
-fn read(text: &str) -> Result<Statement> {
+fn read(text: &str) -> Result<Parsed> {
     let mut c = Cursor::new(text)?;
     if c.is_end() {
         return Err(Error::syntax("there is no statement"));
     }
-    for words in ["VALIDATE", "SHOW LINEAGE"] {
-        if c.is(words) {
-            return Err(Error::not_built(words).with_span(c.here()));
-        }
-    }
     elsewhere::refuse(&c, "")?;
-    if c.is("EXPLAIN") {
-        return explain::parse(c);
-    }
+    let first = c.clone();
     if c.eat("CREATE") {
-        return create(c);
+        let or_replace = c.eat("OR REPLACE");
+        elsewhere::refuse(&c, "CREATE")?;
+        return match table_of_statements::find(&c, "CREATE ") {
+            Some((entry, cursor)) => (entry.parse)(Head { cursor, or_replace, start: c }),
+            None => Err(not_created(&c)),
+        };
     }
-    if c.eat("DROP") {
-        return drop::parse(c);
+    match table_of_statements::find(&c, "") {
+        Some((entry, cursor)) => (entry.parse)(Head { cursor, or_replace: false, start: first }),
+        None if c.is_token(&Token::LParen) => sql::read(text),
+        None => Err(unknown(&c)),
     }
-    if c.eat("ALTER") {
-        return alter::parse(c);
-    }
-    if c.is("REFRESH") || c.is("MATERIALIZE") {
-        return refresh::parse(c);
-    }
-    if c.is("OPTIMIZE") || c.is("VACUUM") {
-        return maintain::parse(c);
-    }
-    if c.is("VERIFY") {
-        return verify::parse(c);
-    }
-    if c.eat("REBUILD") {
-        c.want("TRAINING SET")?;
-        let name = c.plain_name("training set")?;
-        c.end(&[])?;
-        return Ok(Statement::RebuildTrainingSet(name));
-    }
-    if c.eat("SHOW CREATE") {
-        return show_create::parse(c);
-    }
-    if c.is("SHOW") {
-        return show::parse(c);
-    }
-    if c.eat("DESCRIBE") || c.eat("DESC") {
-        for kind in ["FEATURE VIEW", "FEATURE SERVICE", "ENTITY", "TRAINING SET", "TABLE", "VIEW"] {
-            if c.eat(kind) {
-                break;
-            }
-        }
-        let name = c.name("the name of an object")?;
-        c.end(&[])?;
-        return Ok(Statement::Describe(name));
-    }
-    if c.is("USE") || c.is("SET") || c.is("RESET") {
-        return settings::parse(c);
-    }
-    if c.is("COPY")
-        && let Some(insert) = copy::from(text)?
-    {
-        return sql::parse(&insert);
-    }
-    let first = c.peek(0).map(|t| t.token.to_string()).unwrap_or_default();
-    if !FIRST.contains(&first.to_uppercase().as_str())
-        && !first.starts_with('(')
-        && !first.eq_ignore_ascii_case("from")
-        && !REFUSED.contains(&first.to_uppercase().as_str())
-    {
-        let e = Error::syntax(format!("{first:?} begins no statement")).with_span(c.here());
-        return Err(match nearest(&first, FIRST.iter().copied()) {
-            Some(best) => e.with_hint(format!("did you mean {best}?")),
-            None => e.with_hint(format!("statements begin with {}", FIRST.join(", "))),
-        });
-    }
-    sql::parse(text)
 }
 
-fn create(mut c: Cursor<'_>) -> Result<Statement> {
-    let or_replace = c.eat("OR REPLACE");
-    elsewhere::refuse(&c, "CREATE")?;
-    if c.eat("ENTITY") {
-        return create_entity::parse(c, or_replace);
+fn unknown(c: &Cursor<'_>) -> Error {
+    let first = c.peek(0).map(|t| t.token.to_string()).unwrap_or_default();
+    let e = Error::syntax(format!("{first:?} begins no statement")).with_span(c.here());
+    match nearest(&first, first_words()) {
+        Some(best) => e.with_hint(format!("did you mean {best}?")),
+        None => e.with_hint(format!("statements begin with {}", first_words().join(", "))),
     }
-    if c.eat("FEATURE VIEW") {
-        return create_feature_view::parse(c, or_replace);
-    }
-    if c.eat("FEATURE SERVICE") {
-        return create_service::parse(c, or_replace);
-    }
-    if c.eat("TRAINING SET") {
-        return training_set::parse(c, or_replace);
-    }
-    if c.eat("SCHEMA") {
-        return schema::parse(c, false);
-    }
-    if c.eat("DATABASE") {
-        return schema::parse(c, true);
-    }
+}
+
+fn not_created(c: &Cursor<'_>) -> Error {
     if c.is("FEATURE") {
+        let mut c = c.clone();
         c.eat("FEATURE");
-        return Err(c.expected("VIEW or SERVICE after FEATURE"));
-    }
-    if c.eat("VIEW") {
-        return table::parse_view(c, or_replace);
-    }
-    if c.is("TABLE") || c.is("EXTERNAL TABLE") || c.is("UNBOUNDED EXTERNAL TABLE") {
-        return table::parse_create(c.text());
+        return c.expected("VIEW or SERVICE after FEATURE");
     }
     let found = c.peek(0).map(|t| t.token.to_string()).unwrap_or_default();
     let e = Error::syntax(format!("CREATE {found} is not a statement")).with_span(c.here());
-    let firsts: Vec<&str> = OBJECTS.iter().map(|o| o.split(' ').next().unwrap_or(o)).collect();
-    Err(match nearest(&found, firsts) {
+    let objects: Vec<&str> = STATEMENTS.iter().filter(|s| s.shown).filter_map(|s| s.words.strip_prefix("CREATE ")).collect();
+    match nearest(&found, objects.iter().map(|o| o.split(' ').next().unwrap_or(o))) {
         Some(best) => e.with_hint(format!("did you mean CREATE {best}?")),
-        None => e.with_hint(format!("CREATE can make {}", OBJECTS.join(", "))),
-    })
-}
-
-impl Statement {
-    /// Plans the statement: names are looked up and checked, nothing is changed.
-    pub async fn plan(self, p: &dyn Planning) -> Result<Planned> {
-        match self {
-            Statement::Sql(s) => s.plan(p).await,
-            Statement::Explain(s) => s.plan(p).await,
-            Statement::Delete(s) => s.plan(p).await,
-            Statement::CreateEntity(s) => s.plan(p),
-            Statement::CreateFeatureView(s) => s.plan(p).await,
-            Statement::CreateService(s) => s.plan(p).await,
-            Statement::CreateTrainingSet(s) => s.plan(p).await,
-            Statement::RebuildTrainingSet(n) => training_set::rebuild(p, n),
-            Statement::CreateSchema(s) => s.plan(p),
-            Statement::CreateView(s) => s.plan(p).await,
-            Statement::CreateExternal(s) => s.plan(p).await,
-            Statement::CreateTableAs(s) => s.plan(p).await,
-            Statement::Drop(s) => s.plan(p),
-            Statement::AlterFeatureView(s) => s.plan(p),
-            Statement::Refresh(s) => s.plan(p).await,
-            Statement::Materialize(s) => s.plan(p),
-            Statement::Optimize(n) => maintain::optimize(p, &n),
-            Statement::Vacuum(s) => s.plan(p),
-            Statement::Verify(s) => s.plan(p),
-            Statement::Use(s) => settings::plan_use(p, s),
-            Statement::Set { variable, value } => Planned::command("SET", Command::Set { variable, value }, vec![]),
-            Statement::Reset(variable) => Planned::command("RESET", Command::Reset { variable }, vec![]),
-            Statement::Utc => Planned::command("SET", Command::Nothing { what: "SET timezone = 'UTC' (which it is)".into() }, vec![]),
-            Statement::Show(s) => s.plan(p).await,
-            Statement::Describe(n) => describe::plan(p, n).await,
-            Statement::ShowCreate(s) => s.plan(p),
-        }
+        None => e.with_hint(format!("CREATE can make {}", objects.join(", "))),
     }
 }

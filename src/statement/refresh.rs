@@ -3,11 +3,12 @@
 
 mod back_fill;
 
+use async_trait::async_trait;
 use std::sync::Arc;
 
 use datafusion::scalar::ScalarValue;
 
-use super::{Planned, Planning, Statement};
+use super::{Head, Parsed, Planned, Planning, Statement};
 use crate::clock::{DAY, Micros, format_micros};
 use crate::error::{Error, Result, Span};
 use crate::model::{FeatureView, ViewVersionId};
@@ -35,30 +36,34 @@ pub struct Materialize {
     extent: Extent,
 }
 
-pub fn parse(mut c: Cursor<'_>) -> Result<Statement> {
-    let refresh = c.eat("REFRESH");
-    if !refresh {
-        c.want("MATERIALIZE")?;
+/// The view that is meant; `None`: all.
+fn view(c: &mut Cursor<'_>) -> Result<Option<NameRef>> {
+    if c.eat("ALL FEATURE VIEWS") {
+        return Ok(None);
     }
-    let view = if c.eat("ALL FEATURE VIEWS") {
-        None
+    if !c.eat("FEATURE VIEW") {
+        return Err(c.expected("FEATURE VIEW name, or ALL FEATURE VIEWS"));
+    }
+    c.name("the name of a feature view").map(Some)
+}
+
+pub fn parse_materialize(head: Head<'_>) -> Result<Parsed> {
+    let mut c = head.cursor;
+    let view = view(&mut c)?;
+    let extent = if c.eat("FULL") {
+        Extent::Full
+    } else if c.eat("IN PLACE") {
+        Extent::InPlace
     } else {
-        if !c.eat("FEATURE VIEW") {
-            return Err(c.expected("FEATURE VIEW name, or ALL FEATURE VIEWS"));
-        }
-        Some(c.name("the name of a feature view")?)
+        Extent::Changes
     };
-    if !refresh {
-        let extent = if c.eat("FULL") {
-            Extent::Full
-        } else if c.eat("IN PLACE") {
-            Extent::InPlace
-        } else {
-            Extent::Changes
-        };
-        c.end(if extent == Extent::Changes { &["FULL", "IN PLACE"] } else { &[] })?;
-        return Ok(Statement::Materialize(Materialize { view, extent }));
-    }
+    c.end(if extent == Extent::Changes { &["FULL", "IN PLACE"] } else { &[] })?;
+    Ok(Box::new(Materialize { view, extent }))
+}
+
+pub fn parse(head: Head<'_>) -> Result<Parsed> {
+    let mut c = head.cursor;
+    let view = view(&mut c)?;
     let (mut full, mut from_to, mut at, mut unbounded) = (false, None, None, None);
     loop {
         let here = c.here();
@@ -89,7 +94,7 @@ pub fn parse(mut c: Cursor<'_>) -> Result<Statement> {
         }
     }
     c.end(&["FULL", "FROM '…' TO '…'", "AT '…'", "ALLOW UNBOUNDED after AT '…'"])?;
-    Ok(Statement::Refresh(Refresh { view, full, from_to, at, unbounded }))
+    Ok(Box::new(Refresh { view, full, from_to, at, unbounded }))
 }
 
 async fn instant(p: &dyn Planning, (text, span): &Text) -> Result<Instant> {
@@ -113,8 +118,9 @@ async fn instant(p: &dyn Planning, (text, span): &Text) -> Result<Instant> {
     read.map_err(|e| e.with_span(*span))
 }
 
-impl Refresh {
-    pub async fn plan(self, p: &dyn Planning) -> Result<Planned> {
+#[async_trait]
+impl Statement for Refresh {
+    async fn plan(self: Box<Self>, p: &dyn Planning) -> Result<Planned> {
         let at = match &self.at {
             Some(t) => Some((instant(p, t).await?.micros, t.1)),
             None => None,
@@ -193,8 +199,9 @@ impl Refresh {
     }
 }
 
-impl Materialize {
-    pub fn plan(self, p: &dyn Planning) -> Result<Planned> {
+#[async_trait]
+impl Statement for Materialize {
+    async fn plan(self: Box<Self>, p: &dyn Planning) -> Result<Planned> {
         let views = match &self.view {
             Some(n) => {
                 let meant = meant(p, n)?;

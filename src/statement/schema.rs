@@ -1,11 +1,11 @@
 //! `CREATE SCHEMA | DATABASE [IF NOT EXISTS] name`
 
-use super::{Planned, Planning, Statement};
+use super::{Head, Parsed, Planned, Planning, Statement};
 use crate::catalog::SchemaDef;
 use crate::catalog::ddl::{Ddl, Exists};
 use crate::error::{Error, Result};
 use crate::model::About;
-use crate::sql::Cursor;
+use async_trait::async_trait;
 
 #[derive(Debug, Clone)]
 pub struct CreateSchema {
@@ -16,7 +16,21 @@ pub struct CreateSchema {
     as_database: bool,
 }
 
-pub fn parse(mut c: Cursor<'_>, as_database: bool) -> Result<Statement> {
+pub fn parse(head: Head<'_>) -> Result<Parsed> {
+    read(head, false)
+}
+
+pub fn parse_database(head: Head<'_>) -> Result<Parsed> {
+    read(head, true)
+}
+
+fn read(head: Head<'_>, as_database: bool) -> Result<Parsed> {
+    let Head { cursor: mut c, or_replace, start } = head;
+    if or_replace {
+        return Err(Error::invalid("a schema has nothing to replace")
+            .with_span(start.here())
+            .with_hint("write CREATE SCHEMA IF NOT EXISTS name"));
+    }
     let if_not_exists = c.eat("IF NOT EXISTS");
     let (name, span) = c.identifier("the schema's name")?;
     if name.contains('@') {
@@ -30,11 +44,12 @@ pub fn parse(mut c: Cursor<'_>, as_database: bool) -> Result<Statement> {
     }
     let comment = if c.eat("COMMENT") { Some(c.string("a text in quotes after COMMENT")?) } else { None };
     c.end(&["COMMENT '…'"])?;
-    Ok(Statement::CreateSchema(CreateSchema { name, if_not_exists, comment, as_database }))
+    Ok(Box::new(CreateSchema { name, if_not_exists, comment, as_database }))
 }
 
-impl CreateSchema {
-    pub fn plan(self, p: &dyn Planning) -> Result<Planned> {
+#[async_trait]
+impl Statement for CreateSchema {
+    async fn plan(self: Box<Self>, p: &dyn Planning) -> Result<Planned> {
         if self.as_database {
             p.names().notice(format!(
                 "a database is a schema here: schema {:?} of this warehouse; another warehouse is opened with remige sql -w folder",

@@ -1,6 +1,8 @@
 //! `USE schema`, `SET variable = value`, `RESET variable`
 
-use super::{Planned, Planning, Statement};
+use async_trait::async_trait;
+
+use super::{Head, Parsed, Planned, Planning, Statement};
 use crate::error::{Error, Kind, Result};
 use crate::plan::command::Command;
 use crate::sql::Cursor;
@@ -15,26 +17,44 @@ pub const VARIABLES: &[(&str, &str)] = &[
     ("pit_join_strategy", "how point-in-time joins go about it: auto, slots, merge or stream; the rows are the same"),
 ];
 
-pub fn parse(mut c: Cursor<'_>) -> Result<Statement> {
-    if c.eat("USE") {
-        c.eat("SCHEMA");
-        let (name, _) = c.identifier("a schema's name")?;
+#[derive(Debug, Clone)]
+pub struct Use(String);
+
+#[derive(Debug, Clone)]
+pub enum Set {
+    To {
+        variable: String,
+        value: String,
+    },
+    Reset(String),
+    /// The zone of the session, which is this one.
+    Utc,
+}
+
+pub fn parse_use(head: Head<'_>) -> Result<Parsed> {
+    let mut c = head.cursor;
+    c.eat("SCHEMA");
+    let (name, _) = c.identifier("a schema's name")?;
+    c.end(&[])?;
+    Ok(Box::new(Use(name)))
+}
+
+pub fn parse_reset(head: Head<'_>) -> Result<Parsed> {
+    let mut c = head.cursor;
+    if c.eat("TIME ZONE") || c.eat("TIMEZONE") {
         c.end(&[])?;
-        return Ok(Statement::Use(name));
+        return Ok(Box::new(Set::Utc));
     }
-    if c.eat("RESET") {
-        if c.eat("TIME ZONE") || c.eat("TIMEZONE") {
-            c.end(&[])?;
-            return Ok(Statement::Utc);
-        }
-        let (name, span) = variable(&mut c)?;
-        known(&name, span)?;
-        c.end(&[])?;
-        return Ok(Statement::Reset(name));
-    }
-    c.want("SET")?;
-    if let Some(statement) = zone(&mut c)? {
-        return Ok(statement);
+    let (name, span) = variable(&mut c)?;
+    known(&name, span)?;
+    c.end(&[])?;
+    Ok(Box::new(Set::Reset(name)))
+}
+
+pub fn parse_set(head: Head<'_>) -> Result<Parsed> {
+    let mut c = head.cursor;
+    if zone(&mut c)? {
+        return Ok(Box::new(Set::Utc));
     }
     let (name, span) = variable(&mut c)?;
     known(&name, span)?;
@@ -42,15 +62,15 @@ pub fn parse(mut c: Cursor<'_>) -> Result<Statement> {
         c.want("TO")?;
     }
     let (value, _) = c.until(&[], "a value")?;
-    Ok(Statement::Set { variable: name, value: unquote(&value) })
+    Ok(Box::new(Set::To { variable: name, value: unquote(&value) }))
 }
 
 /// Spellings of the one zone of all sessions. Clients set it when they connect.
 const UTC: [&str; 15] =
     ["utc", "etc/utc", "gmt", "etc/gmt", "z", "zulu", "uct", "etc/uct", "+00:00", "+00", "-00:00", "0", "+0", "utc+0", "default"];
 
-/// `SET TIME ZONE 'UTC'`, `SET timezone = 'UTC'`
-fn zone(c: &mut Cursor<'_>) -> Result<Option<Statement>> {
+/// `SET TIME ZONE 'UTC'`, `SET timezone = 'UTC'`; `false`: it sets something else.
+fn zone(c: &mut Cursor<'_>) -> Result<bool> {
     let mut ahead = c.clone();
     let _ = ahead.eat("SESSION") || ahead.eat("LOCAL");
     if ahead.eat("TIME ZONE") {
@@ -61,12 +81,12 @@ fn zone(c: &mut Cursor<'_>) -> Result<Option<Statement>> {
             c.want("TO")?;
         }
     } else {
-        return Ok(None);
+        return Ok(false);
     }
     let (value, here) = c.until(&[], "a time zone, 'UTC'")?;
     let name = unquote(&value);
     if UTC.contains(&name.to_lowercase().as_str()) {
-        return Ok(Some(Statement::Utc));
+        return Ok(true);
     }
     let asked = if name.eq_ignore_ascii_case("local") { "Europe/Berlin" } else { &name };
     Err(Error::new(Kind::NotBuilt, format!("sessions are in UTC, not in {name}")).with_span(here).with_hint(format!(
@@ -98,7 +118,21 @@ fn known(name: &str, span: crate::error::Span) -> Result<()> {
         .or_hint(&format!("settings are {}", all.join(", "))))
 }
 
-pub fn plan_use(p: &dyn Planning, schema: String) -> Result<Planned> {
-    p.names().catalog().schema(&schema)?;
-    Planned::command("USE", Command::Use { schema }, vec![])
+#[async_trait]
+impl Statement for Use {
+    async fn plan(self: Box<Self>, p: &dyn Planning) -> Result<Planned> {
+        p.names().catalog().schema(&self.0)?;
+        Planned::command("USE", Command::Use { schema: self.0 }, vec![])
+    }
+}
+
+#[async_trait]
+impl Statement for Set {
+    async fn plan(self: Box<Self>, _p: &dyn Planning) -> Result<Planned> {
+        match *self {
+            Set::To { variable, value } => Planned::command("SET", Command::Set { variable, value }, vec![]),
+            Set::Reset(variable) => Planned::command("RESET", Command::Reset { variable }, vec![]),
+            Set::Utc => Planned::command("SET", Command::Nothing { what: "SET timezone = 'UTC' (which it is)".into() }, vec![]),
+        }
+    }
 }

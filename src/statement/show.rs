@@ -1,10 +1,10 @@
 //! `SHOW …`: reads of tables in schema `system`.
 
+use async_trait::async_trait;
 use datafusion::logical_expr::{LogicalPlanBuilder, lit};
 
-use super::{Planned, Planning, Statement};
+use super::{Head, Parsed, Planned, Planning, Statement};
 use crate::error::{Error, Result, nearest};
-use crate::sql::Cursor;
 use crate::sql::cursor::NameRef;
 
 #[derive(Debug, Clone)]
@@ -74,31 +74,31 @@ const LISTS: &[List] = &[
     List { words: "SCHEMAS", columns: "name, comment", from: "schemas", name: "name", scoped: false, order: "name" },
 ];
 
-pub fn parse(mut c: Cursor<'_>) -> Result<Statement> {
-    c.want("SHOW")?;
+pub fn parse(head: Head<'_>) -> Result<Parsed> {
+    let mut c = head.cursor;
     if c.eat("TIME ZONE") || c.eat("TIMEZONE") {
         c.end(&[])?;
-        return Ok(Statement::Show(Show::Zone));
+        return Ok(Box::new(Show::Zone));
     }
     if c.eat("WARNINGS") {
         c.end(&[])?;
-        return Ok(Statement::Show(Show::Warnings));
+        return Ok(Box::new(Show::Warnings));
     }
     if c.eat("VERSIONS OF") {
         c.eat("FEATURE VIEW");
         let name = c.plain_name("feature view")?;
         c.end(&[])?;
-        return Ok(Statement::Show(Show::Versions(name)));
+        return Ok(Box::new(Show::Versions(name)));
     }
     if let Some(what) = LISTS.iter().find(|l| c.eat(l.words)) {
         let like = if c.eat("LIKE") { Some(c.string("a pattern in quotes")?) } else { None };
         c.end(&["LIKE '…'"])?;
-        return Ok(Statement::Show(Show::List { what, like }));
+        return Ok(Box::new(Show::List { what, like }));
     }
     if c.is("ALL") || super::settings::VARIABLES.iter().any(|(n, _)| c.is(n)) {
         let variable = c.identifier("a setting's name")?.0;
         c.end(&[])?;
-        return Ok(Statement::Show(Show::Variable(variable)));
+        return Ok(Box::new(Show::Variable(variable)));
     }
     let found = c.peek(0).map(|t| t.token.to_string()).unwrap_or_default();
     let e = Error::syntax(format!("SHOW {found} is not a statement")).with_span(c.here());
@@ -116,10 +116,11 @@ fn quoted(s: &str) -> String {
     format!("'{}'", s.replace('\'', "''"))
 }
 
-impl Show {
-    pub async fn plan(self, p: &dyn Planning) -> Result<Planned> {
+#[async_trait]
+impl Statement for Show {
+    async fn plan(self: Box<Self>, p: &dyn Planning) -> Result<Planned> {
         let schema = p.names().schema().to_string();
-        let text = match self {
+        let text = match *self {
             Show::List { what, like } => {
                 let mut conditions = vec![];
                 if what.scoped {

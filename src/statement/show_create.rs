@@ -1,13 +1,13 @@
 //! `SHOW CREATE ENTITY | FEATURE VIEW | FEATURE SERVICE | TRAINING SET | TABLE | VIEW name`: text that
 //! makes the object again.
 
+use async_trait::async_trait;
 use datafusion::logical_expr::{Expr, LogicalPlanBuilder, lit};
 
-use super::{Planned, Planning, Statement};
+use super::{Head, Parsed, Planned, Planning, Statement};
 use crate::error::Result;
 use crate::model::types::quote;
 use crate::model::{About, Column, Entity, FeatureView, Name, Service, Table, Tags, TrainingSet, View};
-use crate::sql::Cursor;
 use crate::sql::cursor::{NameRef, format_interval};
 
 #[derive(Debug, Clone)]
@@ -16,18 +16,20 @@ pub struct ShowCreate {
     name: NameRef,
 }
 
-pub fn parse(mut c: Cursor<'_>) -> Result<Statement> {
+pub fn parse(head: Head<'_>) -> Result<Parsed> {
+    let mut c = head.cursor;
     let kinds = ["ENTITY", "FEATURE VIEW", "FEATURE SERVICE", "TRAINING SET", "EXTERNAL TABLE", "TABLE", "VIEW"];
     let Some(kind) = kinds.into_iter().find(|k| c.eat(k)) else {
         return Err(c.expected(&kinds.join(", ")));
     };
     let name = c.name("a name")?;
     c.end(&[])?;
-    Ok(Statement::ShowCreate(ShowCreate { kind, name }))
+    Ok(Box::new(ShowCreate { kind, name }))
 }
 
-impl ShowCreate {
-    pub fn plan(self, p: &dyn Planning) -> Result<Planned> {
+#[async_trait]
+impl Statement for ShowCreate {
+    async fn plan(self: Box<Self>, p: &dyn Planning) -> Result<Planned> {
         let names = p.names();
         let name = names.name(&self.name);
         let c = names.catalog();

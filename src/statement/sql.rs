@@ -1,6 +1,7 @@
 //! Everything that the stock parser reads: queries, EXPLAIN, INSERT, DELETE, COPY. What would go past our
 //! catalog and limits is refused by name.
 
+use async_trait::async_trait;
 use std::ops::ControlFlow;
 
 use datafusion::common::tree_node::TreeNodeRecursion;
@@ -8,7 +9,7 @@ use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, WriteOp};
 use datafusion::sql::parser::{CopyToSource, Statement as DfStatement};
 use datafusion::sql::sqlparser::ast::{Query, Spanned, Statement as SqlStatement, Visit, Visitor};
 
-use super::{Planned, Planning, Statement, delete, explain};
+use super::{Head, Parsed, Planned, Planning, Statement, delete, explain};
 use crate::error::{Error, Result, Span};
 use crate::plan::StatementKind;
 use crate::plan::command::CommandNode;
@@ -19,23 +20,28 @@ pub struct Sql {
     statement: DfStatement,
 }
 
-pub fn parse(text: &str) -> Result<Statement> {
+pub fn parse(head: Head<'_>) -> Result<Parsed> {
+    read(head.cursor.text())
+}
+
+/// A statement of the stock parser.
+pub fn read(text: &str) -> Result<Parsed> {
     let copy = super::copy_options::to(text)?;
     let text = copy.as_deref().unwrap_or(text);
     let statement = crate::sql::parse::statement(text)?;
     check(&statement)?;
     let statement = match statement {
         DfStatement::Statement(s) => match delete::find(text, *s)? {
-            Ok(delete) => return Ok(Statement::Delete(Box::new(delete))),
+            Ok(delete) => return Ok(Box::new(delete)),
             Err(other) => DfStatement::Statement(Box::new(other)),
         },
         DfStatement::Explain(e) => match explain::of_delete(text, e)? {
-            Ok(explain) => return Ok(explain),
+            Ok(explain) => return Ok(Box::new(explain)),
             Err(other) => other,
         },
         other => other,
     };
-    Ok(Statement::Sql(Sql { statement }))
+    Ok(Box::new(Sql { statement }))
 }
 
 fn check(s: &DfStatement) -> Result<()> {
@@ -118,8 +124,9 @@ fn shared_names(plan: LogicalPlan) -> Result<LogicalPlan> {
     Ok(LogicalPlanBuilder::from(plan).project(named)?.build()?)
 }
 
-impl Sql {
-    pub async fn plan(self, p: &dyn Planning) -> Result<Planned> {
+#[async_trait]
+impl Statement for Sql {
+    async fn plan(self: Box<Self>, p: &dyn Planning) -> Result<Planned> {
         let mut statement = self.statement;
         if let DfStatement::Statement(s) = &mut statement
             && let SqlStatement::Query(q) = s.as_mut()

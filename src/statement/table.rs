@@ -1,5 +1,6 @@
 //! Source data: `CREATE EXTERNAL TABLE`, `CREATE TABLE … AS`, `CREATE TABLE (…)`, `CREATE VIEW`.
 
+use async_trait::async_trait;
 use std::collections::BTreeMap;
 
 use datafusion::arrow::datatypes::{DataType as ArrowType, Fields};
@@ -9,10 +10,11 @@ use datafusion::sql::sqlparser::ast::{ColumnDef, CreateTable, DataType, Statemen
 use datafusion::sql::sqlparser::tokenizer::{Location, Token};
 
 use super::training_set::{check_columns, moved};
-use super::{Planned, Planning, Statement, about, kept, show_create};
+use super::{Head, Parsed, Planned, Planning, Statement, about, kept, show_create};
 use crate::catalog::ddl::{Ddl, Exists};
 use crate::clock::new_id;
 use crate::error::{Error, Result, Span};
+use crate::model::layout::check_column_name;
 use crate::model::types::{ColumnType, quote};
 use crate::model::{About, Column, Name, Table, View};
 use crate::plan::command::Command;
@@ -36,7 +38,8 @@ pub struct CreateView {
     query: (String, Span),
 }
 
-pub fn parse_view(mut c: Cursor<'_>, or_replace: bool) -> Result<Statement> {
+pub fn parse_view(head: Head<'_>) -> Result<Parsed> {
+    let Head { cursor: mut c, or_replace, .. } = head;
     let if_not_exists = c.eat("IF NOT EXISTS");
     about::exclusive(&c, or_replace, if_not_exists)?;
     let name = c.plain_name("view")?;
@@ -47,11 +50,12 @@ pub fn parse_view(mut c: Cursor<'_>, or_replace: bool) -> Result<Statement> {
         return Err(c.expected("AS SELECT …"));
     }
     let at = c.here();
-    Ok(Statement::CreateView(CreateView { name, or_replace, if_not_exists, columns, about, query: (c.rest()?.to_string(), at) }))
+    Ok(Box::new(CreateView { name, or_replace, if_not_exists, columns, about, query: (c.rest()?.to_string(), at) }))
 }
 
-impl CreateView {
-    pub async fn plan(self, p: &dyn Planning) -> Result<Planned> {
+#[async_trait]
+impl Statement for CreateView {
+    async fn plan(self: Box<Self>, p: &dyn Planning) -> Result<Planned> {
         let name = p.names().name(&self.name);
         let (query, place) = self.query;
         let statement = crate::sql::parse::statement(&query).map_err(|e| moved(e, place))?;
@@ -129,25 +133,19 @@ fn name_of(n: &datafusion::sql::sqlparser::ast::ObjectName) -> Result<NameRef> {
     Ok(r)
 }
 
-pub fn parse_create(text: &str) -> Result<Statement> {
-    let (text, columns) = without_names(text)?;
+pub fn parse_create(head: Head<'_>) -> Result<Parsed> {
+    let (text, columns) = without_names(head.cursor.text())?;
     let external = text.split_whitespace().take(5).any(|w| w.eq_ignore_ascii_case("external"));
     let statement = crate::sql::parse::statement(&text).map_err(|e| if external { e.or_hint(LOOK) } else { e })?;
     match statement {
         DfStatement::CreateExternalTable(syntax) => {
             let name = name_of(&syntax.name)?;
-            Ok(Statement::CreateExternal(Box::new(CreateExternal { name, syntax })))
+            Ok(Box::new(CreateExternal { name, syntax }))
         }
         DfStatement::Statement(s) => match *s {
             SqlStatement::CreateTable(t) => {
                 let name = name_of(&t.name)?;
-                Ok(Statement::CreateTableAs(CreateTableAs {
-                    name,
-                    or_replace: t.or_replace,
-                    if_not_exists: t.if_not_exists,
-                    syntax: Box::new(t),
-                    columns,
-                }))
+                Ok(Box::new(CreateTableAs { name, or_replace: t.or_replace, if_not_exists: t.if_not_exists, syntax: Box::new(t), columns }))
             }
             other => Err(Error::not_built(first_words(&other.to_string()))),
         },
@@ -194,8 +192,9 @@ fn first_words(s: &str) -> String {
     s.split_whitespace().take(2).collect::<Vec<_>>().join(" ")
 }
 
-impl CreateExternal {
-    pub async fn plan(self, p: &dyn Planning) -> Result<Planned> {
+#[async_trait]
+impl Statement for CreateExternal {
+    async fn plan(self: Box<Self>, p: &dyn Planning) -> Result<Planned> {
         let s = self.syntax;
         let name = p.names().name(&self.name);
         let span = self.name.span;
@@ -291,8 +290,9 @@ pub fn absolute(location: &str) -> Result<String> {
     Ok(text)
 }
 
-impl CreateTableAs {
-    pub async fn plan(self, p: &dyn Planning) -> Result<Planned> {
+#[async_trait]
+impl Statement for CreateTableAs {
+    async fn plan(self: Box<Self>, p: &dyn Planning) -> Result<Planned> {
         let name = p.names().name(&self.name);
         let span = self.name.span;
         let catalog = p.names().catalog();
@@ -401,6 +401,7 @@ fn declared(p: &dyn Planning, c: &ColumnDef) -> Result<Column> {
 }
 
 fn distinct(columns: &[Column], table: &Name) -> Result<()> {
+    columns.iter().try_for_each(|c| check_column_name(&c.name)).map_err(|e| e.context(format!("table {table}")))?;
     match columns.iter().enumerate().find(|(i, c)| columns[..*i].iter().any(|o| o.name == c.name)) {
         Some((_, twice)) => {
             Err(Error::invalid(format!("table {table} has two columns called {:?}", twice.name)).with_hint("give one of them another name"))

@@ -1,17 +1,18 @@
 //! `CREATE TRAINING SET name [COMMENT …] [TAGS (…)] AS SELECT …`, `REBUILD TRAINING SET name`
 
+use async_trait::async_trait;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::logical_expr::{Expr, LogicalPlan, Volatility};
 
-use super::{Planned, Planning, Statement, about};
+use super::{Head, Parsed, Planned, Planning, Statement, about};
 use crate::catalog::SYSTEM_SCHEMA;
 use crate::catalog::ddl::Exists;
 use crate::error::{Error, Result, Span};
 use crate::model::About;
+use crate::model::layout::check_column_name;
 use crate::model::types::ColumnType;
 use crate::plan::command::{Command, TrainingSetSpec};
 use crate::plan::online_lookup::asks_online;
-use crate::sql::Cursor;
 use crate::sql::cursor::NameRef;
 
 #[derive(Debug, Clone)]
@@ -23,7 +24,8 @@ pub struct CreateTrainingSet {
     query: (String, Span),
 }
 
-pub fn parse(mut c: Cursor<'_>, or_replace: bool) -> Result<Statement> {
+pub fn parse(head: Head<'_>) -> Result<Parsed> {
+    let Head { cursor: mut c, or_replace, .. } = head;
     let if_not_exists = c.eat("IF NOT EXISTS");
     about::exclusive(&c, or_replace, if_not_exists)?;
     let name = c.plain_name("training set")?;
@@ -35,7 +37,7 @@ pub fn parse(mut c: Cursor<'_>, or_replace: bool) -> Result<Statement> {
     }
     let at = c.here();
     let query = (c.rest()?.to_string(), at);
-    Ok(Statement::CreateTrainingSet(CreateTrainingSet { name, or_replace, if_not_exists, about, query }))
+    Ok(Box::new(CreateTrainingSet { name, or_replace, if_not_exists, about, query }))
 }
 
 /// Moves the place of an error in a query that was cut out of a statement back into the statement.
@@ -107,13 +109,15 @@ pub fn check_columns(plan: &LogicalPlan, what: &str) -> Result<()> {
             return Err(Error::invalid(format!("{what} would have two columns called {:?}", f.name()))
                 .with_hint("give one of them another name with AS"));
         }
+        check_column_name(f.name()).map_err(|e| e.context(what))?;
         ColumnType::stored(f.data_type()).map_err(|e| e.context(format!("column {:?} of {what}", f.name())))?;
     }
     Ok(())
 }
 
-impl CreateTrainingSet {
-    pub async fn plan(self, p: &dyn Planning) -> Result<Planned> {
+#[async_trait]
+impl Statement for CreateTrainingSet {
+    async fn plan(self: Box<Self>, p: &dyn Planning) -> Result<Planned> {
         let name = p.names().name(&self.name);
         let catalog = p.names().catalog();
         catalog.schema(&name.schema).map_err(|e| e.or_span(self.name.span))?;
@@ -152,8 +156,21 @@ impl CreateTrainingSet {
     }
 }
 
-pub fn rebuild(p: &dyn Planning, n: NameRef) -> Result<Planned> {
-    let name = p.names().name(&n);
-    p.names().catalog().training_set(&name).map_err(|e| e.or_span(n.span))?;
-    Planned::command("REBUILD TRAINING SET", Command::RebuildTrainingSet(name), vec![])
+#[derive(Debug, Clone)]
+pub struct RebuildTrainingSet(NameRef);
+
+pub fn parse_rebuild(head: Head<'_>) -> Result<Parsed> {
+    let mut c = head.cursor;
+    let name = c.plain_name("training set")?;
+    c.end(&[])?;
+    Ok(Box::new(RebuildTrainingSet(name)))
+}
+
+#[async_trait]
+impl Statement for RebuildTrainingSet {
+    async fn plan(self: Box<Self>, p: &dyn Planning) -> Result<Planned> {
+        let name = p.names().name(&self.0);
+        p.names().catalog().training_set(&name).map_err(|e| e.or_span(self.0.span))?;
+        Planned::command("REBUILD TRAINING SET", Command::RebuildTrainingSet(name), vec![])
+    }
 }

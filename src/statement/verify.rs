@@ -1,11 +1,11 @@
 //! `VERIFY FEATURE VIEW v[@vN] | [FEATURE] SERVICE s [SAMPLE n [SEED s]]`
 
-use super::{Planned, Planning, Statement};
+use super::{Head, Parsed, Planned, Planning, Statement};
 use crate::error::{Error, Result};
 use crate::plan::command::{Command, Sample, VerifyTarget};
 use crate::plan::target::Target;
-use crate::sql::Cursor;
 use crate::sql::cursor::NameRef;
+use async_trait::async_trait;
 
 /// Keys that one SAMPLE may draw: they are held in memory.
 const MAX_SAMPLE: u64 = 1_000_000;
@@ -17,8 +17,8 @@ pub struct Verify {
     sample: Option<Sample>,
 }
 
-pub fn parse(mut c: Cursor<'_>) -> Result<Statement> {
-    c.want("VERIFY")?;
+pub fn parse(head: Head<'_>) -> Result<Parsed> {
+    let mut c = head.cursor;
     let service = if c.eat("FEATURE VIEW") {
         false
     } else if c.eat("FEATURE SERVICE") || c.eat("SERVICE") {
@@ -54,11 +54,12 @@ pub fn parse(mut c: Cursor<'_>) -> Result<Statement> {
     } else {
         c.end(&["SAMPLE number"])?;
     }
-    Ok(Statement::Verify(Verify { service, name, sample }))
+    Ok(Box::new(Verify { service, name, sample }))
 }
 
-impl Verify {
-    pub fn plan(self, p: &dyn Planning) -> Result<Planned> {
+#[async_trait]
+impl Statement for Verify {
+    async fn plan(self: Box<Self>, p: &dyn Planning) -> Result<Planned> {
         let (names, n) = (p.names(), &self.name);
         let name = names.name(n);
         let catalog = names.catalog();

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use datafusion::arrow::compute::kernels::cast_utils::string_to_datetime;
 use datafusion::arrow::datatypes::{DataType, Field, TimeUnit};
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{DFSchema, Result as DfResult};
@@ -13,6 +14,8 @@ use datafusion::scalar::ScalarValue;
 
 use super::super::exact_number::bare;
 use super::super::{at_time_zone, whole_micros};
+use crate::clock::format_micros;
+use crate::model::instant::written;
 
 /// Functions of values of one type, of which one is the answer.
 const ONE_OF: [&str; 5] = ["coalesce", "nullif", "greatest", "least", "nvl"];
@@ -48,6 +51,9 @@ pub fn meet(e: Expr, schema: &DFSchema) -> DfResult<Transformed<Expr>> {
 
 fn met(e: &Expr, schema: &DFSchema) -> DfResult<Option<Expr>> {
     Ok(match e {
+        Expr::Cast(Cast { expr, field }) if matches!(field.data_type(), DataType::Timestamp(..)) && spelled_out(expr).is_some() => {
+            spelled_out(expr).map(|text| Expr::Cast(Cast { expr: Box::new(text), field: Arc::clone(field) }))
+        }
         Expr::Cast(Cast { expr, field }) => match bare(expr) {
             Some(value) => Some(Expr::Cast(Cast { field: kept(value, field, schema)?, expr: Box::new(value.clone()) })),
             None => None,
@@ -171,7 +177,21 @@ fn is_utc(zone: &str) -> bool {
 }
 
 fn cast(e: Expr, t: DataType) -> Expr {
+    let e = spelled_out(&e).unwrap_or(e);
     Expr::Cast(Cast::new(Box::new(e), t))
+}
+
+/// A written instant that the engine does not read, such as one without seconds, in a form that it reads.
+fn spelled_out(e: &Expr) -> Option<Expr> {
+    let Expr::Literal(ScalarValue::Utf8(Some(text)) | ScalarValue::Utf8View(Some(text)) | ScalarValue::LargeUtf8(Some(text)), _) = e else {
+        return None;
+    };
+    if string_to_datetime(&chrono::Utc, text).is_ok() {
+        return None;
+    }
+    let instant = written(text).filter(|w| !w.finer)?;
+    let shown = format_micros(instant.micros);
+    Some(lit(if instant.zoned { shown } else { shown.trim_end_matches('Z').to_string() }))
 }
 
 fn compared(left: &Expr, op: Operator, right: &Expr, schema: &DFSchema) -> DfResult<Option<Expr>> {

@@ -10,7 +10,7 @@ use deltalake::logstore::get_actions;
 use serde_json::{Map, Value};
 
 use super::commit::{RUN_ID, WATERMARK};
-use super::snapshot::{DataFile, parse_order};
+use super::snapshot::{DataFile, known, parse_order};
 use super::stats::Ranges;
 use super::warehouse::OfflineStore;
 use super::{READ_AHEAD, delta_error};
@@ -139,7 +139,7 @@ fn record(version: u64, actions: Vec<Action>) -> Option<CommitRecord> {
         version,
         at: info.timestamp.map_or(0, |ms| ms.saturating_mul(MILLISECOND)),
         run_id: text(RUN_ID),
-        watermark: info.info.get(WATERMARK).and_then(Value::as_i64),
+        watermark: info.info.get(WATERMARK).and_then(Value::as_i64).and_then(known),
         operation: info.operation.unwrap_or_default(),
         metadata: info.info.into_iter().collect(),
     })

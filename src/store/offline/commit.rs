@@ -10,7 +10,7 @@ use deltalake::kernel::{Action, Add, CommitInfo, Metadata, MetadataExt, Remove, 
 use deltalake::protocol::{DeltaOperation, SaveMode};
 use serde_json::Value;
 
-use super::snapshot::{Snapshot, WATERMARK_APP};
+use super::snapshot::{Snapshot, WATERMARK_APP, known};
 use super::warehouse::OfflineStore;
 use super::writer::NewFile;
 use super::{ENGINE, delta_error};
@@ -44,7 +44,7 @@ pub struct Commit {
     pub operation: Operation,
     /// The run that made this; found again by `settle` after a crash.
     pub run_id: Option<String>,
-    /// New watermark; `None` leaves it as it is.
+    /// New watermark; `None` leaves it as it is, [`NO_WATERMARK`] takes it away.
     pub watermark: Option<Micros>,
     /// The table's columns from now on: the old ones, then nullable new ones, which files written
     /// before do not have (they read as NULL).
@@ -112,7 +112,7 @@ impl OfflineStore {
             // From here on the commit has happened, whatever reading it back says.
             let snapshot = match state {
                 Some(state) if state.version() == version => {
-                    let watermark = commit.watermark.or(base.watermark());
+                    let watermark = commit.watermark.map_or(base.watermark(), known);
                     Snapshot::build(base.location(), base.log().clone(), state, watermark, Some(base))
                 }
                 _ => self.snapshot(base.location(), Some(version)).await,

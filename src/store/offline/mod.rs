@@ -31,7 +31,7 @@ pub use fit::unfit;
 pub use foreign::{ForeignTable, open_foreign_delta};
 pub use lease::Lease;
 pub use scan::{Ordering, PRUNING_TERMS, ScanOptions};
-pub use snapshot::{DataFile, Snapshot, TableOptions};
+pub use snapshot::{DataFile, NO_WATERMARK, Snapshot, TableOptions};
 pub use stats::{ColumnRange, SureBounds};
 pub use vacuum::{Garbage, Keep, STRAY_AGE};
 pub use warehouse::OfflineStore;

@@ -24,6 +24,8 @@ use crate::error::{Error, Kind, Result};
 
 /// Application transaction that carries the watermark through checkpoints.
 pub(crate) const WATERMARK_APP: &str = "remige.watermark";
+/// What the log says where the table has no watermark any more: a number cannot be taken out of it.
+pub const NO_WATERMARK: Micros = Micros::MIN;
 /// Table property: the table's commits carry a watermark.
 const HAS_WATERMARK: &str = "remige.hasWatermark";
 const DEFAULT_LOG_RETENTION: Micros = 3650 * DAY;
@@ -454,7 +456,13 @@ pub(crate) async fn read_watermark(state: &DeltaTableState, log: &LogStoreRef, l
     if !state.metadata().configuration().contains_key(HAS_WATERMARK) {
         return Ok(None);
     }
-    state.snapshot().transaction_version(log.as_ref(), WATERMARK_APP).await.map_err(|e| delta_error(e, &format!("table {location:?}")))
+    let found = state.snapshot().transaction_version(log.as_ref(), WATERMARK_APP).await;
+    Ok(found.map_err(|e| delta_error(e, &format!("table {location:?}")))?.and_then(known))
+}
+
+/// A watermark as the log has it.
+pub(crate) fn known(watermark: Micros) -> Option<Micros> {
+    (watermark != NO_WATERMARK).then_some(watermark)
 }
 
 /// What we write down about a file besides Delta's own statistics.
