@@ -92,6 +92,14 @@ pub enum Outcome {
     Updated(u64),
 }
 
+/// A statement that runs, or is done.
+pub struct Started {
+    pub outcome: Outcome,
+    pub kind: StatementKind,
+    /// What a shell prints when it is done: `CREATE ENTITY`, `INSERT`, …
+    pub tag: &'static str,
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Notice {
     /// `warning` or `notice`.
@@ -121,6 +129,14 @@ enum Ready {
         kind: StatementKind,
         tag: &'static str,
     },
+}
+
+/// The same of a statement that was planned a moment ago.
+struct Begun {
+    ready: Ready,
+    kind: StatementKind,
+    tag: &'static str,
+    looks_up: bool,
 }
 
 /// Rows that a statement is given beside its text.
@@ -410,7 +426,6 @@ impl Session {
         let copies = matches!(plan, LogicalPlan::Copy(_));
         let physical = state.create_physical_plan(&plan).await.map_err(|e| explained(e, &plan, &state))?;
         let cx = Arc::new(TaskContext::from(&state));
-        metrics::counter!(crate::telemetry::STATEMENTS, "tag" => planned.tag).increment(1);
         let stream = if planned.kind == StatementKind::Query || copies {
             stall::execute(self.services(), physical, cx)?
         } else {
@@ -430,7 +445,6 @@ impl Session {
         let (schema, started) = (rows.schema(), crate::clock::stopwatch());
         let batches: Vec<RecordBatch> = self.workers().run(cancel, Box::pin(async move { Ok(rows.try_collect().await?) })).await?;
         tracing::debug!(tag, seconds = started.elapsed().as_secs_f64(), "statement done");
-        metrics::histogram!(crate::telemetry::STATEMENT_SECONDS, "tag" => tag).record(started.elapsed().as_secs_f64());
         if kind == StatementKind::Update {
             return Ok(Outcome::Updated(affected(&batches)));
         }
@@ -438,10 +452,54 @@ impl Session {
         Ok(Outcome::Rows(Box::pin(datafusion::physical_plan::stream::RecordBatchStreamAdapter::new(schema, rows))))
     }
 
-    /// Prepares and runs one statement without parameters.
+    /// Runs one statement without parameters.
     pub async fn execute(&self, sql: &str) -> Result<Outcome> {
-        let p = self.prepare(sql).await?;
-        self.run(&p, None).await
+        self.start(sql).await.map(|s| s.outcome)
+    }
+
+    /// Runs one statement without parameters, which is resolved and planned once.
+    pub async fn start(&self, sql: &str) -> Result<Started> {
+        let (session, text, cancel, limit) = (self.clone(), sql.to_string(), Cancel::default(), self.time_limit());
+        let plan = self.workers().plan(&cancel, Box::pin(async move { session.ready_at_once(&text).await }));
+        let begun = limit.over(plan).await?;
+        let outcome = match begun.looks_up {
+            // lookups have a deadline of their own
+            true => self.finish(begun.ready, &cancel).await?,
+            false => match limit.over(crate::exec::boxed(self.finish(begun.ready, &cancel))).await? {
+                Outcome::Rows(rows) => Outcome::Rows(limit.rows(rows)),
+                done => done,
+            },
+        };
+        Ok(Started { outcome, kind: begun.kind, tag: begun.tag })
+    }
+
+    /// Carries out an effect that was not written as a statement, such as what a schedule asks for.
+    pub async fn carry_out(&self, command: Command) -> Result<Outcome> {
+        let (session, cancel, limit) = (self.clone(), Cancel::default(), self.time_limit());
+        let plan = async move {
+            let notices = Notices::default();
+            let resolver = session.resolver(vec![], Arc::clone(&notices)).await?;
+            *session.own.notices.lock() = notices;
+            session.begin(Planned::command("JOB", command, vec![])?, &resolver, Handed::Nothing).await
+        };
+        let ready = limit.over(self.workers().plan(&cancel, Box::pin(plan))).await?;
+        limit.over(crate::exec::boxed(self.finish(ready, &cancel))).await
+    }
+
+    async fn ready_at_once(&self, sql: &str) -> Result<Begun> {
+        let notices = Notices::default();
+        let resolver = self.resolver(vec![], Arc::clone(&notices)).await?;
+        let planned = self.plan(sql, &resolver).await?;
+        if !planned.tag.starts_with("SHOW") {
+            *self.own.notices.lock() = notices;
+        }
+        if !parameters::parameters(&planned.plan)?.is_empty() {
+            return Err(Error::invalid("the statement has parameters ($1, ?), and there is nothing to bind to them")
+                .with_hint("write the values, or use a Flight SQL client"));
+        }
+        let (kind, tag, looks_up) = (planned.kind, planned.tag, uses_lookup(&planned.plan)?);
+        let ready = self.begin(planned, &resolver, Handed::Nothing).await.map_err(|e| place_of_outer(e, sql))?;
+        Ok(Begun { ready, kind, tag, looks_up })
     }
 
     /// Warnings and notices of the last statement.

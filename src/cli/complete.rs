@@ -5,13 +5,13 @@ use std::cell::RefCell;
 use rustyline::completion::{Completer, Pair};
 use rustyline::{Context, Helper, Highlighter, Hinter, Validator};
 
-const KEYWORDS: &str = "ALL ALTER AND AS ASC ASOF AT AVG BETWEEN BIGINT BOOLEAN BY CASCADE CASE CAST COMMENT COPY COUNT CREATE CREATED CSV \
-    DATE DELETE DELTA DESC DESCRIBE DISTINCT DOUBLE DROP DRY ELSE END ENTITIES ENTITY EVENT EVERY EXCEPT EXISTS EXPLAIN EXTERNAL FEATURE FEATURES \
-    FOR FROM FULL GROUP HAVING IF IN INNER INSERT INTERVAL INTO IS JOIN JSON KEY KNOWN LEFT LIKE LIMIT LINEAGE LOCATION LOOKBACK \
-    MATCH_CONDITION MATERIALIZE NOT NULL OFFLINE ON ONLINE ONLINE_LOOKUP OPTIMIZE OPTIONS OR ORDER OVER OWNER PARQUET PARTITION PLACE QUERY \
-    REBUILD REFRESH REPLACE REQUEST RESUME RETAIN RUN RUNS SCHEMA SELECT SERVICE SERVICES SET SETS SHOW STORED SUM SUSPEND TABLE TABLES TAGS THEN TIME \
-    TIMESTAMP TO TRAINING TTL UNION UNSET UPGRADE USE USING VACUUM VALIDATE VALUES VARCHAR VERIFY VERSION VERSIONS VIEW VIEWS WARNINGS WHEN \
-    WHERE WITH WITHIN ZONE";
+/// Keywords behind the first words of statements, which come from the list of statements.
+const KEYWORDS: &str = "ALL AND AS ASC ASOF AT AVG BETWEEN BIGINT BOOLEAN BY CASCADE CASE CAST COMMENT COUNT CREATED CSV DATE DELTA \
+    DESC DISTINCT DOUBLE DRY ELSE END ENTITIES EVENT EVERY EXCEPT EXISTS FEATURES FOR FROM FULL GROUP HAVING IF \
+    IN INNER INTERVAL INTO IS JOIN JSON KEY KNOWN LEFT LIKE LIMIT LOCATION LOOKBACK MATCH_CONDITION NOT NULL \
+    OFFLINE ON ONLINE ONLINE_LOOKUP OPTIONS OR ORDER OVER OWNER PARQUET PARTITION PLACE REPLACE REQUEST RESUME \
+    RETAIN RUNS SERVICES SETS STORED SUM SUSPEND TABLES TAGS THEN TIME TIMESTAMP TO TTL UNION UNSET USING \
+    VARCHAR VERSION VERSIONS VIEWS WARNINGS WHEN WHERE WITHIN ZONE";
 
 pub const META: [&str; 17] =
     ["\\d", "\\dt", "\\dv", "\\de", "\\ds", "\\dn", "\\df", "\\x", "\\i", "\\e", "\\o", "\\p", "\\r", "\\format", "\\timing", "\\q", "\\?"];
@@ -65,7 +65,7 @@ fn candidates(word: &str, names: &[String]) -> Vec<String> {
     let lower = word.to_lowercase();
     let mut found: Vec<String> = names.iter().filter(|n| n.to_lowercase().starts_with(&lower)).cloned().collect();
     let small = word.chars().all(|c| !c.is_uppercase());
-    let keywords = KEYWORDS.split_whitespace().filter(|k| k.to_lowercase().starts_with(&lower));
+    let keywords = KEYWORDS.split_whitespace().chain(remige::statement::keywords()).filter(|k| k.to_lowercase().starts_with(&lower));
     found.extend(keywords.map(|k| if small { k.to_lowercase() } else { k.to_string() }));
     found.sort();
     found.dedup();

@@ -1,49 +1,12 @@
 //! What a statement that answers no rows did, in a few words: `CREATE FEATURE VIEW`, `INSERT 3`.
 
-/// Objects of two words.
-const OBJECTS: [[&str; 2]; 6] = [
-    ["FEATURE", "VIEW"],
-    ["FEATURE", "SERVICE"],
-    ["TRAINING", "SET"],
-    ["EXTERNAL", "TABLE"],
-    ["MATERIALIZED", "VIEW"],
-    ["UNBOUNDED", "EXTERNAL"],
-];
-
 pub fn tag(sql: &str, rows: u64) -> String {
-    let words = leading_words(sql);
-    let mut words = words.iter().map(String::as_str);
-    let verb = words.next().unwrap_or("OK");
-    match verb {
-        "CREATE" | "DROP" | "ALTER" => {
-            let mut rest = words.filter(|w| !matches!(*w, "OR" | "REPLACE" | "TEMP" | "TEMPORARY"));
-            let first = rest.next().unwrap_or_default();
-            let second = rest.next().unwrap_or_default();
-            if OBJECTS.contains(&[first, second]) {
-                format!("{verb} {first} {second}")
-            } else {
-                format!("{verb} {first}").trim_end().to_string()
-            }
-        }
-        "INSERT" | "DELETE" | "UPDATE" | "COPY" => format!("{verb} {rows}"),
-        _ => verb.to_string(),
+    match remige::statement::words_of(sql) {
+        Some(words @ ("INSERT" | "DELETE" | "UPDATE" | "COPY")) => format!("{words} {rows}"),
+        Some(words) => words.to_string(),
+        // a server that is newer than this shell
+        None => after_comments(sql).split_whitespace().next().unwrap_or("OK").to_uppercase(),
     }
-}
-
-/// The first words in upper case, comments left out.
-fn leading_words(sql: &str) -> Vec<String> {
-    let mut rest = sql;
-    let mut words = Vec::new();
-    while words.len() < 6 {
-        rest = after_comments(rest);
-        let end = rest.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(rest.len());
-        if end == 0 {
-            break;
-        }
-        words.push(rest[..end].to_uppercase());
-        rest = &rest[end..];
-    }
-    words
 }
 
 /// `sql` from its first word on: white space and comments left out.
@@ -74,7 +37,8 @@ mod tests {
             ("DROP TABLE feature", "DROP TABLE"),
             ("USE s", "USE"),
             ("SET a = 1", "SET"),
-            ("ALTER FEATURE SERVICE s UPGRADE", "ALTER FEATURE SERVICE"),
+            ("ALTER FEATURE VIEW s RESUME", "ALTER FEATURE VIEW"),
+            ("NEWER x", "NEWER"),
             ("", "OK"),
         ] {
             assert_eq!(tag(sql, 3), want, "{sql}");

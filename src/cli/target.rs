@@ -31,13 +31,8 @@ impl Target {
     pub async fn start(&mut self, sql: &str) -> Result<Started> {
         match self {
             Target::Local(session) => {
-                let prepared = session.prepare(sql).await?;
-                if !prepared.parameters.is_empty() {
-                    return Err(Error::invalid("the statement has parameters ($1, ?), and there is nothing to bind to them")
-                        .with_hint("write the values, or use a Flight SQL client"));
-                }
-                let outcome = session.run(&prepared, None).await?;
-                Ok(Started { outcome, may_be_cut: prepared.kind == StatementKind::Query })
+                let started = session.start(sql).await?;
+                Ok(Started { outcome: started.outcome, may_be_cut: started.kind == StatementKind::Query })
             }
             Target::Remote(remote) => Ok(Started { outcome: remote.execute(sql).await?, may_be_cut: true }),
         }

@@ -19,6 +19,7 @@ use crate::error::{Kind, Result};
 use crate::exec::schedule::{History, Standing, Step, ViewId, id, lease_name, upstream};
 use crate::exec::{Services, boxed, lease};
 use crate::model::FeatureView;
+use crate::plan::command::{Command, Extent, Range};
 use crate::session::Engine;
 use crate::telemetry;
 
@@ -229,9 +230,13 @@ fn same<'a>(catalog: &'a CatalogSnapshot, view: &FeatureView) -> Option<&'a Feat
 }
 
 async fn execute(engine: &Arc<Engine>, view: &FeatureView, step: Step) -> Result<()> {
-    let name = view.quoted_name();
+    let views = vec![view.into()];
+    let command = match step {
+        Step::Refresh => Command::Refresh { views, range: Range::Incremental, at: None },
+        Step::Materialize => Command::Materialize { views, extent: Extent::Changes },
+    };
     let session = engine.session();
-    session.execute(&format!("{} FEATURE VIEW {name}", step.kind().to_uppercase())).await?;
+    session.carry_out(command).await?;
     for notice in session.notices() {
         tracing::info!(view = view.versioned_name(), "{}", notice.message);
     }

@@ -13,6 +13,7 @@ use crate::clock::{HOUR, Micros};
 use crate::error::{Kind, Result};
 use crate::exec::optimize;
 use crate::model::FeatureView;
+use crate::plan::command::Command;
 use crate::session::Engine;
 
 /// The task; ended when dropped.
@@ -144,13 +145,13 @@ async fn tend(engine: &Arc<Engine>, view: &FeatureView, work: Work, backoff: &mu
 }
 
 async fn one_view(engine: &Arc<Engine>, view: &FeatureView, work: Work) -> Result<()> {
-    let verb = match work {
+    let id = view.into();
+    let command = match work {
         Work::Optimize(from) if optimize::wanted(engine.services(), view).await? < from => return Ok(()),
-        Work::Optimize(_) => "OPTIMIZE",
-        Work::Vacuum => "VACUUM",
+        Work::Optimize(_) => Command::Optimize { view: id },
+        Work::Vacuum => Command::Vacuum { view: id, retain: None, dry_run: false },
     };
-    let name = view.quoted_name();
-    engine.session().execute(&format!("{verb} FEATURE VIEW {name}")).await.map(|_| ())
+    engine.session().carry_out(command).await.map(|_| ())
 }
 
 /// `None`: never. The first tick comes after an hour at most, so that servers that are restarted daily get to it.

@@ -96,9 +96,7 @@ async fn a_definition_keeps_what_it_reads() {
         session.execute(&sql).await.unwrap();
     }
     session
-        .execute(
-            "CREATE VIEW deep AS SELECT w.* FROM w JOIN p@v1 VERSION AS OF 0 q USING (id) WHERE w.id IN (SELECT id FROM src)",
-        )
+        .execute("CREATE VIEW deep AS SELECT w.* FROM w JOIN p@v1 VERSION AS OF 0 q USING (id) WHERE w.id IN (SELECT id FROM src)")
         .await
         .unwrap();
     let catalog = engine.services().registry.snapshot().await.unwrap();

@@ -13,7 +13,8 @@ pub struct AlterFeatureView {
 }
 
 pub fn parse(head: Head<'_>) -> Result<Parsed> {
-    let mut c = head.cursor;
+    let mut c = head.start;
+    c.want("ALTER")?;
     let here = c.here();
     if c.eat("FEATURE SERVICE") {
         return Err(Error::not_built("ALTER FEATURE SERVICE … UPGRADE")

@@ -28,7 +28,8 @@ pub struct Drop {
 }
 
 pub fn parse(head: Head<'_>) -> Result<Parsed> {
-    let mut c = head.cursor;
+    let mut c = head.start;
+    c.want("DROP")?;
     let kinds = [
         ("SCHEMA", Kind::Schema),
         ("DATABASE", Kind::Schema),

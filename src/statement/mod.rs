@@ -134,7 +134,7 @@ pub struct Head<'a> {
     pub start: Cursor<'a>,
 }
 
-pub use table_of_statements::{STATEMENTS, first_words};
+pub use table_of_statements::{STATEMENTS, first_words, keywords, words_of};
 
 /// Parses one statement.
 pub fn parse(text: &str) -> Result<Parsed> {

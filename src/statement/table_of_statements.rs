@@ -49,8 +49,18 @@ pub const STATEMENTS: &[Entry] = &[
     hidden(ours("CREATE UNBOUNDED EXTERNAL TABLE", table::parse_create)),
     ours("CREATE TABLE", table::parse_create),
     ours("CREATE VIEW", table::parse_view),
-    ours("DROP", drop::parse),
-    ours("ALTER", alter::parse),
+    ours("DROP SCHEMA", drop::parse),
+    hidden(ours("DROP DATABASE", drop::parse)),
+    ours("DROP ENTITY", drop::parse),
+    hidden(ours("DROP EXTERNAL TABLE", drop::parse)),
+    ours("DROP TABLE", drop::parse),
+    ours("DROP VIEW", drop::parse),
+    ours("DROP FEATURE VIEW", drop::parse),
+    ours("DROP FEATURE SERVICE", drop::parse),
+    ours("DROP TRAINING SET", drop::parse),
+    hidden(ours("DROP", drop::parse)),
+    ours("ALTER FEATURE VIEW", alter::parse),
+    hidden(ours("ALTER", alter::parse)),
     ours("REFRESH", refresh::parse),
     ours("MATERIALIZE", refresh::parse_materialize),
     ours("OPTIMIZE", maintain::parse_optimize),
@@ -84,6 +94,20 @@ pub fn find<'a>(c: &Cursor<'a>, prefix: &str) -> Option<(&'static Entry, Cursor<
     })
 }
 
+/// The words that a statement begins with, as far as they tell its kind: `CREATE FEATURE VIEW`, `INSERT`; `None`: no
+/// statement begins so.
+pub fn words_of(sql: &str) -> Option<&'static str> {
+    let mut c = Cursor::new(sql).ok()?;
+    let created = c.eat("CREATE");
+    let _ = created && c.eat("OR REPLACE");
+    find(&c, if created { "CREATE " } else { "" }).map(|(entry, _)| entry.words)
+}
+
+/// Keywords of all statements, for completion.
+pub fn keywords() -> impl Iterator<Item = &'static str> {
+    STATEMENTS.iter().filter(|s| s.shown).flat_map(|s| s.words.split(' '))
+}
+
 /// The first words of all statements, each once.
 pub fn first_words() -> Vec<&'static str> {
     let mut out = vec![];
@@ -114,8 +138,8 @@ mod tests {
     #[test]
     fn no_entry_hides_a_later_one() {
         for (i, later) in STATEMENTS.iter().enumerate() {
-            let hides = |e: &&Entry| later.words.starts_with(&format!("{} ", e.words)) || later.words == e.words;
-            assert!(!STATEMENTS[..i].iter().any(|e| hides(&e)), "{}", later.words);
+            let hides = |e: &Entry| later.words.starts_with(&format!("{} ", e.words)) || later.words == e.words;
+            assert!(!STATEMENTS[..i].iter().any(hides), "{}", later.words);
         }
     }
 }
