@@ -7,9 +7,9 @@ use datafusion::common::{DataFusionError, Result};
 
 use super::compact::{compacted_array, without_most};
 use super::gather::Ranks;
-use super::memory::Part;
 use super::packed::PackedRows;
-use super::rows::NO_ROW;
+use crate::operator::pit_join::memory::Part;
+use crate::operator::pit_join::scan::row_set::NO_ROW;
 
 /// Columns with 32-bit offsets cannot hold more than 2 GiB: pieces stay far below it.
 const PIECE_BYTES: usize = if cfg!(test) { 1 << 12 } else { 1 << 30 };

@@ -11,12 +11,12 @@ use datafusion::arrow::datatypes::Int64Type;
 use datafusion::common::Result;
 use hashbrown::HashMap;
 
-use super::exec::FeatureTimes;
-use super::instant::{Instants, OnLine, Round};
-use super::key::NO_GROUP;
-use super::labels::{Index, LabelIndex};
-use super::winners::{Place, Winners};
 use crate::model::live::{RowOrder, is_ahead, is_known, is_live_on};
+use crate::operator::pit_join::labels::group::NO_GROUP;
+use crate::operator::pit_join::labels::instant::{Instants, OnLine, Round};
+use crate::operator::pit_join::labels::label_index::{Index, LabelIndex};
+use crate::operator::pit_join::output::winners::{Place, Ties, Winners};
+use crate::operator::pit_join::spec::FeatureTimes;
 use crate::plan::pit_join::MatchOp;
 use crate::plan::pit_types::TimeLines;
 
@@ -29,12 +29,6 @@ pub struct FeatureColumns {
     pub times: FeatureTimes,
     /// Where the batch stands in the input: the order of its first row.
     pub position: i64,
-}
-
-/// Decides between rows that tie in event timestamp, created timestamp and sequence number.
-pub trait Ties {
-    /// Compares a row of `batch` with the row at `place`.
-    fn compare(&mut self, batch: &RecordBatch, row: usize, place: Place) -> Result<Ordering>;
 }
 
 /// Matches one view's rows to the labels.
@@ -134,8 +128,8 @@ impl<T: OnLine> Slots<T> {
         !self.index.known_by.is_empty()
     }
 
-    /// The slots of a group that a row of this time can serve, `ttl` and known-by aside.
-    fn reach(&self, lo: usize, hi: usize, event: T) -> (usize, usize) {
+    /// The slots of a group whose labels see a row of this time, `ttl` and known-by aside.
+    fn visible(&self, lo: usize, hi: usize, event: T) -> (usize, usize) {
         let at = &self.index.at[lo..hi];
         match self.op {
             MatchOp::AtOrBefore => (lo + at.partition_point(|a| *a < event), hi),
@@ -161,7 +155,7 @@ impl<T: OnLine> Slots<T> {
         }
         let Some(order) = current.order(row) else { return Ok(1) };
         let (lo, hi) = self.index.range(group);
-        let (mut start, end) = self.reach(lo, hi, order.event_ts);
+        let (mut start, end) = self.visible(lo, hi, order.event_ts);
         if self.has_known_by() && order.created_ts.is_none() {
             return Ok(1);
         }
@@ -198,7 +192,7 @@ impl<T: OnLine> Slots<T> {
         }
         if start < end {
             let nearest = if self.op.looks_ahead() { end - 1 } else { start };
-            // Out of reach here, it is out of reach for all labels beyond.
+            // Too far from this label, it is too far from all labels beyond.
             if self.in_ttl(order.event_ts, nearest) {
                 self.offer(nearest, order, current, row, batch, ties)?;
             }

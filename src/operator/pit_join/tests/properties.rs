@@ -14,9 +14,9 @@ use proptest::collection::vec;
 use proptest::option::weighted;
 use proptest::prelude::*;
 
-use super::options::{PitJoinOptions, PitStrategy};
 use super::oracle::{self, Label, Row, Rule};
 use super::testing::*;
+use crate::operator::pit_join::options::{PitJoinOptions, PitStrategy};
 use crate::plan::pit_join::{MatchOp, PitItem};
 
 const BATCH_SIZES: [usize; 3] = [1, 2, 8192];

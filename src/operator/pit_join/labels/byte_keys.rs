@@ -4,7 +4,7 @@ use std::hash::BuildHasher;
 
 use hashbrown::{DefaultHashBuilder, HashTable};
 
-use super::key::NO_GROUP;
+use super::group::NO_GROUP;
 
 /// A key of up to 15 bytes, with its length in the last.
 type Short = u128;

@@ -22,9 +22,9 @@ use datafusion::physical_planner::{DefaultPhysicalPlanner, PhysicalPlanner};
 use datafusion::prelude::{SessionConfig, col};
 use object_store::{ObjectStore, ObjectStoreExt};
 
-use super::options::PitJoinOptions;
-use super::order::KeepInputOrder;
-use super::planner::PitJoinPlanner;
+use crate::operator::input_order::KeepInputOrder;
+use crate::operator::pit_join::options::PitJoinOptions;
+use crate::operator::pit_join::planner::PitJoinPlanner;
 use crate::plan::pit_join::{MatchOp, PitItem, PitJoinNode};
 use crate::plan::pit_rules::PushLabelFilters;
 

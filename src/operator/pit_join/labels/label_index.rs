@@ -5,9 +5,9 @@ use std::sync::Arc;
 use datafusion::arrow::array::ArrayRef;
 use datafusion::common::Result;
 
+use super::group::NO_GROUP;
 use super::instant::{Instants, OnLine, Round};
-use super::key::NO_GROUP;
-use super::tasks::in_parts;
+use crate::operator::pit_join::tasks::in_parts;
 use crate::plan::pit_types::TimeLine;
 
 /// Labels that are worth a task of their own.

@@ -19,7 +19,7 @@ use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, TableType}
 use datafusion::parquet::file::properties::{EnabledStatistics, WriterPropertiesBuilder};
 use datafusion::physical_plan::{ExecutionPlan, collect};
 
-use super::testing::*;
+use crate::operator::pit_join::tests::testing::*;
 use crate::plan::pit_join::{MatchOp, PitItem};
 use crate::store::offline::SureBounds;
 

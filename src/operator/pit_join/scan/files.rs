@@ -1,8 +1,9 @@
 //! Parquet scans read twice: key columns first, and of the other columns only the rows that won.
-//! A row group, or what is wanted of it, is the unit of work; its rows are numbered as they come.
+//! A row group, or the part of it that is read, is the unit of work; its rows are numbered as they come.
 
 use std::sync::Arc;
 
+use datafusion::arrow::buffer::BooleanBuffer;
 use datafusion::common::{DataFusionError, Result, Statistics};
 use datafusion::datasource::listing::PartitionedFile;
 use datafusion::datasource::physical_plan::parquet::{DefaultParquetFileReaderFactory, ParquetAccessPlan, RowGroupAccess};
@@ -21,8 +22,9 @@ use futures::future::{BoxFuture, FutureExt};
 use futures::stream::{self, StreamExt, TryStreamExt};
 
 use super::footer::KnownFooter;
-use super::order::under_still;
-use super::tasks::spawned;
+use super::row_set::RowSet;
+use crate::operator::ordered_scan::inner_scan;
+use crate::operator::pit_join::tasks::spawned;
 
 /// Footers read at a time.
 const OPEN_AT_ONCE: usize = 16;
@@ -35,13 +37,13 @@ pub struct ParquetFiles {
     files: Vec<PartitionedFile>,
 }
 
-/// The wanted rows of one row group.
+/// The rows of one row group that are read.
 #[derive(Debug, Clone)]
 pub struct Unit {
     pub file: usize,
     pub row_group: usize,
     access: RowGroupAccess,
-    /// How many are wanted.
+    /// How many these are.
     pub rows: usize,
     /// Number of its first row among all rows that are read.
     pub base: usize,
@@ -59,7 +61,7 @@ pub struct OpenFiles {
 impl ParquetFiles {
     /// The files behind a plan, if it is such a scan.
     pub fn behind(plan: &Arc<dyn ExecutionPlan>) -> Option<Self> {
-        let plan = under_still(plan);
+        let plan = inner_scan(plan);
         let (scan, source) = plan.downcast_ref::<DataSourceExec>()?.downcast_to_file_source::<ParquetSource>()?;
         let files: Vec<PartitionedFile> = scan.file_groups.iter().flat_map(|g| g.files().to_vec()).collect();
         let whole = |f: &PartitionedFile| f.range.is_none() && f.extension::<ParquetAccessPlan>().is_none();
@@ -110,12 +112,12 @@ impl ParquetFiles {
     }
 
     /// Reads the footers of some files, without indexes of their pages unless those are at hand.
-    pub async fn open(&self, wanted: impl Fn(usize) -> bool, context: &Arc<TaskContext>) -> Result<OpenFiles> {
+    pub async fn open(&self, is_read: impl Fn(usize) -> bool, context: &Arc<TaskContext>) -> Result<OpenFiles> {
         let reader = match &self.reader {
             Some(r) => Arc::clone(r),
             None => Arc::new(DefaultParquetFileReaderFactory::new(context.runtime_env().object_store(&self.scan.object_store_url)?)),
         };
-        let files: Vec<PartitionedFile> = self.files.iter().enumerate().filter(|(i, _)| wanted(*i)).map(|(_, f)| f.clone()).collect();
+        let files: Vec<PartitionedFile> = self.files.iter().enumerate().filter(|(i, _)| is_read(*i)).map(|(_, f)| f.clone()).collect();
         let opening: Vec<_> = files.iter().map(|f| read_footer(&reader, f, PageIndexPolicy::Skip)).collect();
         let footers = stream::iter(opening).buffered(OPEN_AT_ONCE).try_collect().await?;
         Ok(OpenFiles { scan: self.scan.clone(), reader, files, footers })
@@ -139,9 +141,9 @@ fn read_footer(
 
 impl OpenFiles {
     /// Reads the indexes of the pages of some files too. Without them more is read, so a broken one is no error.
-    pub async fn load_page_indexes(&mut self, wanted: impl Fn(usize) -> bool) {
+    pub async fn load_page_indexes(&mut self, is_read: impl Fn(usize) -> bool) {
         let opening: Vec<_> = (0..self.files.len())
-            .filter(|f| wanted(*f))
+            .filter(|f| is_read(*f))
             .map(|f| read_footer(&self.reader, &self.files[f], PageIndexPolicy::Optional).map(move |footer| (f, footer)))
             .collect();
         let mut loaded = stream::iter(opening).buffer_unordered(OPEN_AT_ONCE);
@@ -154,7 +156,7 @@ impl OpenFiles {
         }
     }
 
-    /// What `access` wants of every row group (file, row group), in the order of the rows.
+    /// What `access` reads of every row group (file, row group), in the order of the rows.
     pub fn units(&self, access: impl Fn(usize, usize) -> RowGroupAccess) -> Vec<Unit> {
         let mut base = 0;
         let mut units = vec![];
@@ -187,6 +189,13 @@ impl OpenFiles {
     }
 }
 
+/// The rows of a set in every unit that has any. All bits are shared.
+pub fn selections(rows: RowSet, units: &[Unit]) -> Vec<(Unit, RowSelection)> {
+    let bits = rows.into_bits();
+    let selected = units.iter().map(|u| (u.clone(), BooleanBuffer::new(bits.clone(), u.base, u.rows)));
+    selected.filter(|(_, b)| b.has_true()).map(|(u, b)| (u, RowSelection::from_boolean_buffer(b))).collect()
+}
+
 /// Units to be read one by one. What is needed for a unit is made when it is read: there may be very many.
 #[derive(Debug, Clone)]
 pub struct UnitScan {
@@ -205,8 +214,8 @@ impl UnitScan {
         access.set(
             unit.row_group,
             match (&unit.access, selection) {
-                (wanted, None) => wanted.clone(),
-                (RowGroupAccess::Selection(wanted), Some(rows)) => RowGroupAccess::Selection(wanted.and_then(rows)),
+                (read, None) => read.clone(),
+                (RowGroupAccess::Selection(read), Some(rows)) => RowGroupAccess::Selection(read.and_then(rows)),
                 (_, Some(rows)) => RowGroupAccess::Selection(rows.clone()),
             },
         );

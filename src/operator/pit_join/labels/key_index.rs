@@ -12,13 +12,11 @@ use datafusion::common::{DataFusionError, Result};
 use hashbrown::{DefaultHashBuilder, HashTable};
 
 use super::byte_keys::ByteKeys;
+use super::group::NO_GROUP;
 use super::integer_keys::IntegerKeys;
 
 /// A list of keys is made of no more.
 const MOST_LISTED_BYTES: usize = 16 << 20;
-
-/// A row that belongs to no group: NULL in its key, or a key that no label has.
-pub const NO_GROUP: u32 = u32::MAX;
 
 /// Maps keys to groups 0, 1, 2, … in the order in which they are first seen.
 #[derive(Debug)]

@@ -11,9 +11,9 @@ use datafusion::physical_plan::{collect, displayable};
 use datafusion::prelude::col;
 use futures::StreamExt;
 
-use super::options::{PitJoinOptions, PitStrategy};
 use super::testing::*;
 use crate::error::{Error, Kind};
+use crate::operator::pit_join::options::{PitJoinOptions, PitStrategy};
 
 const LABELS: i64 = 30_000;
 const ROWS: i64 = 60_000;

@@ -11,7 +11,6 @@ use datafusion::common::Result;
 use datafusion::physical_plan::spill::get_record_batch_memory_size;
 
 use super::compact::compacted;
-use super::slots::Ties;
 
 /// A row of a list of batches, or none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -26,6 +25,12 @@ impl Place {
     pub fn is_none(self) -> bool {
         self == Place::NONE
     }
+}
+
+/// Decides between rows that tie in event timestamp, created timestamp and sequence number.
+pub trait Ties {
+    /// Compares a row of `batch` with the row at `place`.
+    fn compare(&mut self, batch: &RecordBatch, row: usize, place: Place) -> Result<Ordering>;
 }
 
 #[derive(Debug)]

@@ -10,7 +10,7 @@ use datafusion::common::{DataFusionError, Result};
 use parking_lot::Mutex;
 
 use super::gather::Ranks;
-use super::rows::NO_ROW;
+use crate::operator::pit_join::scan::row_set::NO_ROW;
 
 /// Rows per chunk: their memory comes as they are filled, and nothing is moved when there are more.
 const CHUNK_BITS: usize = 16;

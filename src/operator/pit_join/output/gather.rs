@@ -8,7 +8,7 @@ use datafusion::arrow::compute::take;
 use datafusion::arrow::datatypes::DataType;
 use datafusion::common::Result;
 
-use super::rows::NO_ROW;
+use crate::operator::pit_join::scan::row_set::NO_ROW;
 
 /// Ranks, and what is computed of them once for all columns.
 pub struct Ranks<'a> {

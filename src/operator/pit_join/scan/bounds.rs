@@ -12,12 +12,12 @@ use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions::{CastExpr, Column, TryCastExpr};
 use datafusion::physical_plan::ExecutionPlan;
 
-use super::exec::PitExecItem;
 use super::files::ParquetFiles;
-use super::instant::{Instants, OnLine, Round};
-use super::key::KeyValues;
-use super::labels::{Index, LabelIndex};
-use super::views::Question;
+use crate::operator::pit_join::labels::instant::{Instants, OnLine, Round};
+use crate::operator::pit_join::labels::key_index::KeyValues;
+use crate::operator::pit_join::labels::label_index::{Index, LabelIndex};
+use crate::operator::pit_join::labels::question::Question;
+use crate::operator::pit_join::spec::PitExecItem;
 use crate::plan::pit_types::TimeLine;
 
 /// Labels with more keys than this are known by their least and greatest key only: such a list would leave out few
@@ -29,29 +29,30 @@ pub const ANYWHERE: usize = usize::MAX;
 
 /// Least and greatest value of stretches of rows, one each; NULL where it is not known.
 #[derive(Debug)]
-pub struct Bounds {
+pub struct MinMax {
     pub min: ArrayRef,
     pub max: ArrayRef,
 }
 
-/// What labels ask of the columns of a view.
+/// Bounds on the columns of a view, outside of which no label sees a row.
 #[derive(Debug)]
-pub struct Reach {
-    pub columns: Vec<ReachColumn>,
+pub struct LabelBounds {
+    pub columns: Vec<ColumnBounds>,
     /// Each label sees one row in the end.
     pub labels: usize,
 }
 
 #[derive(Debug)]
-pub struct ReachColumn {
+pub struct ColumnBounds {
     /// In the files.
     pub name: String,
     data_type: DataType,
-    wanted: Wanted,
+    bound: Bound,
 }
 
+/// Instants, both ends included, or keys.
 #[derive(Debug)]
-enum Wanted {
+enum Bound {
     Narrow(TimeLine, i64, i64),
     Wide(TimeLine, i128, i128),
     Keys {
@@ -62,19 +63,19 @@ enum Wanted {
     },
 }
 
-impl Reach {
+impl LabelBounds {
     /// `None` where no label can match anything.
     pub fn new(files: &ParquetFiles, plan: &Arc<dyn ExecutionPlan>, item: &PitExecItem, question: &Question) -> Result<Option<Self>> {
         let schema = plan.schema();
-        let column = |e: &Arc<dyn PhysicalExpr>, wanted: Wanted| -> Result<Option<ReachColumn>> {
+        let column = |e: &Arc<dyn PhysicalExpr>, bound: Bound| -> Result<Option<ColumnBounds>> {
             let name = column_of(e, &schema)?.and_then(|c| files.column_name(plan, c));
             let data_type = comparable(&e.data_type(&schema)?);
-            Ok(name.map(|name| ReachColumn { name, data_type, wanted }))
+            Ok(name.map(|name| ColumnBounds { name, data_type, bound }))
         };
         let line = item.lines.event;
         let window = match &question.index {
-            Index::Narrow(i) => window(i, item).map(|(from, to)| Wanted::Narrow(line, from, to)),
-            Index::Wide(i) => window(i, item).map(|(from, to)| Wanted::Wide(line, from, to)),
+            Index::Narrow(i) => window(i, item).map(|(from, to)| Bound::Narrow(line, from, to)),
+            Index::Wide(i) => window(i, item).map(|(from, to)| Bound::Wide(line, from, to)),
         };
         let Some(window) = window else { return Ok(None) };
         let mut columns = vec![];
@@ -83,10 +84,10 @@ impl Reach {
             let data_type = comparable(values.data_type());
             let converter = RowConverter::new(vec![SortField::new(data_type.clone())])?;
             let values = converter.convert_columns(&[cast(&values, &data_type)?])?;
-            columns.extend(column(e, Wanted::Keys { converter, values, all })?.filter(|c| c.data_type == data_type));
+            columns.extend(column(e, Bound::Keys { converter, values, all })?.filter(|c| c.data_type == data_type));
         }
         columns.extend(column(&item.time, window)?);
-        Ok(Some(Reach { columns, labels: question.label_rows }))
+        Ok(Some(LabelBounds { columns, labels: question.label_rows }))
     }
 }
 
@@ -101,19 +102,19 @@ fn window<T: OnLine>(index: &LabelIndex<T>, item: &PitExecItem) -> Option<(T, T)
     })
 }
 
-impl ReachColumn {
+impl ColumnBounds {
     /// At how many places of each stretch there may be rows that labels see, at most: 0 is none, `ANYWHERE` all over
     /// it. `None` where such bounds say nothing: they are a file's, and what is read as another type was cast, which
     /// may round or change the order.
-    pub fn places(&self, bounds: &Bounds) -> Result<Option<Vec<usize>>> {
+    pub fn places(&self, bounds: &MinMax) -> Result<Option<Vec<usize>>> {
         if [&bounds.min, &bounds.max].iter().any(|a| comparable(a.data_type()) != self.data_type) {
             return Ok(None);
         }
         let (min, max) = (cast(&bounds.min, &self.data_type)?, cast(&bounds.max, &self.data_type)?);
-        Ok(Some(match &self.wanted {
-            Wanted::Narrow(line, from, to) => places_in_time(&min, &max, *line, *from, *to)?,
-            Wanted::Wide(line, from, to) => places_in_time(&min, &max, *line, *from, *to)?,
-            Wanted::Keys { converter, values, all } => {
+        Ok(Some(match &self.bound {
+            Bound::Narrow(line, from, to) => places_in_time(&min, &max, *line, *from, *to)?,
+            Bound::Wide(line, from, to) => places_in_time(&min, &max, *line, *from, *to)?,
+            Bound::Keys { converter, values, all } => {
                 let (mins, maxs) = (converter.convert_columns(&[Arc::clone(&min)])?, converter.convert_columns(&[Arc::clone(&max)])?);
                 let count = values.num_rows();
                 let place = |i: usize| {

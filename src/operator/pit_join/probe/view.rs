@@ -1,7 +1,7 @@
 //! One view matched to the labels of a chunk, by the way that suits its plan.
 //!
-//! - A plain Parquet scan is read twice: its key and time columns by several tasks (`shards`, or `slots` where the
-//!   question is not a plain "latest before"), then of the wanted columns the rows that won.
+//! - A plain Parquet scan is read twice: its key and time columns by several tasks (`partitions`, or `slots` where the
+//!   question is not a plain "latest before"), then of the required columns the rows that won.
 //! - Any other plan is read once, and the rows that are some label's best so far are kept.
 
 use std::cmp::Ordering;
@@ -21,23 +21,24 @@ use datafusion::physical_plan::spill::get_record_batch_memory_size;
 use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
 use futures::stream::{self, BoxStream, StreamExt, TryStreamExt};
 
-use super::exec::PitExecItem;
-use super::fetch::fetch;
-use super::files::{ParquetFiles, Unit, UnitScan};
-use super::filled::Filled;
-use super::key::KeyIndex;
-use super::labels::{Index, LabelIndex};
-use super::memory::{Memory, Part};
-use super::metrics::Metrics;
-use super::options::{PitJoinOptions, PitStrategy};
-use super::output::Found;
-use super::payload::Payload;
-use super::prune::{self, Pruned};
-use super::rows::{NO_ROW, RowSet};
-use super::shards::{Probing, Shards};
-use super::slots::{FeatureColumns, Ties, matcher};
-use super::tasks::{Tasks, spawned};
-use super::winners::{Place, Winners};
+use super::partitions::{CachePartitions, Probing};
+use super::resolved::Resolved;
+use super::slots::{FeatureColumns, matcher};
+use crate::operator::pit_join::labels::key_index::KeyIndex;
+use crate::operator::pit_join::labels::label_index::{Index, LabelIndex};
+use crate::operator::pit_join::labels::question::Question;
+use crate::operator::pit_join::memory::{Memory, Part};
+use crate::operator::pit_join::metrics::Metrics;
+use crate::operator::pit_join::options::{PitJoinOptions, PitStrategy};
+use crate::operator::pit_join::output::batches::Found;
+use crate::operator::pit_join::output::fetch::fetch;
+use crate::operator::pit_join::output::payload::Payload;
+use crate::operator::pit_join::output::winners::{Place, Ties, Winners};
+use crate::operator::pit_join::scan::files::{ParquetFiles, Unit, UnitScan};
+use crate::operator::pit_join::scan::prune::{self, Pruned};
+use crate::operator::pit_join::scan::row_set::{NO_ROW, RowSet};
+use crate::operator::pit_join::spec::PitExecItem;
+use crate::operator::pit_join::tasks::{Tasks, spawned};
 
 /// Rows looked at before other tasks get their turn.
 const STEPS_PER_TURN: usize = 1 << 16;
@@ -45,13 +46,6 @@ const STEPS_PER_TURN: usize = 1 << 16;
 const ROW_BITS: u32 = 40;
 /// Rows per batch of key columns.
 const KEY_BATCH_ROWS: usize = 16_384;
-
-/// What the labels of a chunk are asked.
-pub struct Question {
-    pub keys: Arc<KeyIndex>,
-    pub index: Index,
-    pub label_rows: usize,
-}
 
 /// A view and how it is read.
 pub struct View {
@@ -88,7 +82,7 @@ pub fn planned(plan: &Arc<dyn ExecutionPlan>, item: &PitExecItem) -> String {
     format!("{}: {how}", item.description)
 }
 
-/// "The latest row at or before", which `shards` answers.
+/// "The latest row at or before", which `partitions` answers.
 fn is_plain(item: &PitExecItem) -> bool {
     !item.op.looks_ahead() && item.known_by.is_none() && !item.lines.wide
 }
@@ -157,7 +151,7 @@ impl View {
 
         let (ranks, winners, mut held) = match &question.index {
             Index::Narrow(index) if is_plain(item) && rows < NO_ROW as usize => {
-                self.find_in_shards(index, &units, scan, &narrow, question, rows).await?
+                self.find_in_partitions(index, &units, scan, &narrow, question, rows).await?
             }
             _ => self.find_in_slots(&units, &scan, &narrow, question, rows).await?,
         };
@@ -172,7 +166,7 @@ impl View {
     }
 
     /// Several tasks, a row group each at a time.
-    async fn find_in_shards(
+    async fn find_in_partitions(
         &self,
         index: &Arc<LabelIndex<i64>>,
         units: &Arc<Vec<Unit>>,
@@ -183,16 +177,16 @@ impl View {
     ) -> Result<(Vec<u32>, RowSet, Part)> {
         let has_ties = item.created.is_some() || item.seq.is_some();
         let mut held = self.memory.part();
-        held.grow(Shards::size_for(index.slots(), has_ties))?;
-        let shards = Arc::new(Shards::new(Arc::clone(index), item.lines, item.op.is_strict(), has_ties, self.probing));
+        held.grow(CachePartitions::size_for(index.slots(), has_ties))?;
+        let partitions = Arc::new(CachePartitions::new(Arc::clone(index), item.lines, item.op.is_strict(), has_ties, self.probing));
         let next = Arc::new(AtomicUsize::new(0));
         let mut tasks = Tasks::new();
         for _ in 0..self.context.session_config().target_partitions().clamp(1, units.len().max(1)) {
-            let (scan, next, shards, units) = (scan.clone(), Arc::clone(&next), Arc::clone(&shards), Arc::clone(units));
+            let (scan, next, partitions, units) = (scan.clone(), Arc::clone(&next), Arc::clone(&partitions), Arc::clone(units));
             let (item, keys, context) = (item.clone(), Arc::clone(&question.keys), Arc::clone(&self.context));
             let (metrics, mut held) = (self.metrics.clone(), self.memory.part());
             tasks.spawn(async move {
-                let mut collector = shards.collector();
+                let mut collector = partitions.collector();
                 loop {
                     let unit = next.fetch_add(1, atomic::Ordering::Relaxed);
                     let Some(meta) = units.get(unit) else { break };
@@ -201,7 +195,7 @@ impl View {
                     while let Some(batch) = batches.try_next().await? {
                         let timer = metrics.probe_time.timer();
                         metrics.feature_rows.add(batch.num_rows());
-                        shards.add(&mut collector, &keys, &item.feature_keys(&batch)?, &item.feature_times(&batch)?, first as u32)?;
+                        partitions.add(&mut collector, &keys, &item.feature_keys(&batch)?, &item.feature_times(&batch)?, first as u32)?;
                         first += batch.num_rows();
                         held.resize(collector.size())?;
                         timer.done();
@@ -209,19 +203,19 @@ impl View {
                     }
                 }
                 let timer = metrics.probe_time.timer();
-                shards.flush(&mut collector);
+                partitions.flush(&mut collector);
                 timer.done();
                 metrics.merged_rows.add(collector.merged_rows);
                 Ok(())
             });
         }
         while tasks.next().await?.is_some() {}
-        let shards = Arc::try_unwrap(shards).map_err(|_| DataFusionError::Internal("a task of the join still runs".into()))?;
+        let partitions = Arc::try_unwrap(partitions).map_err(|_| DataFusionError::Internal("a task of the join still runs".into()))?;
         let timer = self.metrics.probe_time.timer();
         let mut found = self.memory.part();
         let tasks = self.context.session_config().target_partitions().max(1);
-        found.grow(Filled::size_for(question.label_rows, rows, tasks))?;
-        let (ranks, winners) = shards.filled().ranks(rows, tasks).await?;
+        found.grow(Resolved::size_for(question.label_rows, rows, tasks))?;
+        let (ranks, winners) = partitions.resolve().ranks(rows, tasks).await?;
         drop(held);
         timer.done();
         Ok((ranks, winners, found))

@@ -4,7 +4,7 @@ use std::hash::BuildHasher;
 
 use hashbrown::{DefaultHashBuilder, HashTable};
 
-use super::key::NO_GROUP;
+use super::group::NO_GROUP;
 
 /// A plain table has at most so many places per known key and row that may bring another.
 const PLACES_PER_KEY: usize = 8;

@@ -1,9 +1,9 @@
 //! The slots of `slots.rs` for the common case, filled by several tasks at once: instants of 64 bits, joins that
 //! look back, nothing asked about what was known. Feature rows are numbered; a slot holds the number of its best row.
 //!
-//! Slots are cut into shards of equal size. A task collects rows until there are enough of them for each shard, and
-//! then works shard by shard, so that the instants searched and the slots written stay in the processor's cache.
-//! A key with many labels is cut as well: a row goes to the shard that holds the first label that can see it.
+//! Slots are cut into partitions of equal size, which fit the processor's cache. A task collects rows until there are enough of them for each partition, and
+//! then works partition by partition, so that the instants searched and the slots written stay in the processor's cache.
+//! A key with many labels is cut as well: a row goes to the partition that holds the first label that can see it.
 //! Where the rows of one key follow one another (tables sorted by key and time), a run is merged with the labels of
 //! its key instead: one lookup for the key, and only the last row before each label is looked at.
 
@@ -17,18 +17,16 @@ use datafusion::arrow::datatypes::Int64Type;
 use datafusion::common::Result;
 use parking_lot::{Mutex, MutexGuard};
 
-use super::exec::FeatureTimes;
-use super::filled::Filled;
-use super::instant::{Instants, Round};
-use super::key::{KeyIndex, NO_GROUP};
-use super::labels::LabelIndex;
-use super::rows::NO_ROW;
+use super::resolved::{Best, NOTHING, PARTITION_BITS, PARTITION_SLOTS, Resolved};
 use crate::model::live::{RowOrder, is_live_on};
+use crate::operator::pit_join::labels::group::NO_GROUP;
+use crate::operator::pit_join::labels::instant::{Instants, Round};
+use crate::operator::pit_join::labels::key_index::KeyIndex;
+use crate::operator::pit_join::labels::label_index::LabelIndex;
+use crate::operator::pit_join::scan::row_set::NO_ROW;
+use crate::operator::pit_join::spec::FeatureTimes;
 use crate::plan::pit_types::TimeLines;
 
-/// Slots per shard: 14 bits are 128 KiB of instants and as much again of slots.
-pub const SHARD_BITS: usize = if cfg!(test) { 3 } else { 14 };
-pub const SHARD_SLOTS: usize = 1 << SHARD_BITS;
 /// Rows that a task collects, at least and at most.
 const MIN_COLLECTED: usize = 1 << 16;
 const MAX_COLLECTED: usize = 1 << 21;
@@ -53,23 +51,14 @@ pub enum Probing {
 /// Created timestamp (NULL: `i64::MIN`) and sequence number; zero where the view has none.
 type Tie = (i64, i64);
 
-/// The best row of a slot so far, and its event timestamp: together, because they are read together.
-#[derive(Debug, Clone, Copy)]
-pub struct Best {
-    pub ts: i64,
-    pub row: u32,
-}
-
-pub const NOTHING: Best = Best { ts: 0, row: NO_ROW };
-
 #[derive(Debug, Default)]
-struct Shard {
+struct CachePartition {
     best: Vec<Best>,
     /// Empty where there is neither a created timestamp nor a sequence number.
     tie: Vec<Tie>,
 }
 
-/// Collected rows of one shard.
+/// Collected rows of one partition.
 #[derive(Debug, Default)]
 struct Pile {
     rows: Vec<(u32, u32, i64)>,
@@ -77,7 +66,7 @@ struct Pile {
 }
 
 #[derive(Debug)]
-pub struct Shards {
+pub struct CachePartitions {
     index: Arc<LabelIndex<i64>>,
     lines: TimeLines,
     ttl: Option<i64>,
@@ -85,7 +74,7 @@ pub struct Shards {
     strict: bool,
     has_ties: bool,
     probing: Probing,
-    shards: Vec<Mutex<Shard>>,
+    partitions: Vec<Mutex<CachePartition>>,
 }
 
 /// What one task has collected.
@@ -99,16 +88,16 @@ pub struct Collector {
     pub merged_rows: usize,
 }
 
-impl Shards {
+impl CachePartitions {
     pub fn new(index: Arc<LabelIndex<i64>>, lines: TimeLines, strict: bool, has_ties: bool, probing: Probing) -> Self {
         let slots = index.slots();
-        let shard = |first: usize| {
-            let n = SHARD_SLOTS.min(slots - first);
-            Mutex::new(Shard { best: vec![NOTHING; n], tie: vec![(0, 0); if has_ties { n } else { 0 }] })
+        let partition = |first: usize| {
+            let n = PARTITION_SLOTS.min(slots - first);
+            Mutex::new(CachePartition { best: vec![NOTHING; n], tie: vec![(0, 0); if has_ties { n } else { 0 }] })
         };
-        let shards = (0..slots).step_by(SHARD_SLOTS).map(shard).collect();
+        let partitions = (0..slots).step_by(PARTITION_SLOTS).map(partition).collect();
         let ttl = lines.ttl.map(|t| t.clamp(0, i64::MAX.into()) as i64);
-        Shards { index, lines, ttl, strict, has_ties, probing, shards }
+        CachePartitions { index, lines, ttl, strict, has_ties, probing, partitions }
     }
 
     /// Bytes that the slots of so many labels take.
@@ -118,7 +107,7 @@ impl Shards {
 
     pub fn collector(&self) -> Collector {
         let limit = self.index.slots().clamp(MIN_COLLECTED, MAX_COLLECTED);
-        let piles = self.shards.iter().map(|_| Pile::default()).collect();
+        let piles = self.partitions.iter().map(|_| Pile::default()).collect();
         Collector { piles, collected: 0, limit, without_runs: 0, merged_rows: 0 }
     }
 
@@ -133,13 +122,13 @@ impl Shards {
         if self.strict { self.index.at[slot] > event } else { self.index.at[slot] >= event }
     }
 
-    /// The shard of the first slot in `lo..hi` that can see `event`; the last one if none can.
-    fn shard_of(&self, lo: usize, hi: usize, event: i64) -> usize {
-        let (first, last) = (lo >> SHARD_BITS, (hi - 1) >> SHARD_BITS);
+    /// The partition of the first slot in `lo..hi` that can see `event`; the last one if none can.
+    fn partition_of(&self, lo: usize, hi: usize, event: i64) -> usize {
+        let (first, last) = (lo >> PARTITION_BITS, (hi - 1) >> PARTITION_BITS);
         let (mut from, mut to) = (first, last);
         while from < to {
             let middle = (from + to) / 2;
-            if self.sees(((middle + 1) << SHARD_BITS) - 1, event) { to = middle } else { from = middle + 1 }
+            if self.sees(((middle + 1) << PARTITION_BITS) - 1, event) { to = middle } else { from = middle + 1 }
         }
         from
     }
@@ -169,7 +158,7 @@ impl Shards {
                 let starts = UInt32Array::from_iter_values(runs.iter().map(|r| r.start as u32));
                 let keys = keys.iter().map(|k| take(k, &starts, None)).collect::<std::result::Result<Vec<_>, _>>()?;
                 let groups = index.find(&keys, runs.len())?;
-                let mut merge = Merge { shards: self, held: None };
+                let mut merge = Merge { partitions: self, held: None };
                 for (run, group) in runs.into_iter().zip(groups).filter(|(_, g)| *g != NO_GROUP) {
                     merge.run(group, run, time.values(), first, &tie);
                 }
@@ -184,7 +173,7 @@ impl Shards {
             if lo == hi {
                 continue;
             }
-            let pile = &mut collector.piles[self.shard_of(lo, hi, event)];
+            let pile = &mut collector.piles[self.partition_of(lo, hi, event)];
             pile.rows.push((group, first + row as u32, event));
             if self.has_ties {
                 pile.ties.push(tie(row));
@@ -202,26 +191,26 @@ impl Shards {
         collector.collected = 0;
         let mut busy = vec![];
         for (number, pile) in collector.piles.iter_mut().enumerate().filter(|(_, p)| !p.rows.is_empty()) {
-            match self.shards[number].try_lock() {
-                Some(mut shard) => self.place(number, &mut shard, pile),
+            match self.partitions[number].try_lock() {
+                Some(mut partition) => self.place(number, &mut partition, pile),
                 None => busy.push(number),
             }
         }
         for number in busy {
-            self.place(number, &mut self.shards[number].lock(), &mut collector.piles[number]);
+            self.place(number, &mut self.partitions[number].lock(), &mut collector.piles[number]);
         }
     }
 
-    fn place(&self, number: usize, shard: &mut Shard, pile: &mut Pile) {
-        let start = number << SHARD_BITS;
-        let end = start + shard.best.len();
+    fn place(&self, number: usize, partition: &mut CachePartition, pile: &mut Pile) {
+        let start = number << PARTITION_BITS;
+        let end = start + partition.best.len();
         let mut ties = pile.ties.drain(..);
         for rows in pile.rows.chunks(LANES) {
             let (slots, ends) = self.first_slots(rows, start, end);
             for ((_, row, event), (slot, end)) in rows.iter().zip(slots.into_iter().zip(ends)) {
                 let tie = ties.next();
                 if slot < end && is_live_on(*event, self.index.at[slot], self.ttl) {
-                    shard.offer(slot - start, *event, *row, tie);
+                    partition.offer(slot - start, *event, *row, tie);
                 }
             }
         }
@@ -260,13 +249,13 @@ impl Shards {
     }
 
     /// All was offered.
-    pub fn filled(self) -> Filled {
-        let shards = self.shards.into_iter().map(|s| s.into_inner().best).collect();
-        Filled::new(self.index, self.ttl, shards)
+    pub fn resolve(self) -> Resolved {
+        let partitions = self.partitions.into_iter().map(|s| s.into_inner().best).collect();
+        Resolved::new(self.index, self.ttl, partitions)
     }
 }
 
-impl Shard {
+impl CachePartition {
     #[inline]
     fn offer(&mut self, slot: usize, event: i64, row: u32, tie: Option<Tie>) {
         let best = &mut self.best[slot];
@@ -289,22 +278,22 @@ fn rank(event_ts: i64, (created, seq): Tie) -> RowOrder<i64> {
     RowOrder { event_ts, created_ts: (created != i64::MIN).then_some(created), seq }
 }
 
-/// Merges runs of one key with the labels of that key. Keeps the last shard locked.
+/// Merges runs of one key with the labels of that key. Keeps the last partition locked.
 struct Merge<'a> {
-    shards: &'a Shards,
-    held: Option<(usize, MutexGuard<'a, Shard>)>,
+    partitions: &'a CachePartitions,
+    held: Option<(usize, MutexGuard<'a, CachePartition>)>,
 }
 
 impl Merge<'_> {
     fn run(&mut self, group: u32, run: Range<usize>, time: &[i64], first: u32, tie: &impl Fn(usize) -> Tie) {
-        let (lo, hi) = self.shards.index.range(group);
+        let (lo, hi) = self.partitions.index.range(group);
         if lo == hi {
             return;
         }
         let times = &time[run.clone()];
         if !times.is_sorted() {
             for (i, event) in times.iter().enumerate() {
-                let slot = self.shards.first_slot(lo, hi, *event);
+                let slot = self.partitions.first_slot(lo, hi, *event);
                 if slot < hi {
                     self.offer(slot, *event, run.start + i, first, tie);
                 }
@@ -312,10 +301,10 @@ impl Merge<'_> {
             return;
         }
         let mut next = 0;
-        let mut slot = self.shards.first_slot(lo, hi, times[0]);
+        let mut slot = self.partitions.first_slot(lo, hi, times[0]);
         while slot < hi && next < times.len() {
-            let at = self.shards.index.at[slot];
-            let seen = next + gallop(&times[next..], |t| if self.shards.strict { t < at } else { t <= at });
+            let at = self.partitions.index.at[slot];
+            let seen = next + gallop(&times[next..], |t| if self.partitions.strict { t < at } else { t <= at });
             // The last row that this label sees and the one before did not, and what it ties with.
             if let Some(last) = seen.checked_sub(1).filter(|l| *l >= next) {
                 for i in (next..seen).rev().take_while(|i| times[*i] == times[last]) {
@@ -325,26 +314,26 @@ impl Merge<'_> {
             next = seen;
             slot += 1;
             if next < times.len() {
-                let from = &self.shards.index.at[slot..hi];
+                let from = &self.partitions.index.at[slot..hi];
                 let event = times[next];
-                slot += gallop(from, |a| if self.shards.strict { a <= event } else { a < event });
+                slot += gallop(from, |a| if self.partitions.strict { a <= event } else { a < event });
             }
         }
     }
 
     fn offer(&mut self, slot: usize, event: i64, row: usize, first: u32, tie: &impl Fn(usize) -> Tie) {
-        if !is_live_on(event, self.shards.index.at[slot], self.shards.ttl) {
+        if !is_live_on(event, self.partitions.index.at[slot], self.partitions.ttl) {
             return;
         }
-        let number = slot >> SHARD_BITS;
+        let number = slot >> PARTITION_BITS;
         if self.held.as_ref().is_none_or(|(n, _)| *n != number) {
             // One at a time: two tasks that wait for each other's would wait forever.
             self.held = None;
-            self.held = Some((number, self.shards.shards[number].lock()));
+            self.held = Some((number, self.partitions.partitions[number].lock()));
         }
-        if let Some((_, shard)) = &mut self.held {
-            let tie = self.shards.has_ties.then(|| tie(row));
-            shard.offer(slot & (SHARD_SLOTS - 1), event, first + row as u32, tie);
+        if let Some((_, partition)) = &mut self.held {
+            let tie = self.partitions.has_ties.then(|| tie(row));
+            partition.offer(slot & (PARTITION_SLOTS - 1), event, first + row as u32, tie);
         }
     }
 }

@@ -14,9 +14,14 @@ use datafusion::physical_plan::{collect, displayable};
 use datafusion::prelude::col;
 use futures::StreamExt;
 
-use super::testing::*;
+mod files;
+mod oracle;
+mod properties;
+pub mod testing;
+
 use crate::error::{Error, Kind};
 use crate::plan::pit_join::{MatchOp, PitItem};
+use testing::*;
 
 const HOUR: i64 = 3_600_000_000;
 

@@ -16,12 +16,12 @@ use futures::TryStreamExt;
 use parking_lot::Mutex;
 
 use super::compact::compacted;
-use super::files::{OpenFiles, Unit, UnitScan};
-use super::memory::{Memory, Part};
 use super::packed::Packed;
 use super::payload::{Column, Payload, SlabRows};
-use super::rows::RowSet;
-use super::tasks::Tasks;
+use crate::operator::pit_join::memory::{Memory, Part};
+use crate::operator::pit_join::scan::files::{OpenFiles, Unit, UnitScan, selections};
+use crate::operator::pit_join::scan::row_set::RowSet;
+use crate::operator::pit_join::tasks::Tasks;
 
 /// Rows per batch while reading.
 const BATCH_ROWS: usize = 16_384;
@@ -56,27 +56,27 @@ pub async fn fetch(
     context: &Arc<TaskContext>,
     memory: &Arc<Memory>,
 ) -> Result<Payload> {
-    let selections = winners.selections(units);
-    if selections.is_empty() || columns.is_empty() {
+    let selected = selections(winners, units);
+    if selected.is_empty() || columns.is_empty() {
         return Ok(Payload::empty(schema));
     }
     let tasks = context.session_config().target_partitions().max(1);
     // The reader makes room for whole batches.
-    let most = selections.iter().map(|(_, s)| s.row_count()).max().unwrap_or(0);
+    let most = selected.iter().map(|(_, s)| s.row_count()).max().unwrap_or(0);
     // The rank of each unit's first winner.
     let mut rows = 0;
-    let mut firsts = Vec::with_capacity(selections.len());
-    for (_, selection) in &selections {
+    let mut firsts = Vec::with_capacity(selected.len());
+    for (_, selection) in &selected {
         firsts.push(rows);
         rows += selection.row_count();
     }
-    let at_once = columns_at_once(&files, &selections, columns.len(), tasks);
-    let units = selections.len();
-    let wanted = Arc::new(selections.into_iter().map(|(unit, rows)| (unit, Some(rows))).collect());
+    let at_once = columns_at_once(&files, &selected, columns.len(), tasks);
+    let units = selected.len();
+    let read = Arc::new(selected.into_iter().map(|(unit, rows)| (unit, Some(rows))).collect());
     let mut slabs = vec![];
     let mut fields = 0..schema.fields().len();
     for columns in columns.chunks(at_once) {
-        let scan = files.scan(&wanted, columns, most.clamp(1, BATCH_ROWS));
+        let scan = files.scan(&read, columns, most.clamp(1, BATCH_ROWS));
         let schema = schema.project(&fields.by_ref().take(columns.len()).collect::<Vec<_>>())?;
         slabs.push(Slab::new(scan, &schema, units, rows, memory.part())?);
     }

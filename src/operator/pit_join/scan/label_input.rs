@@ -10,9 +10,9 @@ use datafusion::execution::TaskContext;
 use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
 use futures::stream::{self, BoxStream, StreamExt, TryStreamExt};
 
-use super::exec::PitJoinExec;
 use super::files::ParquetFiles;
-use super::tasks::spawned;
+use crate::operator::pit_join::spec::PitJoinSpec;
+use crate::operator::pit_join::tasks::spawned;
 
 /// Decoded bytes that may wait for their turn, per task.
 const READ_AHEAD_BYTES: usize = 16 << 20;
@@ -22,16 +22,16 @@ pub struct LabelInput {
     batches: BoxStream<'static, Result<RecordBatch>>,
     /// Given back by a chunk that was too large.
     returned: VecDeque<RecordBatch>,
-    /// Label rows still wanted.
+    /// Label rows still to be read.
     fetch: usize,
     pub ended: bool,
 }
 
 impl LabelInput {
-    pub fn new(exec: &PitJoinExec, context: &Arc<TaskContext>) -> Self {
-        let fetch = exec.label_fetch.unwrap_or(usize::MAX);
-        let (labels, context) = (Arc::clone(&exec.labels), Arc::clone(context));
-        let files = ParquetFiles::behind(&labels).filter(|_| exec.label_fetch.is_none());
+    pub fn new(spec: &PitJoinSpec, context: &Arc<TaskContext>) -> Self {
+        let fetch = spec.label_fetch.unwrap_or(usize::MAX);
+        let (labels, context) = (Arc::clone(&spec.labels), Arc::clone(context));
+        let files = ParquetFiles::behind(&labels).filter(|_| spec.label_fetch.is_none());
         let batches = stream::once(async move {
             match files {
                 Some(files) => in_parallel(files, &labels, &context).await,

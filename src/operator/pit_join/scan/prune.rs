@@ -14,11 +14,11 @@ use datafusion::parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaData};
 use datafusion::parquet::file::page_index::column_index::ColumnIndexMetaData;
 use datafusion::physical_plan::ExecutionPlan;
 
-use super::exec::PitExecItem;
+use super::bounds::{ANYWHERE, ColumnBounds, LabelBounds, MinMax};
 use super::files::{OpenFiles, ParquetFiles, Unit};
-use super::metrics::Metrics;
-use super::reach::{ANYWHERE, Bounds, Reach, ReachColumn};
-use super::views::Question;
+use crate::operator::pit_join::labels::question::Question;
+use crate::operator::pit_join::metrics::Metrics;
+use crate::operator::pit_join::spec::PitExecItem;
 use crate::store::offline::SureBounds;
 
 /// Bytes of a page in an offset index, about.
@@ -42,24 +42,24 @@ pub async fn open(
     context: &Arc<TaskContext>,
     metrics: &Metrics,
 ) -> Result<Pruned> {
-    let reach = Reach::new(files, plan, item, question)?;
-    let wanted = match &reach {
-        Some(reach) => files_in_reach(files, reach)?,
+    let label_bounds = LabelBounds::new(files, plan, item, question)?;
+    let is_read = match &label_bounds {
+        Some(label_bounds) => files_in_bounds(files, label_bounds)?,
         None => vec![false; files.len()],
     };
-    let mut rows_pruned = files.rows_where(|f| !wanted[f]);
-    let files_known_out = wanted.iter().filter(|w| !**w).count();
-    let mut open = files.open(|f| wanted[f], context).await?;
+    let mut rows_pruned = files.rows_where(|f| !is_read[f]);
+    let files_known_out = is_read.iter().filter(|r| !**r).count();
+    let mut open = files.open(|f| is_read[f], context).await?;
     let mut parts = vec![];
-    if let Some(reach) = &reach {
+    if let Some(label_bounds) = &label_bounds {
         for footer in &open.footers {
-            parts.push(FileParts::new(footer, reach)?);
+            parts.push(FileParts::new(footer, label_bounds)?);
             tokio::task::consume_budget().await;
         }
         let ask: Vec<bool> = open.footers.iter().zip(&parts).map(|(f, p)| p.is_page_index_worth_it(f)).collect();
         open.load_page_indexes(|f| ask[f]).await;
         for (footer, parts) in open.footers.iter().zip(&mut parts) {
-            parts.leave_pages_out(footer, reach)?;
+            parts.leave_pages_out(footer, label_bounds)?;
         }
     }
     let units = open.units(|file, group| parts[file].access[group].clone());
@@ -77,21 +77,21 @@ pub async fn open(
 }
 
 /// By what is known without reading the files, where that is bounds: other statistics may be guesses.
-fn files_in_reach(files: &ParquetFiles, reach: &Reach) -> Result<Vec<bool>> {
-    let mut wanted = vec![true; files.len()];
+fn files_in_bounds(files: &ParquetFiles, label_bounds: &LabelBounds) -> Result<Vec<bool>> {
+    let mut is_read = vec![true; files.len()];
     for (file, statistics) in files.statistics_with::<SureBounds>() {
-        for column in &reach.columns {
+        for column in &label_bounds.columns {
             let Some(bounds) = file_bounds(statistics, files.file_column(&column.name)) else { continue };
-            wanted[file] &= column.places(&bounds)?.is_none_or(|p| p[0] > 0);
+            is_read[file] &= column.places(&bounds)?.is_none_or(|p| p[0] > 0);
         }
     }
-    Ok(wanted)
+    Ok(is_read)
 }
 
-fn file_bounds(statistics: &Statistics, column: Option<usize>) -> Option<Bounds> {
+fn file_bounds(statistics: &Statistics, column: Option<usize>) -> Option<MinMax> {
     let column = statistics.column_statistics.get(column?)?;
     let array = |v: Option<&ScalarValue>| v?.to_array().ok();
-    Some(Bounds { min: array(column.min_value.get_value())?, max: array(column.max_value.get_value())? })
+    Some(MinMax { min: array(column.min_value.get_value())?, max: array(column.max_value.get_value())? })
 }
 
 /// What of a file is read.
@@ -104,13 +104,13 @@ struct FileParts {
 }
 
 impl FileParts {
-    fn new(footer: &ParquetMetaData, reach: &Reach) -> Result<Self> {
+    fn new(footer: &ParquetMetaData, label_bounds: &LabelBounds) -> Result<Self> {
         let groups = footer.row_groups();
         let schema = parquet_to_arrow_schema(footer.file_metadata().schema_descr(), footer.file_metadata().key_value_metadata())?;
-        let mut places = vec![reach.labels; groups.len()];
-        for column in &reach.columns {
+        let mut places = vec![label_bounds.labels; groups.len()];
+        for column in &label_bounds.columns {
             let Some((converter, leaf)) = converter(column, &schema, footer) else { continue };
-            let bounds = Bounds { min: converter.row_group_mins(groups)?, max: converter.row_group_maxes(groups)? };
+            let bounds = MinMax { min: converter.row_group_mins(groups)?, max: converter.row_group_maxes(groups)? };
             let Some(found) = column.places(&bounds)? else { continue };
             for ((known, found), group) in places.iter_mut().zip(found).zip(groups) {
                 *known = match group.column(leaf) {
@@ -144,11 +144,11 @@ impl FileParts {
         cost < gain
     }
 
-    fn leave_pages_out(&mut self, footer: &ParquetMetaData, reach: &Reach) -> Result<()> {
+    fn leave_pages_out(&mut self, footer: &ParquetMetaData, label_bounds: &LabelBounds) -> Result<()> {
         for (number, group) in footer.row_groups().iter().enumerate().filter(|(n, _)| self.places[*n] > 0) {
             let rows = usize::try_from(group.num_rows()).unwrap_or(0);
             let (mut out, mut pages) = (vec![], vec![]);
-            for column in &reach.columns {
+            for column in &label_bounds.columns {
                 for (page, is_out) in pages_of(column, &self.schema, footer, number, rows)? {
                     if is_out {
                         out.push(page.clone());
@@ -175,7 +175,7 @@ impl FileParts {
 /// Every page of a column in a row group: its rows, and whether no label sees any of them. Empty where there is no
 /// index, or none that makes sense.
 fn pages_of(
-    column: &ReachColumn,
+    column: &ColumnBounds,
     schema: &Schema,
     footer: &ParquetMetaData,
     group: usize,
@@ -193,7 +193,7 @@ fn pages_of(
     if !is_whole || usize::try_from(index.num_pages()).ok() != Some(pages.len()) {
         return Ok(vec![]);
     }
-    let bounds = Bounds {
+    let bounds = MinMax {
         min: converter.data_page_mins(column_index, offset_index, [&group])?,
         max: converter.data_page_maxes(column_index, offset_index, [&group])?,
     };
@@ -207,7 +207,7 @@ fn pages_of(
 }
 
 /// A converter for the statistics of a column, and the column's number in the file, if it is there.
-fn converter<'a>(column: &ReachColumn, schema: &'a Schema, footer: &'a ParquetMetaData) -> Option<(StatisticsConverter<'a>, usize)> {
+fn converter<'a>(column: &ColumnBounds, schema: &'a Schema, footer: &'a ParquetMetaData) -> Option<(StatisticsConverter<'a>, usize)> {
     let converter = StatisticsConverter::try_new(&column.name, schema, footer.file_metadata().schema_descr()).ok()?;
     let leaf = converter.parquet_column_index()?;
     Some((converter, leaf))
@@ -246,3 +246,6 @@ fn between(out: &[Range<usize>], rows: usize) -> Vec<Range<usize>> {
     let ends = out.iter().map(|r| r.start).chain([rows]);
     starts.zip(ends).map(|(start, end)| start..end).filter(|r| !r.is_empty()).collect()
 }
+
+#[cfg(test)]
+mod tests;

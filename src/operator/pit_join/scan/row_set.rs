@@ -1,9 +1,6 @@
 //! Sets of feature rows by number.
 
-use datafusion::arrow::buffer::{BooleanBuffer, Buffer};
-use datafusion::parquet::arrow::arrow_reader::RowSelection;
-
-use super::files::Unit;
+use datafusion::arrow::buffer::Buffer;
 
 /// In place of a row's number or rank: no row.
 pub const NO_ROW: u32 = u32::MAX;
@@ -65,10 +62,8 @@ impl RowSet {
         rows.div_ceil(64) * (size_of::<u64>() + size_of::<u32>())
     }
 
-    /// The members of every unit that has any. All bits are shared.
-    pub fn selections(self, units: &[Unit]) -> Vec<(Unit, RowSelection)> {
-        let bits = Buffer::from_vec(self.words);
-        let selected = units.iter().map(|u| (u.clone(), BooleanBuffer::new(bits.clone(), u.base, u.rows)));
-        selected.filter(|(_, b)| b.has_true()).map(|(u, b)| (u, RowSelection::from_boolean_buffer(b))).collect()
+    /// The members as bits: row `n` is bit `n`.
+    pub fn into_bits(self) -> Buffer {
+        Buffer::from_vec(self.words)
     }
 }

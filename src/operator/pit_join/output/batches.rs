@@ -9,10 +9,10 @@ use datafusion::arrow::compute::concat_batches;
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::common::Result;
 
-use super::memory::Part;
 use super::payload::Payload;
-use super::rows::NO_ROW;
 use super::winners::{Place, gather};
+use crate::operator::pit_join::memory::Part;
+use crate::operator::pit_join::scan::row_set::NO_ROW;
 
 /// What one view gives, per label row.
 #[derive(Debug)]
