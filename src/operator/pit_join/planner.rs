@@ -17,7 +17,7 @@ use super::spec::{PitExecItem, PitJoinSpec};
 use crate::operator::input_order::preserve_scan_order;
 use crate::plan::pit_join::PitJoinNode;
 
-/// Plans `PitJoinNode`. Register it with the session's query planner, `plan::pit_rules::PushLabelFilters` as
+/// Plans `PitJoinNode`. Register it with the session's query planner, `plan::pit_join::rules::PushLabelFilters` as
 /// an optimizer rule, and `KeepInputOrder` as the last physical optimizer rule.
 #[derive(Debug, Default)]
 pub struct PitJoinPlanner;

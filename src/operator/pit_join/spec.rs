@@ -9,7 +9,7 @@ use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_plan::ExecutionPlan;
 
 use crate::plan::pit_join::MatchOp;
-use crate::plan::pit_types::TimeLines;
+use crate::plan::pit_join::types::TimeLines;
 
 /// One view's part of the join; see `plan::pit_join::PitItem`.
 #[derive(Debug, Clone)]

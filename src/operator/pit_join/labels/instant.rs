@@ -7,7 +7,7 @@ use datafusion::arrow::datatypes::*;
 use datafusion::common::{DataFusionError, Result};
 
 use crate::model::live::Instant;
-use crate::plan::pit_types::{TimeLine, per_second, value_type};
+use crate::plan::pit_join::types::{TimeLine, per_second, value_type};
 
 /// Which way a value between two ticks goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -8,7 +8,7 @@ use datafusion::common::Result;
 use super::group::NO_GROUP;
 use super::instant::{Instants, OnLine, Round};
 use crate::operator::pit_join::tasks::in_parts;
-use crate::plan::pit_types::TimeLine;
+use crate::plan::pit_join::types::TimeLine;
 
 /// Labels that are worth a task of their own.
 pub const LABELS_PER_TASK: usize = if cfg!(test) { 8 } else { 200_000 };

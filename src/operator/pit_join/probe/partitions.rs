@@ -1,8 +1,9 @@
 //! The slots of `slots.rs` for the common case, filled by several tasks at once: instants of 64 bits, joins that
 //! look back, nothing asked about what was known. Feature rows are numbered; a slot holds the number of its best row.
 //!
-//! Slots are cut into partitions of equal size, which fit the processor's cache. A task collects rows until there are enough of them for each partition, and
-//! then works partition by partition, so that the instants searched and the slots written stay in the processor's cache.
+//! Slots are cut into partitions of equal size. A task collects rows until there are enough of them for each partition,
+//! and then works partition by partition, so that the instants searched and the slots written stay in the processor's
+//! cache.
 //! A key with many labels is cut as well: a row goes to the partition that holds the first label that can see it.
 //! Where the rows of one key follow one another (tables sorted by key and time), a run is merged with the labels of
 //! its key instead: one lookup for the key, and only the last row before each label is looked at.
@@ -25,7 +26,7 @@ use crate::operator::pit_join::labels::key_index::KeyIndex;
 use crate::operator::pit_join::labels::label_index::LabelIndex;
 use crate::operator::pit_join::scan::row_set::NO_ROW;
 use crate::operator::pit_join::spec::FeatureTimes;
-use crate::plan::pit_types::TimeLines;
+use crate::plan::pit_join::types::TimeLines;
 
 /// Rows that a task collects, at least and at most.
 const MIN_COLLECTED: usize = 1 << 16;

@@ -18,7 +18,7 @@ use crate::operator::pit_join::labels::label_index::{Index, LabelIndex};
 use crate::operator::pit_join::output::winners::{Place, Ties, Winners};
 use crate::operator::pit_join::spec::FeatureTimes;
 use crate::plan::pit_join::MatchOp;
-use crate::plan::pit_types::TimeLines;
+use crate::plan::pit_join::types::TimeLines;
 
 /// Key, time and tie-break columns of a feature batch.
 #[derive(Debug)]

@@ -18,7 +18,7 @@ use crate::operator::pit_join::labels::key_index::KeyValues;
 use crate::operator::pit_join::labels::label_index::{Index, LabelIndex};
 use crate::operator::pit_join::labels::question::Question;
 use crate::operator::pit_join::spec::PitExecItem;
-use crate::plan::pit_types::TimeLine;
+use crate::plan::pit_join::types::TimeLine;
 
 /// Labels with more keys than this are known by their least and greatest key only: such a list would leave out few
 /// pages of some ten thousand rows, and each page is searched for in it.

@@ -25,8 +25,8 @@ use object_store::{ObjectStore, ObjectStoreExt};
 use crate::operator::input_order::KeepInputOrder;
 use crate::operator::pit_join::options::PitJoinOptions;
 use crate::operator::pit_join::planner::PitJoinPlanner;
+use crate::plan::pit_join::rules::PushLabelFilters;
 use crate::plan::pit_join::{MatchOp, PitItem, PitJoinNode};
-use crate::plan::pit_rules::PushLabelFilters;
 
 #[derive(Debug)]
 struct Planner;

@@ -10,7 +10,7 @@ use datafusion::common::{DFSchema, DFSchemaRef, DataFusionError, Result as DfRes
 use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, UserDefinedLogicalNodeCore};
 use datafusion::logical_expr::{cast, try_cast};
 
-use super::pit_types::{TimeLines, common_key_type};
+use super::types::{TimeLines, common_key_type};
 use crate::clock::Micros;
 use crate::error::{Error, Result};
 

@@ -9,7 +9,7 @@ use datafusion::logical_expr::utils::{conjunction, split_conjunction_owned};
 use datafusion::logical_expr::{Expr, Extension, FetchType, Filter, LogicalPlan, SkipType};
 use datafusion::optimizer::{ApplyOrder, OptimizerConfig, OptimizerRule};
 
-use super::pit_join::PitJoinNode;
+use super::node::PitJoinNode;
 
 /// Moves deterministic predicates on label columns, and the row count of a LIMIT, below the join.
 /// Predicates on features stay above: below they would change which row is the live one.

@@ -10,6 +10,7 @@ use datafusion::sql::sqlparser::ast::{
 };
 
 use crate::error::{Error, Result, Span};
+use crate::plan::settle;
 use crate::sql::asof::MARKER;
 
 pub fn ends_asof(t: &TableWithJoins) -> bool {
@@ -154,7 +155,7 @@ pub fn roles(c: &Clauses, cx: &mut dyn RelationPlannerContext, left: &LogicalPla
         if out.iter().any(|(n, ..)| *n == name) {
             return Err(Error::invalid(format!("FOR maps key {name:?} twice")).or_span(place));
         }
-        let planned = super::settle::expression(cx.sql_to_expr(e.clone(), left.schema())?, left.schema())?;
+        let planned = settle::expression(cx.sql_to_expr(e.clone(), left.schema())?, left.schema())?;
         out.push((name, planned, place));
     }
     Ok(out)

@@ -1,61 +1,27 @@
 //! Plans every form of ASOF JOIN into one point-in-time join node (sql/README.md, "Point-in-time joins").
 //!
-//! Before planning, `join_syntax::fold` puts each ASOF join into a nested join of its own, so that the SQL
-//! planner hands it to us (`RelationPlanner`) with name resolution already at our service.
+//! Before planning, `syntax::fold` puts each ASOF join into a nested join of its own, so that the SQL
+//! planner hands it to us (`plan/relations.rs`) with name resolution already at our service.
 
 use std::sync::Arc;
 
-use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
-use datafusion::common::{Column, DFSchema, DataFusionError, Result as DfResult, TableReference};
+use datafusion::common::{Column, DFSchema, TableReference};
 use datafusion::datasource::provider_as_source;
-use datafusion::logical_expr::planner::{PlannedRelation, RelationPlanner, RelationPlannerContext, RelationPlanning};
+use datafusion::logical_expr::planner::RelationPlannerContext;
 use datafusion::logical_expr::utils::{conjunction, split_conjunction_owned};
-use datafusion::logical_expr::{BinaryExpr, Expr, Extension, LogicalPlan, LogicalPlanBuilder, Operator, TableScan, when};
-use datafusion::sql::sqlparser::ast::{Expr as SqlExpr, Join, Spanned, TableFactor};
+use datafusion::logical_expr::{Expr, Extension, LogicalPlan, LogicalPlanBuilder, TableScan, when};
+use datafusion::sql::sqlparser::ast::{Expr as SqlExpr, Spanned, TableFactor};
 
-use super::asof_keys::{Callers, by_name, check_instant, default_instant, interval_micros, view_keys};
-use super::feature_table::{FeatureTable, SEQ, as_feature_table};
-use super::join_syntax::{Clauses, Roles, clauses, ends_asof, join_span, roles};
-use super::names::{Names, reference};
-use super::pit_join::{MatchOp, PitItem, PitJoinNode};
-use super::target::{Target, TargetItem};
-use super::{lookup, online_join, service, settle};
+use super::conditions::{Condition, Conditions, both, condition, on_conditions, place_of};
+use super::keys::{Callers, check_instant, default_instant, interval_micros, view_keys};
+use super::node::{MatchOp, PitItem, PitJoinNode};
+use super::syntax::{Clauses, Roles, roles};
 use crate::error::{Error, Result, Span, in_sql};
 use crate::model::live::narrow;
-
-/// Takes the joins and table functions of the dialect out of the SQL planner's hands.
-#[derive(Debug)]
-pub struct Relations {
-    pub names: Arc<dyn Names>,
-}
-
-impl RelationPlanner for Relations {
-    fn plan_relation(&self, relation: TableFactor, cx: &mut dyn RelationPlannerContext) -> DfResult<RelationPlanning> {
-        let names = self.names.as_ref();
-        match relation {
-            TableFactor::NestedJoin { mut table_with_joins, alias } if ends_asof(&table_with_joins) => {
-                let Some(join) = table_with_joins.joins.pop() else {
-                    return Ok(RelationPlanning::Original(Box::new(TableFactor::NestedJoin { table_with_joins, alias })));
-                };
-                let left = match table_with_joins.joins.is_empty() {
-                    true => table_with_joins.relation,
-                    false => TableFactor::NestedJoin { table_with_joins, alias: None },
-                };
-                let left = cx.plan(left)?;
-                let place = join_span(&join);
-                let plan = plan_join(names, left, join, cx).map_err(|e| DataFusionError::from(e.or_span(place)))?;
-                Ok(RelationPlanning::Planned(Box::new(PlannedRelation::new(plan, alias))))
-            }
-            TableFactor::Table { name, alias, args: Some(args), .. } if crate::sql::references::is_lookup(&name) => {
-                let place = Span::from_sql(name.span());
-                let plan = lookup::plan(names, args.args, alias.as_ref(), cx).map_err(|e| DataFusionError::from(e.or_span(place)))?;
-                let columns = alias.filter(|a| !a.columns.is_empty());
-                Ok(RelationPlanning::Planned(Box::new(PlannedRelation::new(plan, columns))))
-            }
-            other => Ok(RelationPlanning::Original(Box::new(other))),
-        }
-    }
-}
+use crate::plan::feature_table::{FeatureTable, SEQ, as_feature_table};
+use crate::plan::names::{Names, reference, unknown};
+use crate::plan::target::{Target, TargetItem};
+use crate::plan::{service, settle};
 
 /// The right side, with what is known of it.
 struct Right {
@@ -63,23 +29,26 @@ struct Right {
     table: Option<(FeatureTable, TableReference)>,
 }
 
-fn plan_join(names: &dyn Names, left: LogicalPlan, join: Join, cx: &mut dyn RelationPlannerContext) -> Result<LogicalPlan> {
-    let c = clauses(&join)?;
-    if c.online {
-        return online_join::plan(names, left, join.relation, c, cx);
-    }
-    if let TableFactor::Table { name, alias, args: None, .. } = &join.relation {
+/// `c`: the clauses of the join with `relation`.
+pub fn plan(
+    names: &dyn Names,
+    left: LogicalPlan,
+    relation: TableFactor,
+    c: Clauses,
+    cx: &mut dyn RelationPlannerContext,
+) -> Result<LogicalPlan> {
+    if let TableFactor::Table { name, alias, args: None, .. } = &relation {
         let r = cx.object_name_to_table_reference(name.clone())?;
         // a Delta version of a feature view is read as the view, at that version
         let travels = r.table().contains(crate::sql::rewrite::TIME_TRAVEL);
         let n = if travels { None } else { Some(reference(&r)?) };
         if let Some(n) = n.filter(|n| names.catalog().services.contains_key(&names.name(n))) {
-            let Some(target) = Target::find(names, &n)? else { return Err(super::names::unknown("feature service", &n)) };
+            let Some(target) = Target::find(names, &n)? else { return Err(unknown("feature service", &n)) };
             let shown = alias.as_ref().map_or(target.name.name.clone(), |a| cx.normalize_ident(a.name.clone()));
             return plan_service(names, left, target, shown, c, cx);
         }
     }
-    let mut right = right_side(join.relation, cx)?;
+    let mut right = right_side(relation, cx)?;
     let name = match &right.table {
         Some((t, _)) => t.view.name.name.clone(),
         None => "the right side".into(),
@@ -146,63 +115,6 @@ fn eligible_only(mut item: PitItem, predicates: Vec<Expr>) -> Result<PitItem> {
     Ok(item)
 }
 
-/// Where the first column of an expression stands in the user's text.
-pub fn place_of(e: &Expr) -> Option<Span> {
-    let mut found = None;
-    let _ = e.apply(|e| {
-        if let Expr::Column(c) = e {
-            found = found.or(c.spans.first().map(Span::from));
-        }
-        Ok(TreeNodeRecursion::Continue)
-    });
-    found
-}
-
-/// The columns of both sides.
-fn both(left: &LogicalPlan, right: &DFSchema) -> Result<DFSchema> {
-    let clash = |e| Error::from(e).with_hint("give one side another alias: JOIN view AS other_name");
-    left.schema().join(right).map_err(clash)
-}
-
-/// Equalities (left, right) of a join.
-pub type Equal = Vec<(Expr, Expr)>;
-/// Left side, operator, right side.
-pub type Inequality = (Expr, MatchOp, Expr);
-
-/// What ON and USING of a join say.
-#[derive(Default)]
-pub struct Conditions {
-    pub equal: Equal,
-    pub unequal: Vec<Inequality>,
-    /// Predicates on the right side alone: which rows may be matched.
-    pub candidates: Vec<Expr>,
-    /// Predicates on the left side alone: which rows may match.
-    pub eligible: Vec<Expr>,
-}
-
-/// Sorts the conditions of ON and USING by the sides that they speak of.
-pub fn on_conditions(c: &Clauses, left: &LogicalPlan, right: &DFSchema, cx: &mut dyn RelationPlannerContext) -> Result<Conditions> {
-    let mut all = Conditions::default();
-    if let Some(on) = &c.on {
-        let both = both(left, right)?;
-        let on = settle::expression(cx.sql_to_expr(on.clone(), &both)?, &both)?;
-        for part in split_conjunction_owned(on) {
-            match condition(part, left.schema(), right)? {
-                Condition::Equal(l, r) => all.equal.push((l, r)),
-                Condition::Unequal(l, op, r) => all.unequal.push((l, op, r)),
-                Condition::Right(e) => all.candidates.push(e),
-                Condition::Left(e) => all.eligible.push(e),
-            }
-        }
-    }
-    for ident in &c.using {
-        let key = cx.normalize_ident(ident.clone());
-        let r = right.qualified_field_with_unqualified_name(&key).map_err(Error::from)?;
-        all.equal.push((by_name(left, &key, "join column")?, Expr::Column(Column::from(r))));
-    }
-    Ok(all)
-}
-
 fn match_hint(found: &str) -> Error {
     Error::invalid(format!("MATCH_CONDITION wants one comparison of a left with a right column by >=, >, <= or <, not {found}"))
         .with_hint("write MATCH_CONDITION (l.ts >= r.ts); for a lower bound add WITHIN INTERVAL '7 days'")
@@ -213,65 +125,6 @@ fn strip_nested(e: SqlExpr) -> SqlExpr {
         SqlExpr::Nested(inner) => strip_nested(*inner),
         other => other,
     }
-}
-
-/// One part of ON.
-enum Condition {
-    Equal(Expr, Expr),
-    Unequal(Expr, MatchOp, Expr),
-    /// On one side alone.
-    Left(Expr),
-    Right(Expr),
-}
-
-/// One comparison, brought to left-op-right, or a predicate on one side.
-fn condition(e: Expr, left: &DFSchema, right: &DFSchema) -> Result<Condition> {
-    let side = |e: &Expr, s: &DFSchema| e.column_refs().iter().all(|c| s.has_column(c));
-    let named = |e: &Expr, s: &DFSchema| !e.column_refs().is_empty() && side(e, s);
-    let shown = in_sql(&e.schema_name().to_string());
-    let place = place_of(&e);
-    if named(&e, right) && !has_subquery(&e) {
-        return Ok(Condition::Right(e));
-    }
-    if side(&e, left) && !has_subquery(&e) {
-        return Ok(Condition::Left(e));
-    }
-    let refused = |why: String| Error::invalid(why).or_span(place);
-    if has_subquery(&e) {
-        return Err(refused(format!("ON of an ASOF join cannot hold a subquery ({shown})"))
-            .with_hint("choose the rows before the join: ASOF JOIN (SELECT … WHERE … IN (…)) AS alias"));
-    }
-    let Expr::BinaryExpr(BinaryExpr { left: a, op, right: b }) = e else {
-        return Err(refused(format!("{shown} speaks of both sides of an ASOF join and is no comparison of one with the other"))
-            .with_hint("put it into WHERE, which looks at the matched rows; a condition on one side alone may stand in ON"));
-    };
-    let (a, b, flipped) = if named(&a, left) && named(&b, right) {
-        (*a, *b, false)
-    } else if named(&b, left) && named(&a, right) {
-        (*b, *a, true)
-    } else {
-        let hint = match op {
-            Operator::Or => {
-                "ON of an ASOF join holds conditions joined by AND; put OR over both sides into WHERE, which looks at the matched rows"
-            }
-            _ => {
-                "each side of the comparison must speak of one table: l.ts >= r.ts; for the greatest distance write WITHIN INTERVAL '7 days'"
-            }
-        };
-        return Err(refused(format!("{shown} does not compare a left column with a right column")).with_hint(hint));
-    };
-    Ok(match (op, flipped) {
-        (Operator::Eq, _) => Condition::Equal(a, b),
-        (Operator::GtEq, false) | (Operator::LtEq, true) => Condition::Unequal(a, MatchOp::AtOrBefore, b),
-        (Operator::Gt, false) | (Operator::Lt, true) => Condition::Unequal(a, MatchOp::Before, b),
-        (Operator::LtEq, false) | (Operator::GtEq, true) => Condition::Unequal(a, MatchOp::AtOrAfter, b),
-        (Operator::Lt, false) | (Operator::Gt, true) => Condition::Unequal(a, MatchOp::After, b),
-        _ => return Err(refused(format!("{op} does not work in an ASOF join ({shown})")).with_hint("use =, >=, >, <= or <")),
-    })
-}
-
-fn has_subquery(e: &Expr) -> bool {
-    e.exists(|e| Ok(matches!(e, Expr::Exists(_) | Expr::InSubquery(_) | Expr::ScalarSubquery(_) | Expr::SetComparison(_)))).unwrap_or(true)
 }
 
 fn within(names: &dyn Names, e: &Option<SqlExpr>, cx: &mut dyn RelationPlannerContext, schema: &DFSchema) -> Result<Option<i64>> {

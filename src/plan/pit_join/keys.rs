@@ -5,13 +5,14 @@ use datafusion::arrow::datatypes::{DataType, TimeUnit};
 use datafusion::common::{Column, DFSchema, TableReference};
 use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan};
 
-use super::join_syntax::Roles;
-use super::target::{Target, TargetItem};
+use super::node::PitJoinNode;
+use super::syntax::Roles;
 use crate::clock::{DAY, Micros};
 use crate::error::{Error, Result, in_sql};
 use crate::model::{Column as ModelColumn, FeatureView};
-use crate::plan::online_join;
-use crate::plan::pit_join::PitJoinNode;
+use crate::plan::feature_table::{SEQ, as_feature_table};
+use crate::plan::online_join::parts::Parts;
+use crate::plan::target::{Target, TargetItem};
 
 /// The columns of a left side that do not come from another feature item.
 pub fn label_columns(plan: &LogicalPlan) -> Vec<(Option<TableReference>, String, DataType)> {
@@ -22,7 +23,7 @@ pub fn label_columns(plan: &LogicalPlan) -> Vec<(Option<TableReference>, String,
         let passes = |e: &Expr| matches!(e, Expr::Column(c) if inner.iter().any(|i| i.0 == c.relation && i.1 == c.name));
         own(plan).into_iter().zip(exprs).filter(|(_, e)| passes(e)).map(|(c, _)| c).collect()
     };
-    if let Some(joined) = online_join::Parts::of(plan) {
+    if let Some(joined) = Parts::of(plan) {
         return passing(joined.outputs, label_columns(joined.left));
     }
     match plan {
@@ -46,7 +47,7 @@ fn is_pit(plan: &LogicalPlan) -> bool {
 
 /// Columns of feature items in a FROM that `*` does not show: keys, timestamps and `_seq`.
 pub fn hidden_columns(plan: &LogicalPlan, out: &mut Vec<(Option<TableReference>, String)>) {
-    if let Some(joined) = online_join::Parts::of(plan) {
+    if let Some(joined) = Parts::of(plan) {
         hidden_columns(joined.left, out);
         let hides = |q: &TableReference, name: &str| {
             joined.node.items.iter().any(|i| *q == i.qualifier() && !i.view.features.iter().any(|f| f.name == name))
@@ -64,7 +65,7 @@ pub fn hidden_columns(plan: &LogicalPlan, out: &mut Vec<(Option<TableReference>,
                     for (q, f) in view.schema().iter() {
                         let hide = match &features {
                             Some(features) if item.features_only => !features.contains(f.name()),
-                            Some(_) => f.name() == crate::plan::feature_table::SEQ,
+                            Some(_) => f.name() == SEQ,
                             None => false,
                         };
                         if hide {
@@ -88,7 +89,7 @@ pub fn hidden_columns(plan: &LogicalPlan, out: &mut Vec<(Option<TableReference>,
 fn feature_names(plan: &LogicalPlan) -> Option<Vec<String>> {
     match plan {
         LogicalPlan::TableScan(s) => {
-            let t = crate::plan::feature_table::as_feature_table(&s.source)?;
+            let t = as_feature_table(&s.source)?;
             Some(t.view.features.iter().map(|f| f.name.clone()).collect())
         }
         LogicalPlan::SubqueryAlias(a) => feature_names(&a.input),
