@@ -23,7 +23,7 @@ use tonic::Code;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
 use url::Url;
 
-use super::target::{Listed, parse_rendered};
+use super::rendered::parse_rendered;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Servers send at most 4 MiB per message; other Flight SQL servers may send more.
@@ -31,6 +31,15 @@ const MAX_MESSAGE: usize = 256 << 20;
 
 /// Where Linux distributions keep the certificates that they trust.
 const SYSTEM_CERTIFICATES: [&str; 3] = ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"];
+
+/// A table as `\d` lists it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listed {
+    pub schema: String,
+    pub name: String,
+    pub kind: String,
+    pub comment: String,
+}
 
 pub struct Remote {
     client: FlightSqlServiceClient<Channel>,

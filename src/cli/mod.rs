@@ -7,6 +7,8 @@ mod init;
 mod interrupt;
 mod output;
 mod progress;
+mod rendered;
+mod runner;
 mod serve;
 mod shell;
 mod sql;

@@ -13,7 +13,7 @@ use rustyline::{CompletionType, Config, Editor};
 use tokio::runtime::Runtime;
 
 use super::complete::{ShellHelper, Typed, typed};
-use super::sql::Runner;
+use super::runner::Runner;
 use super::target::Target;
 use super::{Exit, note};
 use meta::Next;

@@ -25,7 +25,7 @@ use super::table::ManagedTable;
 use crate::error::{Error, Result, Span};
 use crate::model::exact::exact;
 use crate::plan::feature_table::FeatureTable;
-use crate::sql::rewrite::fold_ident;
+use crate::sql::tokens::fold_ident;
 
 /// Columns that show which row of a table an error means.
 const SHOWN: usize = 3;

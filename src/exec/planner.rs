@@ -36,11 +36,13 @@ use crate::operator::online_lookup::OnlineLookupPlanner;
 use crate::operator::pit_join::PitJoinPlanner;
 use crate::plan::blame::{blame, place_of_outer};
 use crate::plan::names::Names;
+use crate::plan::pit_join::syntax;
+use crate::plan::relations::Relations;
 use crate::plan::rewrites::{self, Functions};
 use crate::plan::shallow::shallow_all;
 use crate::plan::subqueries;
 use crate::plan::weight::weigh;
-use crate::plan::{asof, at_time_zone, join_syntax, settle};
+use crate::plan::{at_time_zone, settle};
 use crate::sql::cursor::NameRef;
 use crate::sql::{clauses, marks, references, titles};
 use crate::statement::{Planning, with_waiting};
@@ -80,7 +82,7 @@ pub fn state(resolver: &Arc<Resolver>, schema: &str) -> Result<SessionState> {
     let mut state = SessionStateBuilder::new_from_existing(base.clone())
         .with_config(config)
         .with_catalog_list(Arc::new(Tables(Arc::clone(resolver))))
-        .with_relation_planners(vec![Arc::new(asof::Relations { names })])
+        .with_relation_planners(vec![Arc::new(Relations { names })])
         .with_query_planner(Arc::new(Physical { resolver: Some(Arc::clone(resolver)) }))
         .build();
     set_instant(&mut state, resolver.instant);
@@ -133,7 +135,7 @@ async fn plan_statement(resolver: &Arc<Resolver>, mut statement: DfStatement, sc
     check_functions(&statement, &state)?;
     by_name::open(resolver, &mut statement, schema).await?;
     with_queries(&mut statement, &mut |q| {
-        join_syntax::fold(q);
+        syntax::fold(q);
         Ok(())
     })?;
     let mut missing = vec![];

@@ -222,9 +222,9 @@ fn base_state(config: &Config, runtime: Arc<RuntimeEnv>) -> Result<SessionState>
         .with_type_planner(Arc::new(super::time::Types))
         .with_analyzer_rule(Arc::new(crate::plan::checked::CheckArithmetic))
         .with_analyzer_rule(Arc::new(super::functions::FloatExtremes))
-        .with_optimizer_rule(Arc::new(crate::plan::pit_rules::PushLabelFilters))
+        .with_optimizer_rule(Arc::new(crate::plan::pit_join::rules::PushLabelFilters))
         .with_physical_optimizer_rules(first.chain(PhysicalOptimizer::new().rules).collect())
-        .with_physical_optimizer_rule(Arc::new(crate::operator::pit_join::KeepInputOrder))
+        .with_physical_optimizer_rule(Arc::new(crate::operator::input_order::KeepInputOrder))
         .with_physical_optimizer_rule(Arc::new(crate::operator::repartition::OneRepartitionInput))
         .with_physical_optimizer_rule(Arc::new(crate::operator::element_functions::CheckParameters))
         .build();

@@ -2,8 +2,10 @@
 
 pub mod bound_rows;
 pub mod element_functions;
+pub mod input_order;
 pub mod interruptible;
 pub mod online_lookup;
+mod ordered_scan;
 pub mod pit_join;
 pub mod portions;
 pub mod repartition;

@@ -6,8 +6,8 @@ use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::logical_expr::expr::{Cast, ScalarFunction};
 use datafusion::logical_expr::{BinaryExpr, Expr, ExprSchemable, LogicalPlan, Operator, utils::merge_schema};
 
-use super::asof::place_of;
 use super::checked::is_checked;
+use super::pit_join::conditions::place_of;
 use crate::error::{Error, Span, in_sql};
 use crate::model::types::ColumnType;
 use crate::sql::text::inside;

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use datafusion::common::Column;
 use datafusion::logical_expr::{Expr, Filter, LogicalPlan, LogicalPlanBuilder, SubqueryAlias};
 
-use super::asof::full_scan;
 use super::feature_table::{FeatureTable, SEQ, as_feature_table};
+use super::pit_join::join::full_scan;
 use crate::error::{Error, Result};
 
 /// The plan that answers the `_seq` of the rows that `plan` finds, and the table that they are in. `plan` is not

@@ -14,9 +14,9 @@ use datafusion::sql::sqlparser::ast::{
     Expr as SqlExpr, FunctionArg, FunctionArgExpr, Spanned, TableAlias, TableFactor, UnaryOperator, Value,
 };
 
-use super::asof_keys::check_instant;
 use super::names::Names;
 use super::online_lookup::{INSTANT, LookupItem, OnlineLookupNode, STATUS};
+use super::pit_join::keys::check_instant;
 use super::target::{Target, TargetItem};
 use super::{service, settle};
 use crate::clock::Micros;

@@ -1,8 +1,6 @@
 //! Logical nodes and rewrites: names and rules, no IO.
 
 pub mod answers;
-pub mod asof;
-pub mod asof_keys;
 pub mod at_time_zone;
 pub mod blame;
 pub mod bound_rows;
@@ -12,14 +10,12 @@ pub mod deletion;
 pub mod exact_number;
 pub mod feature_table;
 pub mod horizon;
-pub mod join_syntax;
 pub mod lookup;
 pub mod names;
 pub mod online_join;
 pub mod online_lookup;
 pub mod pit_join;
-pub mod pit_rules;
-pub mod pit_types;
+pub mod relations;
 pub mod rewrites;
 pub mod service;
 pub mod settle;

@@ -2,6 +2,8 @@
 //! online store. Joins that follow one another and need nothing but the same left side's columns share one
 //! node, so that each batch of left rows costs one read.
 
+pub mod parts;
+
 use std::sync::Arc;
 
 use datafusion::arrow::datatypes::{DataType, Field, Schema};
@@ -11,12 +13,14 @@ use datafusion::logical_expr::utils::conjunction;
 use datafusion::logical_expr::{Expr, ExprSchemable, Extension, Filter, LogicalPlan, Projection, cast, try_cast, when};
 use datafusion::sql::sqlparser::ast::{FunctionArg, FunctionArgExpr, Spanned, TableFactor};
 
-use super::asof::{Conditions, on_conditions, place_of};
-use super::asof_keys::{Callers, view_keys};
-use super::join_syntax::{Clauses, roles};
+use parts::Parts;
+
 use super::names::Names;
 use super::online_lookup::{LookupItem, OnlineLookupNode};
-use super::pit_types::common_key_type;
+use super::pit_join::conditions::{Conditions, on_conditions, place_of};
+use super::pit_join::keys::{Callers, view_keys};
+use super::pit_join::syntax::{Clauses, roles};
+use super::pit_join::types::common_key_type;
 use super::target::{Target, TargetItem};
 use super::{lookup, service};
 use crate::error::{Error, Result, Span};
@@ -26,31 +30,6 @@ use crate::sql::references::{is_online_side, online_join_name};
 
 /// A key that is no left column of the key's own type is computed under a name that begins like this.
 const KEY: &str = "_remige_key_";
-
-/// One planned ONLINE JOIN, taken apart. It is always
-/// `Projection(outputs, [Filter(live)], OnlineLookup(node, Projection(left's columns and computed keys, left)))`.
-pub struct Parts<'a> {
-    pub left: &'a LogicalPlan,
-    pub node: &'a OnlineLookupNode,
-    /// The left columns as they are, then the features.
-    pub outputs: &'a [Expr],
-    inputs: &'a [Expr],
-    live: Option<&'a Expr>,
-}
-
-impl<'a> Parts<'a> {
-    pub fn of(plan: &'a LogicalPlan) -> Option<Parts<'a>> {
-        let LogicalPlan::Projection(outer) = plan else { return None };
-        let (live, below) = match outer.input.as_ref() {
-            LogicalPlan::Filter(f) => (Some(&f.predicate), f.input.as_ref()),
-            other => (None, other),
-        };
-        let LogicalPlan::Extension(e) = below else { return None };
-        let node = e.node.as_any().downcast_ref::<OnlineLookupNode>().filter(|n| n.joins)?;
-        let LogicalPlan::Projection(inner) = &node.input else { return None };
-        Some(Parts { left: &inner.input, node, outputs: &outer.expr, inputs: &inner.expr, live })
-    }
-}
 
 /// A join being put together.
 struct Joined {

@@ -70,7 +70,7 @@ pub struct OnlineLookupNode {
     pub items: Vec<LookupItem>,
     /// The instant at which rows must be live; `None`: now, one reading of the clock per query.
     pub at: Option<Micros>,
-    /// An ONLINE JOIN rather than an ONLINE_LOOKUP; see `online_join::Parts`.
+    /// An ONLINE JOIN rather than an ONLINE_LOOKUP; see `online_join::parts`.
     pub joins: bool,
     pub(crate) schema: DFSchemaRef,
 }

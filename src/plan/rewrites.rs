@@ -22,8 +22,8 @@ use datafusion::sql::sqlparser::ast::{
 use super::wildcard;
 use crate::error::Result;
 use crate::sql::clauses::Kind;
-use crate::sql::rewrite::fold_ident;
 use crate::sql::titles;
+use crate::sql::tokens::fold_ident;
 
 type PlanQuery<'a> = &'a dyn Fn(Query) -> Result<LogicalPlan>;
 

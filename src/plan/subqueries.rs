@@ -4,7 +4,7 @@
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::logical_expr::{Expr, LogicalPlan, Subquery};
 
-use super::asof::place_of;
+use super::pit_join::conditions::place_of;
 use crate::error::{Error, Result, Span};
 
 /// Refuses an optimized plan in which one is left.

@@ -11,10 +11,10 @@ use datafusion::sql::sqlparser::ast::{
     TableFactor, TableWithJoins, VisitMut, VisitorMut, WildcardAdditionalOptions,
 };
 
-use super::asof_keys::hidden_columns;
-use super::join_syntax::clauses;
+use super::pit_join::keys::hidden_columns;
+use super::pit_join::syntax::clauses;
 use crate::error::{Error, Result};
-use crate::sql::rewrite::fold_ident;
+use crate::sql::tokens::fold_ident;
 
 /// A query with other names for its columns; none: as it is.
 pub fn renamed(plan: LogicalPlan, names: &[String]) -> Result<LogicalPlan> {

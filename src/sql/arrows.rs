@@ -5,7 +5,7 @@
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::tokenizer::{Location, Span, Token, TokenWithSpan};
 
-use super::rewrite::{at, closing, fold, is_word};
+use super::tokens::{at, closing, fold, is_word};
 
 /// Functions that take a function of one element.
 pub const HIGHER_ORDER: &[&str] = &[

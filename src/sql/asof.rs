@@ -5,8 +5,8 @@
 
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan};
 
-use super::rewrite::{at, closing, fold, is_distinct_from, is_word};
-use super::text::place;
+use super::tokens::place;
+use super::tokens::{at, closing, fold, is_distinct_from, is_word};
 use crate::error::{Error, Result};
 
 /// Name of the marker function.

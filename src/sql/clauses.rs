@@ -18,8 +18,9 @@ use datafusion::sql::sqlparser::ast::{
 use datafusion::sql::sqlparser::tokenizer::TokenWithSpan;
 
 pub use self::function::{Kind, check_functions, order_by_constant};
-use super::rewrite::is_word;
-use super::text::{place, tokenize};
+use super::text::tokenize;
+use super::tokens::is_word;
+use super::tokens::place;
 use crate::error::{Error, Kind as ErrorKind, Result, Span};
 
 /// A clause that is taken by the parser and would do nothing.

@@ -3,8 +3,9 @@
 
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan};
 
-use super::rewrite::{fold, is_distinct_from};
-use super::text::{place, slice, tokenize};
+use super::text::{slice, tokenize};
+use super::tokens::place;
+use super::tokens::{fold, is_distinct_from};
 use crate::clock::{DAY, HOUR, MILLISECOND, MINUTE, Micros, SECOND};
 use crate::error::{Error, Result, Span, nearest};
 use crate::model::types::ColumnType;

@@ -4,7 +4,7 @@
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan};
 
-use super::text::place;
+use super::tokens::place;
 use crate::error::{Error, Result};
 
 /// Brackets, CASEs and type parameters inside one another.

@@ -3,7 +3,7 @@
 
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan};
 
-use super::rewrite::{at, is_distinct_from, is_word};
+use super::tokens::{at, is_distinct_from, is_word};
 
 /// Puts the comparisons in parentheses.
 pub fn enclose(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {

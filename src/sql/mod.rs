@@ -16,6 +16,7 @@ mod rows;
 pub mod synonyms;
 pub mod text;
 pub mod titles;
+pub mod tokens;
 
 pub use crate::model::instant;
 pub use cursor::Cursor;

@@ -9,10 +9,10 @@
 //! - readings of JSON (`j -> 'key'`) and functions of elements (`x -> x + 1`) get parentheses (see `arrows`);
 //! - all forms of `ASOF JOIN` and `ONLINE JOIN` become `ASOF JOIN … MATCH_CONDITION (marker)` (see `asof`).
 
-use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan, Word};
+use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan};
 
 use super::asof;
-use super::text::place;
+use super::tokens::{at, fold, is_word, place};
 use crate::error::{Error, Result};
 
 /// Separates a table's name from the Delta version or instant it is read at.
@@ -24,48 +24,6 @@ pub fn rewrite(tokens: Vec<TokenWithSpan>) -> Result<Vec<TokenWithSpan>> {
     let tokens = super::arrows::rewrite(placeholders(tokens)?);
     let tokens = super::distinct::enclose(time_travel(tokens)?);
     asof::rewrite(&tokens)
-}
-
-pub fn is_word(t: Option<&TokenWithSpan>, word: &str) -> bool {
-    matches!(t.map(|t| &t.token), Some(Token::Word(w)) if w.quote_style.is_none() && w.value.eq_ignore_ascii_case(word))
-}
-
-pub fn at(tokens: &[TokenWithSpan], i: usize) -> Option<&TokenWithSpan> {
-    tokens.get(i)
-}
-
-/// The token behind the parenthesis that closes the one at `open`.
-pub fn closing(tokens: &[TokenWithSpan], open: usize) -> Option<usize> {
-    let mut depth = 0usize;
-    for (i, t) in tokens.iter().enumerate().skip(open) {
-        match t.token {
-            Token::LParen => depth += 1,
-            Token::RParen => {
-                depth -= 1;
-                if depth == 0 {
-                    return Some(i + 1);
-                }
-            }
-            _ => {}
-        }
-    }
-    None
-}
-
-/// True where the word at `i` is the FROM of `IS [NOT] DISTINCT FROM`, which begins no clause.
-pub fn is_distinct_from(tokens: &[TokenWithSpan], i: usize) -> bool {
-    let before = |n: usize| i.checked_sub(n).and_then(|p| tokens.get(p));
-    is_word(tokens.get(i), "from") && is_word(before(1), "distinct") && (is_word(before(2), "is") || is_word(before(2), "not"))
-}
-
-/// A name as the catalog knows it: folded unless quoted.
-pub fn fold(w: &Word) -> String {
-    if w.quote_style.is_some() { w.value.clone() } else { w.value.to_lowercase() }
-}
-
-/// A name of the stock parser as the catalog knows it.
-pub fn fold_ident(i: &datafusion::sql::sqlparser::ast::Ident) -> String {
-    if i.quote_style.is_some() { i.value.clone() } else { i.value.to_lowercase() }
 }
 
 fn quoted(value: String, like: &TokenWithSpan) -> TokenWithSpan {

@@ -19,8 +19,8 @@ use datafusion::sql::sqlparser::parser::Parser;
 use self::table::{AGGREGATES, JSON_PATHS, MISSING, OF_UNITS, RENAMED, UNITS, WRITTEN};
 use super::arrows::HIGHER_ORDER;
 use super::clauses::order_by_constant;
-use super::rewrite::fold_ident;
 use super::text::DIALECT;
+use super::tokens::fold_ident;
 use crate::error::{Error, Result, Span};
 
 /// Functions that answer something else each time.

@@ -3,6 +3,7 @@
 use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::tokenizer::{Location, Span as TokenSpan, Token, TokenWithSpan, Tokenizer};
 
+use super::tokens::place;
 use crate::error::{Error, Result, Span};
 
 /// The one dialect that everything is read with.
@@ -188,11 +189,6 @@ pub fn short(text: &str, characters: usize) -> String {
         Some((at, _)) => format!("{}…", &text[..at]),
         None => text.to_string(),
     }
-}
-
-/// The place of a token.
-pub fn place(span: TokenSpan) -> Span {
-    Span::new(span.start.line, span.start.column, span.end.line, span.end.column)
 }
 
 /// Moves a place inside a statement to its place in the script that the statement was cut from.

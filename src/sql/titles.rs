@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{Expr, Ident, Query, Select, SelectItem, SetExpr, VisitMut, VisitorMut};
 
-use super::rewrite::fold_ident;
+use super::tokens::fold_ident;
 
 /// Stands behind a column's name, before the number of its place, where another column has the same name.
 pub const MARK: char = '\u{1}';

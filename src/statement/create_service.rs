@@ -133,7 +133,7 @@ fn item(c: &mut Cursor<'_>) -> Result<Item> {
         if expr.is_empty() {
             return Err(Error::syntax("an expression is missing before AS").with_span(span));
         }
-        return Ok(Item::Expr { text: expr, alias: Some(crate::sql::rewrite::fold(w)), span });
+        return Ok(Item::Expr { text: expr, alias: Some(crate::sql::tokens::fold(w)), span });
     }
     Ok(Item::Expr { text, alias: None, span })
 }

@@ -4,7 +4,8 @@
 use crate::error::{Error, Kind, Result, Span};
 use crate::model::VersionSpec;
 use crate::sql::Cursor;
-use crate::sql::text::{place, tokenize};
+use crate::sql::text::tokenize;
+use crate::sql::tokens::place;
 
 struct Other {
     /// First words of the statement.
@@ -276,7 +277,7 @@ pub fn inside(e: Error, text: &str) -> Error {
         return e;
     }
     let (Some(at), Ok(tokens)) = (e.span(), tokenize(text)) else { return e };
-    let is = |i: usize, words: &str| words.split(' ').enumerate().all(|(n, w)| crate::sql::rewrite::is_word(tokens.get(i + n), w));
+    let is = |i: usize, words: &str| words.split(' ').enumerate().all(|(n, w)| crate::sql::tokens::is_word(tokens.get(i + n), w));
     let here = (0..tokens.len()).find(|i| {
         let p: Span = place(tokens[*i].span);
         (p.line, p.column) == (at.line, at.column)

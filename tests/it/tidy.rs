@@ -1,6 +1,6 @@
 //! The house rules of docs/ARCHITECTURE.md that a test can see.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// Stages in order: each may name itself and those before it.
@@ -18,6 +18,36 @@ const STAGES: &[&[&str]] = &[
     &["exec"],
     &["session"],
     &["server"],
+    &["cli"],
+];
+
+/// A library, and the only folders that may name it.
+const LIBRARIES: &[(&str, &[&str])] = &[
+    ("redis", &["src/store/online/redis"]),
+    ("deltalake", &["src/store/offline/"]),
+    ("tonic", &["src/server/", "src/cli/"]),
+    ("redb", &["src/store/online/embedded"]),
+];
+
+/// Files of one stage that import one another in a circle, at most.
+const LARGEST_CIRCLE: usize = 4;
+
+/// Stages with a larger circle, and why.
+const CIRCLES: &[(&str, &str)] = &[
+    ("exec", "exec becomes rooms of its own"),
+    ("server", "the Flight service, its groups of RPCs and the tickets that they share name one another"),
+];
+
+const MOST_LINES: usize = 500;
+
+/// Files with more lines than that.
+const LONG_FILES: &[&str] = &[
+    "src/catalog/runs.rs",
+    "src/exec/refresh.rs",
+    "src/exec/system.rs",
+    "src/session.rs",
+    "src/sql/cursor.rs",
+    "src/store/online/embedded.rs",
 ];
 
 fn sources(dir: &Path, out: &mut Vec<(String, String)>) {
@@ -62,7 +92,115 @@ fn shipped(text: &str) -> &str {
 }
 
 fn is_test_file(path: &str) -> bool {
-    ["/tests", "conformance", "testing", "oracle", "properties", "testdata"].iter().any(|w| path.contains(w))
+    let is =
+        |part: &str| ["tests", "conformance", "testing", "oracle", "properties", "testdata"].contains(&part) || part.ends_with("_tests");
+    path.trim_end_matches(".rs").split('/').any(is)
+}
+
+/// The top folder of `src` that a file belongs to; `session.rs` stands for `session/`.
+fn stage_of(path: &str) -> &str {
+    path.trim_start_matches("src/").split(['/', '.']).next().unwrap_or_default()
+}
+
+/// The shipped code of a file, without comments.
+fn code(text: &str) -> String {
+    shipped(text).lines().map(|l| l.split("//").next().unwrap_or(l)).collect::<Vec<_>>().join("\n")
+}
+
+fn is_of_word(c: char) -> bool {
+    c.is_ascii_alphanumeric() || c == '_'
+}
+
+/// Where paths begin with this word: `word::…`, but not `other::word::…`.
+fn paths_from<'a>(code: &'a str, word: &'a str) -> impl Iterator<Item = &'a str> {
+    code.match_indices(word)
+        .map(|(at, _)| (&code[..at], &code[at..]))
+        .filter(move |(before, path)| {
+            let before = before.strip_suffix("::").map_or(*before, |b| if b.ends_with(is_of_word) { "x" } else { "" });
+            path[word.len()..].starts_with("::") && !before.ends_with(is_of_word)
+        })
+        .map(|(_, path)| path)
+}
+
+/// The paths of a tree such as `a::{b::C, d}`, each as its parts, and the text behind it.
+fn paths_of(tree: &str) -> (Vec<Vec<&str>>, &str) {
+    let mut parts = vec![];
+    let mut rest = tree;
+    loop {
+        rest = rest.trim_start();
+        if let Some(list) = rest.strip_prefix('{') {
+            let mut paths = vec![];
+            rest = list;
+            while !rest.trim_start().starts_with('}') {
+                let (inner, behind) = paths_of(rest);
+                paths.extend(inner.into_iter().map(|p| [parts.clone(), p].concat()));
+                let Some(end) = behind.find([',', '}']) else { return (paths, behind) };
+                rest = behind[end..].trim_start_matches(',');
+            }
+            return (paths, rest.trim_start().trim_start_matches('}'));
+        }
+        let end = rest.find(|c| !is_of_word(c)).unwrap_or(rest.len());
+        parts.push(&rest[..end]);
+        rest = &rest[end..];
+        match rest.trim_start().strip_prefix("::") {
+            Some(more) if end > 0 => rest = more,
+            _ => return (vec![parts], rest),
+        }
+    }
+}
+
+/// The module that a file holds: `src/a/b.rs` and `src/a/b/mod.rs` are `a`, `b`.
+fn module(path: &str) -> Vec<&str> {
+    let mut parts: Vec<&str> = path.trim_start_matches("src/").trim_end_matches(".rs").split('/').collect();
+    parts.pop_if(|last| *last == "mod");
+    parts
+}
+
+/// Which files of its own stage each shipped file names by `crate::`, `super::` and `self::`. What a module re-exports
+/// is the module's; that a module declares its children and hands them on is no import.
+fn imports(sources: &[(String, String)]) -> BTreeMap<&str, BTreeSet<&str>> {
+    let files: BTreeMap<Vec<&str>, &str> = sources.iter().filter(|(p, _)| !is_test_file(p)).map(|(p, _)| (module(p), p.as_str())).collect();
+    let mut graph = BTreeMap::new();
+    for (path, text) in sources.iter().filter(|(p, _)| !is_test_file(p)) {
+        let own = module(path);
+        let code: String = code(text).split_inclusive(';').filter(|s| !s.trim_start().starts_with("pub use self::")).collect();
+        let named = ["crate", "super", "self"].into_iter().flat_map(|word| paths_from(&code, word)).flat_map(|p| paths_of(p).0);
+        let mut to = BTreeSet::new();
+        for parts in named {
+            let mut at = own.clone();
+            for part in parts {
+                match part {
+                    "crate" => at.clear(),
+                    "super" => drop(at.pop()),
+                    "self" => {}
+                    child => {
+                        at.push(child);
+                        if !files.contains_key(&at) {
+                            at.pop();
+                            break;
+                        }
+                    }
+                }
+            }
+            to.extend(files.get(&at).filter(|other| **other != path && stage_of(other) == stage_of(path)));
+        }
+        graph.insert(path.as_str(), to);
+    }
+    graph
+}
+
+/// The strongly connected components of more than one file.
+fn circles<'a>(graph: &BTreeMap<&'a str, BTreeSet<&'a str>>) -> Vec<BTreeSet<&'a str>> {
+    let reached = |from: &'a str| {
+        let (mut seen, mut stack) = (BTreeSet::new(), vec![from]);
+        while let Some(next) = stack.pop() {
+            stack.extend(graph[next].iter().filter(|f| seen.insert(**f)));
+        }
+        seen
+    };
+    let reach: BTreeMap<&str, BTreeSet<&str>> = graph.keys().map(|f| (*f, reached(f))).collect();
+    let of = |file: &&'a str| -> BTreeSet<&'a str> { reach[file].iter().copied().filter(|f| reach[f].contains(file)).collect() };
+    graph.keys().map(of).filter(|c| c.len() > 1).collect::<BTreeSet<_>>().into_iter().collect()
 }
 
 #[test]
@@ -70,8 +208,8 @@ fn no_stage_names_a_later_one() {
     let rank: BTreeMap<&str, usize> = STAGES.iter().enumerate().flat_map(|(i, s)| s.iter().map(move |n| (*n, i))).collect();
     let mut wrong = vec![];
     for (path, text) in all() {
-        let stage = path.trim_start_matches("src/").split(['/', '.']).next().unwrap_or_default().to_string();
-        let Some(own) = rank.get(stage.as_str()) else { continue };
+        let stage = stage_of(&path);
+        let Some(own) = rank.get(stage) else { continue };
         if is_test_file(&path) {
             continue;
         }
@@ -88,24 +226,69 @@ fn no_stage_names_a_later_one() {
     assert!(wrong.is_empty(), "back edges:\n{}", wrong.join("\n"));
 }
 
+/// A path of its own for each import, so that the rules above see it.
+#[test]
+fn no_import_gathers_stages() {
+    let gathers = |(path, text): (String, String)| {
+        let found = ["use crate::{", "use remige::{"].iter().any(|w| text.contains(w));
+        found.then_some(path)
+    };
+    let wrong: Vec<String> = all().into_iter().filter_map(gathers).collect();
+    assert!(wrong.is_empty(), "write one `use` per stage: {}", wrong.join(", "));
+}
+
+#[test]
+fn no_large_circle_inside_a_stage() {
+    let sources = all();
+    let found = circles(&imports(&sources));
+    let excused = |c: &BTreeSet<&str>| c.first().is_some_and(|f| CIRCLES.iter().any(|(stage, _)| *stage == stage_of(f)));
+    let wrong: Vec<String> = found
+        .iter()
+        .filter(|c| c.len() > LARGEST_CIRCLE && !excused(c))
+        .map(|c| format!("{} files: {}", c.len(), c.iter().copied().collect::<Vec<_>>().join(", ")))
+        .collect();
+    assert!(wrong.is_empty(), "circles of imports:\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn circles_are_found() {
+    let file = |path: &str, text: &str| (path.to_string(), text.to_string());
+    let sources = [
+        file("src/a/mod.rs", "pub mod b;\npub use self::b::B;\n"),
+        file("src/a/b.rs", "use super::{c::{self, C}, d::D};\n// super::e\n"),
+        file("src/a/c.rs", "use crate::a::d::x::Y;\n"),
+        file("src/a/d.rs", "fn f() { super::b::g() }\n#[cfg(test)]\nmod tests {\n    use super::super::e;\n}\n"),
+        file("src/a/e.rs", "use super::B;\nuse other::a::b;\nuse crate::z::Z;\n"),
+        file("src/a/b/tests.rs", "use crate::a::e;\n"),
+        file("src/z.rs", "use crate::a::e;\n"),
+    ];
+    let graph = imports(&sources);
+    let to = |f: &str| graph[f].iter().copied().collect::<Vec<_>>();
+    assert_eq!(to("src/a/mod.rs"), [""; 0]);
+    assert_eq!(to("src/a/b.rs"), ["src/a/c.rs", "src/a/d.rs"]);
+    assert_eq!(to("src/a/e.rs"), ["src/a/mod.rs"]);
+    assert_eq!(circles(&graph), [BTreeSet::from(["src/a/b.rs", "src/a/c.rs", "src/a/d.rs"])]);
+}
+
+#[test]
+fn files_are_short() {
+    let long = |(path, text): (String, String)| {
+        let lines = text.lines().count();
+        let excused = is_test_file(&path) || LONG_FILES.contains(&path.as_str());
+        (lines > MOST_LINES && !excused).then(|| format!("{path} has {lines} lines"))
+    };
+    let wrong: Vec<String> = all().into_iter().filter_map(long).collect();
+    assert!(wrong.is_empty(), "more than {MOST_LINES} lines:\n{}", wrong.join("\n"));
+}
+
 #[test]
 fn libraries_stay_in_their_rooms() {
-    let rooms = [
-        ("redis::", "src/store/online/redis"),
-        ("deltalake::", "src/store/offline/"),
-        ("tonic::Status", "src/server/"),
-        ("redb::", "src/store/online/embedded"),
-    ];
     let mut wrong = vec![];
-    for (path, text) in all() {
-        for (library, room) in rooms {
-            let uses = shipped(&text).lines().any(|l| {
-                let l = l.trim_start();
-                !l.starts_with("//")
-                    && (l.starts_with(&format!("use {library}")) || l.contains(&format!(" {library}")) && !l.contains("crate::"))
-            });
-            if uses && !path.starts_with(room) && !path.starts_with("src/cli/") && !is_test_file(&path) {
-                wrong.push(format!("{path} uses {library}"));
+    for (path, text) in all().iter().filter(|(path, _)| !is_test_file(path)) {
+        let code = code(text);
+        for (library, rooms) in LIBRARIES {
+            if paths_from(&code, library).next().is_some() && !rooms.iter().any(|r| path.starts_with(r)) {
+                wrong.push(format!("{path} names {library}"));
             }
         }
     }

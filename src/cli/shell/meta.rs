@@ -11,7 +11,7 @@ use tokio::runtime::Runtime;
 use crate::cli::complete::META;
 use crate::cli::note;
 use crate::cli::output::{Expanded, Format};
-use crate::cli::sql::Runner;
+use crate::cli::runner::Runner;
 
 const HELP: &str = "\
 Statements end with ; and may span lines. Tab completes keywords and names, Ctrl-C cancels, Ctrl-D leaves.

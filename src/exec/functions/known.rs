@@ -8,8 +8,8 @@ use datafusion::sql::sqlparser::ast::{Expr, Function, Spanned, Visit, Visitor};
 
 use crate::error::{Error, Result, Span, nearest};
 use crate::sql::clauses::Kind;
-use crate::sql::rewrite::fold_ident;
 use crate::sql::synonyms;
+use crate::sql::tokens::fold_ident;
 
 /// Functions that the planner makes of its own.
 const OF_PLANNER: [&str; 6] = ["grouping", "struct", "row", "map", "array", "current_user"];

@@ -1,54 +1,24 @@
 use std::fmt;
 use std::sync::{Arc, OnceLock, Weak};
 
-use async_trait::async_trait;
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::SchemaRef;
-use datafusion::catalog::Session;
 use datafusion::common::Result as DfResult;
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::execution::memory_pool::MemoryPool;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
-use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
-use datafusion::logical_expr::{LogicalPlan, UserDefinedLogicalNode};
 use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
 use datafusion::physical_plan::execution_plan::{CardinalityEffect, ChildrenPropertiesMode, ReplaceChildrenOptions};
 use datafusion::physical_plan::metrics::{ExecutionPlanMetricsSet, MetricsSet};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, ExecutionPlanProperties, Partitioning, PlanProperties};
-use datafusion::physical_planner::{ExtensionPlanner, PhysicalPlanner};
 use futures::{StreamExt, TryStreamExt, stream};
 use parking_lot::Mutex;
 
 use super::{LookupContext, LookupHandle, LookupInstant, stream as lookup};
 use crate::clock::{Clock, Micros};
 use crate::error::{Error, Result};
-use crate::operator::pit_join::hold_scans;
-use crate::plan::online_lookup::{LookupItem, OnlineLookupNode, describe_at, describe_item};
-
-/// Plans [`OnlineLookupNode`]; goes into the query planner's list of extension planners.
-#[derive(Debug, Default)]
-pub struct OnlineLookupPlanner;
-
-#[async_trait]
-impl ExtensionPlanner for OnlineLookupPlanner {
-    async fn plan_extension(
-        &self,
-        _planner: &dyn PhysicalPlanner,
-        node: &dyn UserDefinedLogicalNode,
-        _logical: &[&LogicalPlan],
-        inputs: &[Arc<dyn ExecutionPlan>],
-        session: &dyn Session,
-        _context: &PhysicalPlanningContext,
-    ) -> DfResult<Option<Arc<dyn ExecutionPlan>>> {
-        let Some(node) = node.as_any().downcast_ref::<OnlineLookupNode>() else { return Ok(None) };
-        let [input] = inputs else { return Err(Error::internal("an online lookup has exactly one input").into()) };
-        let store = session.config().get_extension::<LookupHandle>().map(|h| h.0.store().describe());
-        let schema = Arc::clone(node.schema.inner());
-        let input = &hold_scans(Arc::clone(input))?;
-        Ok(Some(Arc::new(OnlineLookupExec::new(Arc::clone(input), node.items.clone(), node.at, schema, store))))
-    }
-}
+use crate::plan::online_lookup::{LookupItem, describe_at, describe_item};
 
 /// Adds features from the online store to each input row, in order: that of the input's partitions, which it
 /// reads one after another, and in them that of the rows.
@@ -67,7 +37,13 @@ pub struct OnlineLookupExec {
 }
 
 impl OnlineLookupExec {
-    fn new(input: Arc<dyn ExecutionPlan>, items: Vec<LookupItem>, at: Option<Micros>, schema: SchemaRef, store: Option<String>) -> Self {
+    pub fn new(
+        input: Arc<dyn ExecutionPlan>,
+        items: Vec<LookupItem>,
+        at: Option<Micros>,
+        schema: SchemaRef,
+        store: Option<String>,
+    ) -> Self {
         // The input's columns come first, so its orderings hold as they are, but not from one partition to the next.
         let whole = input.output_partitioning().partition_count() == 1;
         let orderings = input.equivalence_properties().oeq_class().iter().filter(|_| whole).cloned().collect::<Vec<_>>();

@@ -13,11 +13,13 @@ use crate::model::{Column, FeatureView};
 use crate::store::online::{OnlineStore, OnlineView};
 
 mod exec;
+mod planner;
 mod stream;
 #[cfg(test)]
 mod tests;
 
-pub use exec::{OnlineLookupExec, OnlineLookupPlanner};
+pub use exec::OnlineLookupExec;
+pub use planner::OnlineLookupPlanner;
 pub use stream::never_online;
 
 /// What a lookup needs from the process it runs in; found in the session's extensions as a

@@ -248,12 +248,12 @@ impl Item {
     fn new(item: &LookupItem, context: &dyn LookupContext) -> Result<Self> {
         let schemas = context.row_schemas(&item.view);
         let features = item.features.iter().filter_map(|f| item.view.features.get(*f));
-        let wanted: Vec<_> = features.map(|f| Column { name: f.name.clone(), data_type: f.data_type.clone() }).collect();
+        let required: Vec<_> = features.map(|f| Column { name: f.name.clone(), data_type: f.data_type.clone() }).collect();
         Ok(Item {
             view: Arc::clone(&item.view),
             online: context.online_view(&item.view),
             key_inputs: item.key_inputs.clone(),
-            decoder: RowDecoder::new(&schemas, &wanted)?,
+            decoder: RowDecoder::new(&schemas, &required)?,
             schemas: schemas.into_iter().map(|(id, _)| id).collect(),
         })
     }

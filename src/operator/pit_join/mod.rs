@@ -2,58 +2,30 @@
 //! only the rows that won are put together with them.
 //!
 //! ```text
-//! labels ──▶ KeyIndex (key → group) ──▶ LabelIndex (per group, sorted by instant): one slot per label
-//! Parquet view ──▶ key columns, several tasks ──▶ shards of slots: row numbers ──▶ fetch the winners
-//! other view   ──▶ slots ──▶ winners kept
-//!                  after the last row: fill forward, then labels + winners, in label order
+//! labels/   labels ──▶ KeyIndex (key → group) ──▶ LabelIndex (per group, sorted by instant): one slot per label
+//! scan/     Parquet view ──▶ key columns of the row groups and pages that labels may see
+//! probe/    ──▶ slots, by several tasks in partitions that fit the cache ──▶ row numbers of the winners
+//! output/   ──▶ fetch the winners ──▶ labels + winners, in label order
 //! ```
+//!
+//! Other views are read once, and the rows that are the best so far for some label are kept.
 
-mod byte_keys;
-mod compact;
 mod exec;
-mod fetch;
-mod files;
-mod filled;
-mod footer;
-mod gather;
-mod input;
-mod instant;
-mod integer_keys;
-mod key;
 mod labels;
 mod memory;
 mod metrics;
 mod options;
-mod order;
 mod output;
-mod packed;
-mod payload;
 mod planner;
-mod prune;
-mod reach;
-mod rows;
-mod shards;
-mod slots;
+mod probe;
+mod scan;
+mod spec;
 mod stream;
 mod tasks;
-mod views;
-mod winners;
 
 pub use exec::PitJoinExec;
 pub use options::{PitJoinOptions, PitStrategy};
-pub use order::KeepInputOrder;
-pub(super) use order::hold_scans;
 pub use planner::PitJoinPlanner;
 
-#[cfg(test)]
-mod file_tests;
-#[cfg(test)]
-mod oracle;
-#[cfg(test)]
-mod properties;
-#[cfg(test)]
-mod prune_tests;
-#[cfg(test)]
-mod testing;
 #[cfg(test)]
 mod tests;

@@ -11,12 +11,13 @@ use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_planner::{ExtensionPlanner, PhysicalPlanner};
 
-use super::exec::{PitExecItem, PitJoinExec};
-use super::files::ParquetFiles;
-use super::order::hold_scans;
+use super::exec::PitJoinExec;
+use super::scan::files::ParquetFiles;
+use super::spec::{PitExecItem, PitJoinSpec};
+use crate::operator::input_order::preserve_scan_order;
 use crate::plan::pit_join::PitJoinNode;
 
-/// Plans `PitJoinNode`. Register it with the session's query planner, `plan::pit_rules::PushLabelFilters` as
+/// Plans `PitJoinNode`. Register it with the session's query planner, `plan::pit_join::rules::PushLabelFilters` as
 /// an optimizer rule, and `KeepInputOrder` as the last physical optimizer rule.
 #[derive(Debug, Default)]
 pub struct PitJoinPlanner;
@@ -55,12 +56,16 @@ impl ExtensionPlanner for PitJoinPlanner {
                 index: 0,
             });
         }
-        let labels = hold_scans(Arc::clone(labels))?;
+        let labels = preserve_scan_order(Arc::clone(labels))?;
         // Files that are read row group by row group are not cut into byte ranges either.
-        let held = |(view, item): (&Arc<dyn ExecutionPlan>, &PitExecItem)| {
-            if item.seq.is_none() || ParquetFiles::behind(view).is_some() { hold_scans(Arc::clone(view)) } else { Ok(Arc::clone(view)) }
+        let in_order = |(view, item): (&Arc<dyn ExecutionPlan>, &PitExecItem)| {
+            if item.seq.is_none() || ParquetFiles::behind(view).is_some() {
+                preserve_scan_order(Arc::clone(view))
+            } else {
+                Ok(Arc::clone(view))
+            }
         };
-        let views = views.iter().zip(&items).map(held).collect::<Result<Vec<_>>>()?;
-        Ok(Some(Arc::new(PitJoinExec::try_new(labels, views, items, node.label_fetch)?)))
+        let views = views.iter().zip(&items).map(in_order).collect::<Result<Vec<_>>>()?;
+        Ok(Some(Arc::new(PitJoinExec::try_new(PitJoinSpec::new(labels, views, items, node.label_fetch))?)))
     }
 }

@@ -4,24 +4,25 @@
 use std::sync::Arc;
 
 use datafusion::arrow::array::RecordBatch;
+use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::common::{DataFusionError, Result};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
-use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::metrics::ExecutionPlanMetricsSet;
 use datafusion::physical_plan::spill::get_record_batch_memory_size;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use futures::stream::{self, StreamExt, TryStreamExt};
 
-use super::exec::{PitExecItem, PitJoinExec, evaluate};
-use super::input::LabelInput;
-use super::key::KeyIndex;
-use super::labels::Collected;
+use super::labels::key_index::KeyIndex;
+use super::labels::label_index::Collected;
+use super::labels::question::Question;
 use super::memory::{Memory, Part};
 use super::metrics::Metrics;
 use super::options::PitJoinOptions;
-use super::output::Output;
-use super::views::{Question, View};
-use super::winners::Place;
+use super::output::batches::Output;
+use super::output::winners::Place;
+use super::probe::view::View;
+use super::scan::label_input::LabelInput;
+use super::spec::{PitExecItem, PitJoinSpec, evaluate};
 
 /// Labels that must fit at once: smaller chunks would read the views too often to come to an end.
 const MIN_CHUNK_ROWS: usize = 4096;
@@ -29,11 +30,15 @@ const MIN_CHUNK_ROWS: usize = 4096;
 const MAX_CHUNK_ROWS: usize = u32::MAX as usize - 1;
 
 /// Starts the join. Nothing is read before the stream is polled, and dropping it stops everything.
-pub fn start(exec: &PitJoinExec, context: Arc<TaskContext>, metrics: &ExecutionPlanMetricsSet) -> SendableRecordBatchStream {
+pub fn start(
+    spec: PitJoinSpec,
+    schema: SchemaRef,
+    context: Arc<TaskContext>,
+    metrics: &ExecutionPlanMetricsSet,
+) -> SendableRecordBatchStream {
     let metrics = Metrics::new(metrics);
-    let schema = exec.schema();
-    let exec = exec.clone();
-    let batches = stream::once(async move { Run::open(exec, context, metrics).await })
+    let output_schema = Arc::clone(&schema);
+    let batches = stream::once(async move { Run::open(spec, output_schema, context, metrics).await })
         .map_ok(|run| stream::try_unfold(run, |mut run| async move { Ok(run.next().await?.map(|batch| (batch, run))) }))
         .try_flatten()
         .boxed();
@@ -42,7 +47,9 @@ pub fn start(exec: &PitJoinExec, context: Arc<TaskContext>, metrics: &ExecutionP
 }
 
 struct Run {
-    exec: PitJoinExec,
+    spec: PitJoinSpec,
+    /// Of the result.
+    schema: SchemaRef,
     context: Arc<TaskContext>,
     metrics: Metrics,
     memory: Arc<Memory>,
@@ -89,24 +96,25 @@ fn timelines(items: &[PitExecItem]) -> Timelines {
 }
 
 impl Run {
-    async fn open(exec: PitJoinExec, context: Arc<TaskContext>, metrics: Metrics) -> Result<Self> {
-        let name = exec.items.iter().map(|i| i.description.as_str()).collect::<Vec<_>>().join(", ");
+    async fn open(spec: PitJoinSpec, schema: SchemaRef, context: Arc<TaskContext>, metrics: Metrics) -> Result<Self> {
+        let name = spec.items.iter().map(|i| i.description.as_str()).collect::<Vec<_>>().join(", ");
         let memory = Memory::new(context.memory_pool(), name, metrics.peak_memory.clone());
-        let mut columns = exec.output_columns();
+        let mut columns = spec.output_columns();
         let view_columns = columns.split_off(1);
-        let mut views = Vec::with_capacity(exec.views.len());
-        for ((plan, item), columns) in exec.views.iter().zip(&exec.items).zip(view_columns) {
+        let mut views = Vec::with_capacity(spec.views.len());
+        for ((plan, item), columns) in spec.views.iter().zip(&spec.items).zip(view_columns) {
             views.push(View::open(plan, item, columns, &context, &metrics, &memory)?);
         }
         Ok(Run {
-            input: LabelInput::new(&exec, &context),
+            input: LabelInput::new(&spec, &context),
             views,
-            timelines: timelines(&exec.items),
+            timelines: timelines(&spec.items),
             label_columns: columns.swap_remove(0),
             batch_size: context.session_config().batch_size().max(1),
             chunk_limit: PitJoinOptions::of(context.session_config()).chunk_rows.unwrap_or(usize::MAX).min(MAX_CHUNK_ROWS),
             output: None,
-            exec,
+            spec,
+            schema,
             context,
             metrics,
             memory,
@@ -195,8 +203,8 @@ impl Run {
         drop(index_memory);
         let labels = chunk.iter().map(|b| Ok(b.project(&self.label_columns)?)).collect::<Result<Vec<_>>>()?;
         Ok(Output {
-            schema: self.exec.schema(),
-            label_schema: Arc::new(self.exec.labels.schema().project(&self.label_columns)?),
+            schema: Arc::clone(&self.schema),
+            label_schema: Arc::new(self.spec.labels.schema().project(&self.label_columns)?),
             labels,
             found,
             batch_size: self.batch_size,
@@ -208,11 +216,11 @@ impl Run {
 
     /// Indexes the labels once for all views that ask alike.
     async fn index(&mut self, chunk: &[RecordBatch], rows: usize, held: &mut Part) -> Result<Vec<Question>> {
-        let items = &self.exec.items;
+        let items = &self.spec.items;
         let first = &self.timelines.first;
-        let schema = self.exec.labels.schema();
+        let schema = self.spec.labels.schema();
         let mut keys = vec![];
-        for item in self.exec.first_items() {
+        for item in self.spec.first_items() {
             let types = item.label_keys().map(|e| e.data_type(&schema)).collect::<Result<Vec<_>>>()?;
             keys.push(KeyIndex::new(&types)?);
         }
@@ -220,7 +228,7 @@ impl Run {
         for batch in chunk {
             let timer = self.metrics.index_time.timer();
             let mut groups = Vec::with_capacity(keys.len());
-            for (index, item) in keys.iter_mut().zip(self.exec.first_items()) {
+            for (index, item) in keys.iter_mut().zip(self.spec.first_items()) {
                 let columns = item.label_keys().map(|e| evaluate(e, batch)).collect::<Result<Vec<_>>>()?;
                 groups.push(index.insert(&columns, batch.num_rows())?);
             }

@@ -11,8 +11,8 @@ use datafusion::sql::sqlparser::ast::{
 use super::Functions;
 use crate::error::{Error, Result, Span};
 use crate::sql::clauses::Kind;
-use crate::sql::rewrite::fold_ident;
 use crate::sql::titles::MARK;
+use crate::sql::tokens::fold_ident;
 
 /// Parts that the expressions of one SELECT may get by names put in their place.
 const LONGEST: usize = 20_000;

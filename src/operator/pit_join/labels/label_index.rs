@@ -1,0 +1,221 @@
+//! The labels' instants, grouped by key and sorted by time: the index that all views of a join share.
+
+use std::sync::Arc;
+
+use datafusion::arrow::array::ArrayRef;
+use datafusion::common::Result;
+
+use super::group::NO_GROUP;
+use super::instant::{Instants, OnLine, Round};
+use crate::operator::pit_join::tasks::in_parts;
+use crate::plan::pit_join::types::TimeLine;
+
+/// Labels that are worth a task of their own.
+pub const LABELS_PER_TASK: usize = if cfg!(test) { 8 } else { 200_000 };
+
+/// Instants by label row, as they come in.
+#[derive(Debug)]
+pub struct Instances<T> {
+    groups: Vec<u32>,
+    at: Vec<T>,
+    /// Empty where no item asks what was known.
+    known_by: Vec<T>,
+}
+
+/// One slot per label that can match anything, by group, then instant, then label row.
+#[derive(Debug)]
+pub struct LabelIndex<T> {
+    /// First slot of every group, and the end.
+    pub offsets: Vec<u32>,
+    /// Per slot: label row, instant, known-by (empty without).
+    pub rows: Vec<u32>,
+    pub at: Vec<T>,
+    pub known_by: Vec<T>,
+    /// All label rows, those without a slot too.
+    pub labels: usize,
+}
+
+/// The slots of some groups.
+struct Piece<T> {
+    /// Slots per group.
+    counts: Vec<u32>,
+    rows: Vec<u32>,
+    at: Vec<T>,
+    known_by: Vec<T>,
+}
+
+impl<T: OnLine> Instances<T> {
+    pub fn new() -> Self {
+        Instances { groups: vec![], at: vec![], known_by: vec![] }
+    }
+
+    /// Takes the next label rows. `groups`: one per row. A NULL instant matches nothing.
+    pub fn add(&mut self, groups: &[u32], at: (&ArrayRef, TimeLine), known_by: Option<(&ArrayRef, TimeLine)>) -> Result<()> {
+        let at = Instants::<T>::read(at.0, at.1, Round::Down)?;
+        let known_by = known_by.map(|(k, line)| Instants::<T>::read(k, line, Round::Down)).transpose()?;
+        self.groups.extend(groups.iter().enumerate().map(|(row, group)| {
+            let known = known_by.as_ref().is_none_or(|k| k.get(row).is_some());
+            if known && at.get(row).is_some() { *group } else { NO_GROUP }
+        }));
+        if let Some(k) = known_by {
+            self.known_by.extend_from_slice(k.values());
+        }
+        self.at.extend_from_slice(at.values());
+        Ok(())
+    }
+
+    /// Bytes held now.
+    pub fn size(&self) -> usize {
+        self.groups.capacity() * size_of::<u32>() + (self.at.capacity() + self.known_by.capacity()) * size_of::<T>()
+    }
+
+    /// Bytes that `build` needs on top, at most.
+    pub fn size_of_build(labels: usize) -> usize {
+        labels * (size_of::<(T, u32)>() + size_of::<T>() + 2 * size_of::<u32>())
+    }
+
+    /// Sorts the labels, by up to `tasks` tasks.
+    pub async fn build(self, groups: usize, tasks: usize) -> Result<LabelIndex<T>> {
+        let labels = self.groups.len();
+        let tasks = tasks.min(labels / LABELS_PER_TASK).max(1);
+        let shared = Arc::new(self);
+        let sorting = Arc::clone(&shared);
+        let pieces = in_parts(groups, tasks, move |part| sorting.sort(part.start, part.end)).await?;
+        drop(shared);
+        let mut offsets = Vec::with_capacity(groups + 1);
+        let mut end = 0u32;
+        offsets.push(0);
+        for count in pieces.iter().flat_map(|p| &p.counts) {
+            end += count;
+            offsets.push(end);
+        }
+        let mut pieces = pieces.into_iter();
+        let mut index = match pieces.next() {
+            Some(p) => LabelIndex { offsets, rows: p.rows, at: p.at, known_by: p.known_by, labels },
+            None => LabelIndex { offsets, rows: vec![], at: vec![], known_by: vec![], labels },
+        };
+        for piece in pieces {
+            index.rows.extend_from_slice(&piece.rows);
+            index.at.extend_from_slice(&piece.at);
+            index.known_by.extend_from_slice(&piece.known_by);
+        }
+        Ok(index)
+    }
+
+    /// The slots of groups `from..to`.
+    fn sort(&self, from: usize, to: usize) -> Piece<T> {
+        let mine = |group: &u32| *group != NO_GROUP && (from..to).contains(&(*group as usize));
+        let mut counts = vec![0u32; to - from];
+        for group in self.groups.iter().filter(|g| mine(g)) {
+            counts[*group as usize - from] += 1;
+        }
+        let mut ends = vec![0u32; to - from];
+        let mut total = 0;
+        for (end, count) in ends.iter_mut().zip(&counts) {
+            *end = total;
+            total += count;
+        }
+        let mut slots = vec![(T::MIN, 0u32); total as usize];
+        for (row, group) in self.groups.iter().enumerate().filter(|(_, g)| mine(g)) {
+            let end = &mut ends[*group as usize - from];
+            slots[*end as usize] = (self.at[row], row as u32);
+            *end += 1;
+        }
+        let mut start = 0;
+        for count in &counts {
+            let group = &mut slots[start..start + *count as usize];
+            if self.known_by.is_empty() {
+                group.sort_unstable();
+            } else {
+                group.sort_unstable_by_key(|(at, row)| (*at, self.known_by[*row as usize], *row));
+            }
+            start += *count as usize;
+        }
+        let known = |(_, row): &(T, u32)| self.known_by[*row as usize];
+        Piece {
+            counts,
+            rows: slots.iter().map(|s| s.1).collect(),
+            at: slots.iter().map(|s| s.0).collect(),
+            known_by: if self.known_by.is_empty() { vec![] } else { slots.iter().map(known).collect() },
+        }
+    }
+}
+
+impl<T: OnLine> LabelIndex<T> {
+    pub fn slots(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// Slots of a group.
+    pub fn range(&self, group: u32) -> (usize, usize) {
+        (self.offsets[group as usize] as usize, self.offsets[group as usize + 1] as usize)
+    }
+
+    /// Earliest and latest instant; `None` where no label can match.
+    pub fn bounds(&self) -> Option<(T, T)> {
+        self.at.iter().copied().fold(None, |b, t| Some(b.map_or((t, t), |(lo, hi): (T, T)| (lo.min(t), hi.max(t)))))
+    }
+
+    /// Bytes held.
+    pub fn size(&self) -> usize {
+        (self.offsets.capacity() + self.rows.capacity()) * size_of::<u32>()
+            + (self.at.capacity() + self.known_by.capacity()) * size_of::<T>()
+    }
+}
+
+/// Instants being collected, on the narrowest line that holds them.
+#[derive(Debug)]
+pub enum Collected {
+    Narrow(Instances<i64>),
+    Wide(Instances<i128>),
+}
+
+#[derive(Debug, Clone)]
+pub enum Index {
+    Narrow(Arc<LabelIndex<i64>>),
+    Wide(Arc<LabelIndex<i128>>),
+}
+
+impl Collected {
+    pub fn new(wide: bool) -> Self {
+        if wide { Collected::Wide(Instances::new()) } else { Collected::Narrow(Instances::new()) }
+    }
+
+    pub fn add(&mut self, groups: &[u32], at: (&ArrayRef, TimeLine), known_by: Option<(&ArrayRef, TimeLine)>) -> Result<()> {
+        match self {
+            Collected::Narrow(c) => c.add(groups, at, known_by),
+            Collected::Wide(c) => c.add(groups, at, known_by),
+        }
+    }
+
+    pub fn size(&self) -> usize {
+        match self {
+            Collected::Narrow(c) => c.size(),
+            Collected::Wide(c) => c.size(),
+        }
+    }
+
+    /// Bytes that `build` needs on top, at most.
+    pub fn size_of_build(&self, labels: usize) -> usize {
+        match self {
+            Collected::Narrow(_) => Instances::<i64>::size_of_build(labels),
+            Collected::Wide(_) => Instances::<i128>::size_of_build(labels),
+        }
+    }
+
+    pub async fn build(self, groups: usize, tasks: usize) -> Result<Index> {
+        Ok(match self {
+            Collected::Narrow(c) => Index::Narrow(Arc::new(c.build(groups, tasks).await?)),
+            Collected::Wide(c) => Index::Wide(Arc::new(c.build(groups, tasks).await?)),
+        })
+    }
+}
+
+impl Index {
+    pub fn size(&self) -> usize {
+        match self {
+            Index::Narrow(i) => i.size(),
+            Index::Wide(i) => i.size(),
+        }
+    }
+}
