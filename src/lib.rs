@@ -5,6 +5,8 @@
 //!        no catalog       names only, no IO      nodes only
 //! ```
 
+#![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
+
 pub mod activity;
 pub mod cancel;
 pub mod catalog;

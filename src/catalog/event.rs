@@ -5,10 +5,28 @@ use std::sync::Arc;
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, Int32Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
 use datafusion::arrow::datatypes::{DataType, Field, Int32Type, Int64Type, Schema, SchemaRef, TimestampMicrosecondType};
 
-use super::change::CatalogChange;
+use super::change::{CatalogChange, PutMode};
+use super::snapshot::CatalogSnapshot;
 use crate::clock::Micros;
 use crate::error::{Error, Result};
 use crate::model::types::timestamp_type;
+
+/// The newest form of the log that this version reads. A change that older readers would take for something else says
+/// so: its operation is followed by `:` and the form that a reader needs (1, which says nothing, is that of 0.1).
+///
+/// - 2: a feature view that is put in the place of another may have an online id of its own.
+pub(super) const FORM: u32 = 2;
+
+/// The form of the log that a reader of a change needs.
+pub(super) fn form_of(before: &CatalogSnapshot, change: &CatalogChange) -> u32 {
+    match change {
+        CatalogChange::PutFeatureView(new, PutMode::Replace) => {
+            let old = before.feature_view(&new.name, Some(new.version));
+            if old.is_ok_and(|old| old.online_id != new.online_id) { 2 } else { 1 }
+        }
+        _ => 1,
+    }
+}
 
 /// One change as it stands in the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,6 +39,8 @@ pub struct Event {
     pub object_kind: String,
     pub name: String,
     pub op: String,
+    /// The form of the log that a reader needs.
+    pub form: u32,
     /// JSON.
     pub payload: String,
     pub run_id: Option<String>,
@@ -45,7 +65,13 @@ pub(super) fn schema() -> SchemaRef {
 
 impl Event {
     /// The events of one commit.
-    pub(super) fn of(version: u64, at: Micros, run_id: Option<&str>, changes: &[CatalogChange]) -> Result<Vec<Event>> {
+    pub(super) fn of(
+        before: &CatalogSnapshot,
+        version: u64,
+        at: Micros,
+        run_id: Option<&str>,
+        changes: &[CatalogChange],
+    ) -> Result<Vec<Event>> {
         changes
             .iter()
             .zip(0u32..)
@@ -58,6 +84,7 @@ impl Event {
                     object_kind: e.kind.into(),
                     name: e.name,
                     op: e.op.into(),
+                    form: form_of(before, change),
                     payload: e.payload,
                     run_id: run_id.map(str::to_string),
                     engine: env!("CARGO_PKG_VERSION").into(),
@@ -67,6 +94,13 @@ impl Event {
     }
 
     pub(super) fn change(&self) -> Result<CatalogChange> {
+        if self.form > FORM {
+            return Err(Error::invalid(format!(
+                "the registry has a change of form {} (made by remige {}): {} {} of {}; this program reads forms up to {FORM}",
+                self.form, self.engine, self.op, self.object_kind, self.name
+            ))
+            .with_hint("use the newer remige; nothing was changed"));
+        }
         match CatalogChange::decode(&self.object_kind, &self.op, &self.payload) {
             Some(Ok(change)) => Ok(change),
             Some(Err(e)) => {
@@ -94,12 +128,24 @@ pub(super) fn to_batch(events: &[Event]) -> Result<RecordBatch> {
             Arc::new(TimestampMicrosecondArray::from_iter_values(events.iter().map(|e| e.at)).with_timezone("UTC")),
             text(|e| &e.object_kind),
             text(|e| &e.name),
-            text(|e| &e.op),
+            Arc::new(StringArray::from_iter_values(events.iter().map(written_op))) as ArrayRef,
             text(|e| &e.payload),
             Arc::new(events.iter().map(|e| e.run_id.as_deref()).collect::<StringArray>()),
             text(|e| &e.engine),
         ],
     )?)
+}
+
+fn written_op(e: &Event) -> String {
+    if e.form > 1 { format!("{}:{}", e.op, e.form) } else { e.op.clone() }
+}
+
+/// The operation and the form that its reader needs.
+fn read_op(written: &str) -> Result<(String, u32), String> {
+    match written.split_once(':') {
+        None => Ok((written.to_string(), 1)),
+        Some((op, form)) => Ok((op.to_string(), form.parse().map_err(|_| format!("has an operation {written:?}"))?)),
+    }
 }
 
 /// Reads events; columns by name, so that a newer version may add some. `Err` says what is wrong.
@@ -119,13 +165,15 @@ pub(super) fn from_batch(batch: &RecordBatch, out: &mut Vec<Event>) -> Result<()
     let string = |a: &ArrayRef, i: usize| a.as_string::<i32>().value(i).to_string();
     for i in 0..batch.num_rows() {
         let negative = |_| format!("has a negative number in row {i}");
+        let (op, form) = read_op(&string(&op, i))?;
         out.push(Event {
             catalog_version: version.as_primitive::<Int64Type>().value(i).try_into().map_err(negative)?,
             ordinal: ordinal.as_primitive::<Int32Type>().value(i).try_into().map_err(negative)?,
             at: at.as_primitive::<TimestampMicrosecondType>().value(i),
             object_kind: string(&kind, i),
             name: string(&name, i),
-            op: string(&op, i),
+            op,
+            form,
             payload: string(&payload, i),
             run_id: run_id.is_valid(i).then(|| string(&run_id, i)),
             engine: string(&engine, i),

@@ -142,7 +142,7 @@ impl Registry {
             let mut next = CatalogSnapshot::clone(&before.catalog);
             next.version += 1;
             next.at = self.store.clock().now();
-            let events = Event::of(next.version, next.at, run_id, &changes)?;
+            let events = Event::of(&before.catalog, next.version, next.at, run_id, &changes)?;
             for change in changes {
                 next.apply(change)?;
             }

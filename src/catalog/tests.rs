@@ -339,7 +339,7 @@ async fn a_damaged_registry_says_which_file_and_is_left_alone() {
 async fn write_event(dir: &TempDir, edit: impl Fn(&mut Event)) {
     let s = store(dir).await;
     let table = s.snapshot("_remige/registry", None).await.unwrap();
-    let mut events = Event::of(2, T0, None, &[PutEntity(entity("x"), Create)]).unwrap();
+    let mut events = Event::of(&CatalogSnapshot::empty(), 2, T0, None, &[PutEntity(entity("x"), Create)]).unwrap();
     events.iter_mut().for_each(edit);
     let adds = s.write_small_file(&table, &event::to_batch(&events).unwrap()).await.unwrap();
     s.commit(&table, Commit { adds, ..Default::default() }).await.unwrap();
@@ -550,4 +550,21 @@ async fn futures_are_send() {
     send(runs.finish(&Run { status: RunStatus::Cancelled, ..Run::default() })).await.unwrap();
     assert_eq!(send(runs.settle(async |r: Run| runs.judge(&r).await)).await.unwrap(), 0);
     assert_eq!(send(runs.list()).await.unwrap().len(), 1);
+}
+
+/// A reader that does not know the form of a change says so, and changes nothing.
+#[tokio::test]
+async fn a_change_of_a_newer_form_is_refused_by_name() {
+    let dir = TempDir::new().unwrap();
+    let r = registry(&dir).await;
+    put(&r, vec![PutEntity(entity("user"), Create)]).await.unwrap();
+    put(&r, vec![PutFeatureView(feature_view("fv", 1, 1, None), Create)]).await.unwrap();
+    let moved = FeatureView { online_id: 2, ..feature_view("fv", 1, 1, None) };
+    put(&r, vec![PutFeatureView(moved, Replace)]).await.unwrap();
+    let events = r.events(1).await.unwrap();
+    assert_eq!(events.iter().map(|e| (e.op.as_str(), e.form)).collect::<Vec<_>>(), [("create", 1), ("create", 1), ("replace", 2)]);
+    let newer = Event { form: 3, ..events[2].clone() };
+    let e = newer.change().unwrap_err();
+    assert!(e.message().contains("form 3") && e.message().contains("forms up to 2"), "{e}");
+    assert_eq!(events[2].change().unwrap(), registry(&dir).await.events(3).await.unwrap()[0].change().unwrap());
 }
