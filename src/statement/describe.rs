@@ -1,4 +1,4 @@
-//! `DESCRIBE x`: the columns of anything that has a name.
+//! `DESCRIBE x`, `SHOW COLUMNS FROM x`: the columns of anything that has a name.
 
 use async_trait::async_trait;
 use datafusion::logical_expr::{Expr, LogicalPlanBuilder, lit};
@@ -27,6 +27,17 @@ pub struct Describe(NameRef);
 pub fn parse(head: Head<'_>) -> Result<Parsed> {
     let mut c = head.cursor;
     let _ = ["FEATURE VIEW", "FEATURE SERVICE", "ENTITY", "TRAINING SET", "TABLE", "VIEW"].iter().any(|kind| c.eat(kind));
+    let name = c.name("the name of an object")?;
+    c.end(&[])?;
+    Ok(Box::new(Describe(name)))
+}
+
+/// `SHOW COLUMNS FROM | IN x`
+pub fn parse_columns(head: Head<'_>) -> Result<Parsed> {
+    let mut c = head.cursor;
+    if !c.eat("FROM") && !c.eat("IN") {
+        return Err(c.expected("FROM name"));
+    }
     let name = c.name("the name of an object")?;
     c.end(&[])?;
     Ok(Box::new(Describe(name)))

@@ -82,9 +82,6 @@ const OTHERS: &[Other] = &[
     // looking at things
     other("SUMMARIZE", "write SELECT count(*), count(DISTINCT column), min(column), max(column), avg(column) FROM {}; DESCRIBE {} lists its columns"),
     other("TABLE", "write SELECT * FROM {}, or FROM {}"),
-    other("SHOW COLUMNS", "write DESCRIBE name"),
-    other("SHOW COLUMNS FROM", "write DESCRIBE {}"),
-    other("SHOW COLUMNS IN", "write DESCRIBE {}"),
     other("SHOW FIELDS", "write DESCRIBE name"),
     other("SHOW VIEWS", "write SELECT schema, name FROM system.tables WHERE kind = 'view'; SHOW TABLES lists tables and views"),
     other("SHOW MATERIALIZED VIEWS", "write SHOW FEATURE VIEWS"),

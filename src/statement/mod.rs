@@ -28,6 +28,7 @@ mod table;
 mod table_of_statements;
 pub use table::absolute;
 mod training_set;
+mod truncate;
 mod verify;
 mod waiting;
 pub use waiting::with_waiting;

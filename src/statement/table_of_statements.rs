@@ -3,7 +3,7 @@
 
 use super::{
     Head, Parsed, alter, copy, create_entity, create_feature_view, create_service, describe, drop, explain, maintain, refresh, schema,
-    settings, show, show_create, sql, table, training_set, verify,
+    settings, show, show_create, sql, table, training_set, truncate, verify,
 };
 use crate::error::{Error, Result};
 use crate::sql::Cursor;
@@ -70,6 +70,7 @@ pub const STATEMENTS: &[Entry] = &[
     ours("VALIDATE", |head| Err(Error::not_built("VALIDATE").with_span(head.start.here()))),
     ours("SHOW CREATE", show_create::parse),
     hidden(ours("SHOW LINEAGE", |head| Err(Error::not_built("SHOW LINEAGE").with_span(head.start.here())))),
+    ours("SHOW COLUMNS", describe::parse_columns),
     ours("SHOW", show::parse),
     ours("DESCRIBE", describe::parse),
     hidden(ours("DESC", describe::parse)),
@@ -82,7 +83,7 @@ pub const STATEMENTS: &[Entry] = &[
     stock("DELETE", sql::parse),
     stock("UPDATE", sql::parse),
     hidden(stock("MERGE", sql::parse)),
-    hidden(stock("TRUNCATE", sql::parse)),
+    ours("TRUNCATE", truncate::parse),
 ];
 
 /// The entry whose words, without `prefix`, come next, and the cursor behind them.
