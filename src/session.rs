@@ -591,7 +591,7 @@ impl Session {
             }
             out.push(info);
         }
-        for name in system::TABLES {
+        for name in system::names() {
             let mut info = TableInfo {
                 schema: SYSTEM_SCHEMA.into(),
                 name: name.to_string(),

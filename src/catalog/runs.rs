@@ -7,7 +7,12 @@ use std::future::Future;
 use std::sync::Arc;
 
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, Int32Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
+use datafusion::arrow::compute::filter_record_batch;
 use datafusion::arrow::datatypes::{DataType, Field, Int32Type, Int64Type, Schema, SchemaRef, TimestampMicrosecondType};
+use datafusion::common::cast::as_boolean_array;
+use datafusion::physical_expr::utils::collect_columns;
+use datafusion::physical_expr::{PhysicalExpr, conjunction_opt, split_conjunction};
+use futures::future::BoxFuture;
 
 use crate::clock::{DAY, HOUR, Micros};
 use crate::error::{Error, Kind, Result};
@@ -85,6 +90,16 @@ pub enum Verdict {
     Leave,
 }
 
+/// Runs, and what was read to find them.
+#[derive(Debug)]
+pub struct Found {
+    /// Newest first.
+    pub runs: Vec<Run>,
+    pub files: usize,
+    /// Rows about runs that were looked at one by one.
+    pub rows: usize,
+}
+
 /// The table of runs.
 #[derive(Debug)]
 pub struct Runs {
@@ -93,7 +108,7 @@ pub struct Runs {
 
 impl Runs {
     /// Opens the table, and makes it on first use.
-    pub fn open(store: Arc<OfflineStore>) -> futures::future::BoxFuture<'static, Result<Arc<Self>>> {
+    pub fn open(store: Arc<OfflineStore>) -> BoxFuture<'static, Result<Arc<Self>>> {
         Box::pin(async move {
             match store.snapshot(LOCATION, None).await {
                 Ok(_) => {}
@@ -121,12 +136,12 @@ impl Runs {
     }
 
     /// Records that a run begins.
-    pub fn start<'a>(&'a self, run: &'a Run) -> futures::future::BoxFuture<'a, Result<()>> {
+    pub fn start<'a>(&'a self, run: &'a Run) -> BoxFuture<'a, Result<()>> {
         Box::pin(async move { self.append(Run { status: RunStatus::Running, finished_at: None, ..run.clone() }).await })
     }
 
     /// Records how a run ended.
-    pub fn finish<'a>(&'a self, run: &'a Run) -> futures::future::BoxFuture<'a, Result<()>> {
+    pub fn finish<'a>(&'a self, run: &'a Run) -> BoxFuture<'a, Result<()>> {
         Box::pin(async move {
             if run.status == RunStatus::Running {
                 return Err(Error::internal(format!("run {} is finished, but still running", run.run_id)));
@@ -137,51 +152,41 @@ impl Runs {
     }
 
     /// Grows whenever a run begins or ends.
-    pub fn version<'a>(&'a self) -> futures::future::BoxFuture<'a, Result<u64>> {
+    pub fn version<'a>(&'a self) -> BoxFuture<'a, Result<u64>> {
         Box::pin(async move { Ok(self.store.snapshot(LOCATION, None).await.map_err(|e| e.context("runs"))?.version()) })
     }
 
     /// All runs, newest first.
-    pub fn list<'a>(&'a self) -> futures::future::BoxFuture<'a, Result<Vec<Run>>> {
+    pub fn list<'a>(&'a self) -> BoxFuture<'a, Result<Vec<Run>>> {
+        Box::pin(async move { Ok(self.matching(None).await?.runs) })
+    }
+
+    /// Runs, newest first. `filter`, over the columns of `system.runs`: what it refuses may be left out, and is where the
+    /// columns that all rows of a run agree in say so.
+    pub fn matching<'a>(&'a self, filter: Option<&'a Arc<dyn PhysicalExpr>>) -> BoxFuture<'a, Result<Found>> {
         Box::pin(async move {
             let table = self.store.snapshot(LOCATION, None).await.map_err(|e| e.context("runs"))?;
-            self.read(&table).await
+            self.read(&table, filter.and_then(of_fixed_columns)).await
         })
     }
 
-    fn read<'a>(&'a self, table: &'a Snapshot) -> futures::future::BoxFuture<'a, Result<Vec<Run>>> {
+    fn read<'a>(&'a self, table: &'a Snapshot, filter: Option<Arc<dyn PhysicalExpr>>) -> BoxFuture<'a, Result<Found>> {
         Box::pin(async move {
-            let store = &self.store;
+            let files = filter.as_ref().map_or_else(|| table.files().to_vec(), |f| table.files_for(f, &Self::schema()));
             let mut folded: HashMap<String, Run> = HashMap::new();
-            for files in table.files().chunks(READ_AHEAD) {
-                let batches = store.read_small_files(table, files).await.map_err(|e| e.context("runs"))?;
-                for run in batches.iter().flatten().map(from_batch).collect::<Result<Vec<_>>>()?.into_iter().flatten() {
-                    // Who settles a run may have looked just before its process ended well: success is not overruled.
-                    let ending = |r: &Run| match r.status {
-                        RunStatus::Running => 0,
-                        RunStatus::Failed | RunStatus::Cancelled => 1,
-                        RunStatus::Succeeded => 2,
-                    };
-                    let rank = |r: &Run| (ending(r), r.finished_at);
-                    match folded.get(&run.run_id) {
-                        Some(known) if rank(known) >= rank(&run) => {}
-                        _ => {
-                            folded.insert(run.run_id.clone(), run);
-                        }
-                    }
+            let mut rows = 0;
+            for some in files.chunks(READ_AHEAD) {
+                let batches = self.store.read_small_files(table, some).await.map_err(|e| e.context("runs"))?;
+                for batch in batches.iter().flatten() {
+                    let kept = filter.as_ref().and_then(|f| passing(batch, f).ok());
+                    let events = from_batch(kept.as_ref().unwrap_or(batch))?;
+                    rows += events.len();
+                    events.into_iter().for_each(|event| fold(&mut folded, event));
                 }
             }
             let mut runs: Vec<Run> = folded.into_values().collect();
             runs.sort_by(|a, b| (b.started_at, &b.run_id).cmp(&(a.started_at, &a.run_id)));
-            Ok(runs)
-        })
-    }
-
-    /// `system.runs`.
-    pub fn batch<'a>(&'a self) -> futures::future::BoxFuture<'a, Result<RecordBatch>> {
-        Box::pin(async move {
-            let all = to_batch(&self.list().await?)?;
-            Ok(all.project(&(0..SHOWN).collect::<Vec<_>>())?)
+            Ok(Found { runs, files: files.len(), rows })
         })
     }
 
@@ -211,7 +216,7 @@ impl Runs {
         Ok(settled)
     }
 
-    fn end_as<'a>(&'a self, run: &'a Run, verdict: Result<Verdict>) -> futures::future::BoxFuture<'a, Result<bool>> {
+    fn end_as<'a>(&'a self, run: &'a Run, verdict: Result<Verdict>) -> BoxFuture<'a, Result<bool>> {
         Box::pin(async move {
             // One that was given up for lost may live: what it says itself is dated later, and counts.
             let finished_at = orphan_from(run).filter(|from| *from > Micros::MIN);
@@ -226,7 +231,7 @@ impl Runs {
     }
 
     /// The version that a run committed to its table: its id is in the commit's metadata.
-    pub fn committed<'a>(&'a self, run: &'a Run) -> futures::future::BoxFuture<'a, Result<Option<u64>>> {
+    pub fn committed<'a>(&'a self, run: &'a Run) -> BoxFuture<'a, Result<Option<u64>>> {
         Box::pin(async move {
             let Some(location) = &run.location else { return Ok(None) };
             match self.store.history(location, 0).await {
@@ -238,7 +243,7 @@ impl Runs {
     }
 
     /// The usual judge: a run of a process that is gone, or was not heard of for too long, succeeded if it has committed.
-    pub fn judge<'a>(&'a self, run: &'a Run) -> futures::future::BoxFuture<'a, Result<Verdict>> {
+    pub fn judge<'a>(&'a self, run: &'a Run) -> BoxFuture<'a, Result<Verdict>> {
         Box::pin(async move {
             let now = self.store.clock().now();
             if orphan_from(run).is_none_or(|from| from > now) {
@@ -274,9 +279,40 @@ impl Runs {
         if !self.store.wants_compaction(table) {
             return Ok(());
         }
-        let runs = kept(self.read(table).await?, self.store.clock().now().saturating_sub(KEPT_FOR));
+        let runs = kept(self.read(table, None).await?.runs, self.store.clock().now().saturating_sub(KEPT_FOR));
         self.store.compact_to(table, &in_columns_of(table, to_batch(&runs)?)?).await.map(|_| ())
     }
+}
+
+/// Takes in one row about a run. What settles a run may have looked just before its process ended well: success is not
+/// overruled.
+fn fold(runs: &mut HashMap<String, Run>, event: Run) {
+    let ending = |r: &Run| match r.status {
+        RunStatus::Running => 0,
+        RunStatus::Failed | RunStatus::Cancelled => 1,
+        RunStatus::Succeeded => 2,
+    };
+    let rank = |r: &Run| (ending(r), r.finished_at);
+    if runs.get(&event.run_id).is_none_or(|known| rank(known) < rank(&event)) {
+        runs.insert(event.run_id.clone(), event);
+    }
+}
+
+/// Columns of `system.runs` in which all rows of a run are alike.
+const FIXED: [&str; 5] = ["run_id", "kind", "object", "version", "started_at"];
+
+/// The terms of a filter that say the same of every row of a run.
+fn of_fixed_columns(filter: &Arc<dyn PhysicalExpr>) -> Option<Arc<dyn PhysicalExpr>> {
+    let fixed = |term: &&Arc<dyn PhysicalExpr>| collect_columns(term).iter().all(|c| FIXED.contains(&c.name()));
+    conjunction_opt(split_conjunction(filter).into_iter().filter(fixed).cloned())
+}
+
+/// The rows of a file that a filter over the columns of `system.runs` lets pass.
+fn passing(batch: &RecordBatch, filter: &Arc<dyn PhysicalExpr>) -> Result<RecordBatch> {
+    let schema = Runs::schema();
+    let shown = schema.fields().iter().map(|f| batch.schema().index_of(f.name())).collect::<std::result::Result<Vec<_>, _>>()?;
+    let passes = filter.evaluate(&batch.project(&shown)?)?.into_array(batch.num_rows())?;
+    Ok(filter_record_batch(batch, as_boolean_array(&passes)?)?)
 }
 
 /// A table that an older program made lacks columns.

@@ -440,7 +440,7 @@ async fn runs_are_folded_and_orphans_settled() {
             ("a".to_string(), RunStatus::Succeeded, Some(3)),
         ]
     );
-    let batch = reopened.batch().await.unwrap();
+    let batch = Runs::to_batch(&reopened.list().await.unwrap()).unwrap();
     assert_eq!((batch.schema(), batch.num_rows()), (Runs::schema(), 4));
     assert!(batch.column_by_name("process").is_none());
 }

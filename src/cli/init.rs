@@ -13,10 +13,10 @@ const ORDERS: u64 = 600;
 const VISITS: u64 = 200;
 
 pub const SCRIPTS: [(&str, &str); 4] = [
-    ("1_declare.sql", include_str!("starter/1_declare.sql")),
-    ("2_refresh.sql", include_str!("starter/2_refresh.sql")),
-    ("3_train.sql", include_str!("starter/3_train.sql")),
-    ("4_serve.sql", include_str!("starter/4_serve.sql")),
+    ("1_declare.sql", include_str!("../../sql/starter/1_declare.sql")),
+    ("2_refresh.sql", include_str!("../../sql/starter/2_refresh.sql")),
+    ("3_train.sql", include_str!("../../sql/starter/3_train.sql")),
+    ("4_serve.sql", include_str!("../../sql/starter/4_serve.sql")),
 ];
 
 pub fn run(dir: &Path) -> Result<()> {
@@ -113,6 +113,25 @@ mod tests {
         assert!(again.to_string().contains("is not empty"), "{again}");
         std::fs::write(parent.path().join("file"), "").unwrap();
         assert!(create(&parent.path().join("file"), &Clock::fixed(NOW)).is_err());
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn every_script_runs() {
+        let parent = tempfile::tempdir().unwrap();
+        let dir = parent.path().join("demo");
+        create(&dir, &Clock::fixed(NOW)).unwrap();
+        let here = |script: &str| {
+            ["data/", "train.parquet"]
+                .iter()
+                .fold(script.to_string(), |s, f| s.replace(&format!("'{f}"), &format!("'{}/{f}", dir.display())))
+        };
+        let config = remige::config::Config { warehouse: dir.join("warehouse").display().to_string(), ..Default::default() };
+        let session = remige::session::Engine::open(config, Clock::fixed(NOW)).await.unwrap().session();
+        for (name, script) in SCRIPTS {
+            for (text, ..) in remige::session::Session::split(&here(script)).unwrap() {
+                session.execute(&text).await.unwrap_or_else(|e| panic!("{name}: {text}: {e}"));
+            }
+        }
     }
 
     #[test]

@@ -316,7 +316,12 @@ impl Resolver {
         Ok(Some(provider))
     }
 
-    async fn view(&self, name: &Name, view: &View) -> Result<Arc<dyn TableProvider>> {
+    /// A view, planned as of the statement.
+    pub fn view<'a>(&'a self, name: &'a Name, view: &'a View) -> BoxFuture<'a, Result<Arc<dyn TableProvider>>> {
+        Box::pin(self.view_once(name, view))
+    }
+
+    async fn view_once(&self, name: &Name, view: &View) -> Result<Arc<dyn TableProvider>> {
         {
             let mut l = self.loaded.lock();
             if l.views.contains(name) {
@@ -340,7 +345,7 @@ impl Resolver {
             let weight = l.last;
             l.weights.insert(name.clone(), weight);
         }
-        Ok(Arc::new(ViewTable::new(plan?, Some(view.query.clone()))))
+        Ok(Arc::new(ViewTable::new(plan?, Some(view.query.clone()))) as Arc<dyn TableProvider>)
     }
 
     /// How much a view reads that is loaded; `None`: it is none.
@@ -371,8 +376,8 @@ impl Resolver {
         }
         if schema == SYSTEM_SCHEMA {
             return Error::not_found(format!("table system.{base} does not exist"))
-                .suggest(base, system::TABLES.iter().copied())
-                .or_hint(&format!("schema system has {}", system::TABLES.join(", ")));
+                .suggest(base, system::names())
+                .or_hint(&format!("schema system has {}", system::names().collect::<Vec<_>>().join(", ")));
         }
         self.catalog.no_relation(&name)
     }
@@ -455,7 +460,7 @@ struct SchemaTables {
 impl SchemaProvider for SchemaTables {
     fn table_names(&self) -> Vec<String> {
         if self.schema == SYSTEM_SCHEMA {
-            return system::TABLES.iter().map(|t| t.to_string()).collect();
+            return system::names().map(str::to_string).collect();
         }
         let of = |n: &&Name| n.schema == self.schema && !self.resolver.catalog.services.contains_key(*n);
         self.resolver.catalog.relation_names().filter(of).map(|n| n.name.clone()).collect()
@@ -471,7 +476,7 @@ impl SchemaProvider for SchemaTables {
             Some(Relation::View(_)) => Some(TableType::View),
             Some(Relation::Service(_)) => None,
             Some(_) => Some(TableType::Base),
-            None => (self.schema == SYSTEM_SCHEMA && system::TABLES.contains(&name)).then_some(TableType::View),
+            None => (self.schema == SYSTEM_SCHEMA && system::names().any(|t| t == name)).then_some(TableType::View),
         })
     }
 

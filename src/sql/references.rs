@@ -1,11 +1,12 @@
 //! The relations that a statement names, as they are written.
 
+use std::collections::HashSet;
 use std::ops::ControlFlow;
 
 use datafusion::sql::parser::Statement as DfStatement;
 use datafusion::sql::resolve::resolve_table_references;
 use datafusion::sql::sqlparser::ast::{
-    Expr as SqlExpr, FunctionArg, FunctionArgExpr, Ident, ObjectName, Spanned, TableFactor, Value, Visit, Visitor,
+    Expr as SqlExpr, FunctionArg, FunctionArgExpr, Ident, ObjectName, ObjectNamePart, Spanned, TableFactor, Value, Visit, Visitor,
 };
 
 use super::Cursor;
@@ -32,7 +33,9 @@ pub fn is_online_side(function: &ObjectName) -> bool {
 pub fn of(statement: &DfStatement, schema: &str) -> Vec<Dependency> {
     let (tables, _) = resolve_table_references(statement, true).unwrap_or_default();
     // a name that cannot be read is none: planning tells of it
-    let read = tables.iter().filter_map(|t| table(t.schema().unwrap_or(schema), t.table()).ok());
+    let functions = functions(statement);
+    let relations = tables.iter().filter(|t| t.schema().is_some() || !functions.contains(t.table()));
+    let read = relations.filter_map(|t| table(t.schema().unwrap_or(schema), t.table()).ok());
     let asked = online(statement).into_iter().map(|n| Dependency {
         online: true,
         ..Dependency::of(Name::new(n.schema.as_deref().unwrap_or(schema), n.name.clone()), n.version)
@@ -67,6 +70,36 @@ pub fn split_travel(table: &str) -> Result<(&str, Option<Travel>)> {
         _ => return Err(Error::internal("a time travel mark is broken")),
     };
     Ok((name, Some(travel)))
+}
+
+/// Names in FROM that only functions have.
+fn functions(statement: &DfStatement) -> HashSet<String> {
+    #[derive(Default)]
+    struct Find {
+        called: HashSet<String>,
+        read: HashSet<String>,
+    }
+    impl Visitor for Find {
+        type Break = ();
+        fn pre_visit_table_factor(&mut self, t: &TableFactor) -> ControlFlow<()> {
+            if let TableFactor::Table { name, args, .. } = t
+                && let [ObjectNamePart::Identifier(one)] = name.0.as_slice()
+            {
+                let names = if args.is_some() { &mut self.called } else { &mut self.read };
+                names.insert(folded(one));
+            }
+            ControlFlow::Continue(())
+        }
+    }
+    let mut find = Find::default();
+    if let DfStatement::Statement(s) = statement {
+        let _ = s.visit(&mut find);
+    }
+    find.called.difference(&find.read).cloned().collect()
+}
+
+fn folded(i: &Ident) -> String {
+    if i.quote_style.is_some() { i.value.clone() } else { i.value.to_lowercase() }
 }
 
 /// What a statement's ONLINE_LOOKUPs and ONLINE JOINs name.
@@ -116,8 +149,7 @@ pub fn online_join_name(e: &SqlExpr) -> Result<NameRef> {
         other => return Err(Error::syntax(format!("ONLINE JOIN wants the name of a feature view or service, not {other}"))),
     };
     let place = Span::from_sql(e.span());
-    let fold = |i: &Ident| if i.quote_style.is_some() { i.value.clone() } else { i.value.to_lowercase() };
-    let parts: Vec<String> = parts.iter().map(fold).collect();
+    let parts: Vec<String> = parts.iter().map(folded).collect();
     if let Some((name, _)) = parts.last().and_then(|p| p.split_once(TIME_TRAVEL)) {
         return Err(Error::invalid(format!("{name}: the online store knows the newest rows only, no older versions of them"))
             .with_hint(format!("join them from the table: ASOF JOIN {name} VERSION AS OF … AT left_column"))

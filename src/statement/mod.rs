@@ -22,6 +22,7 @@ mod settings;
 pub use settings::VARIABLES;
 mod show;
 mod show_create;
+mod show_lists;
 mod sql;
 pub use sql::refuse_changes;
 mod table;

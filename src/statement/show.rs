@@ -3,6 +3,7 @@
 use async_trait::async_trait;
 use datafusion::logical_expr::{LogicalPlanBuilder, lit};
 
+use super::show_lists::{LISTS, List};
 use super::{Head, Parsed, Planned, Planning, Statement};
 use crate::error::{Error, Result, nearest};
 use crate::sql::cursor::NameRef;
@@ -15,64 +16,6 @@ pub enum Show {
     Variable(String),
     Zone,
 }
-
-#[derive(Debug)]
-pub struct List {
-    words: &'static str,
-    columns: &'static str,
-    from: &'static str,
-    /// Column that LIKE filters; the list is of one schema where `schema` is a column.
-    name: &'static str,
-    scoped: bool,
-    order: &'static str,
-}
-
-const LISTS: &[List] = &[
-    List { words: "ENTITIES", columns: "name, keys, comment, owner, tags", from: "entities", name: "name", scoped: true, order: "name" },
-    List {
-        words: "FEATURE VIEWS",
-        columns: "name, version, entities, features, ttl, online, kind, rows, watermark, comment",
-        from: "feature_views",
-        name: "name",
-        scoped: true,
-        order: "name",
-    },
-    List {
-        words: "FEATURES",
-        columns: "feature_view, name, data_type, comment, tags",
-        from: "features",
-        name: "name",
-        scoped: true,
-        order: "feature_view, position",
-    },
-    List {
-        words: "FEATURE SERVICES",
-        columns: "name, wants, views, features, comment, owner, tags",
-        from: "feature_services",
-        name: "name",
-        scoped: true,
-        order: "name",
-    },
-    List {
-        words: "TRAINING SETS",
-        columns: "name, rows, content_hash, instant, location, comment",
-        from: "training_sets",
-        name: "name",
-        scoped: true,
-        order: "name",
-    },
-    List {
-        words: "RUNS",
-        columns: "run_id, kind, object, version, started_at, finished_at, status, rows_read, rows_written, rows_skipped, rows_rejected, bytes_written, delta_version, error",
-        from: "runs",
-        name: "object",
-        scoped: false,
-        order: "started_at DESC",
-    },
-    List { words: "SOURCES", columns: "name, kind, format, location, comment", from: "sources", name: "name", scoped: true, order: "name" },
-    List { words: "TABLES", columns: "name, kind, comment", from: "tables", name: "name", scoped: true, order: "name" },
-    List { words: "SCHEMAS", columns: "name, comment", from: "schemas", name: "name", scoped: false, order: "name" },
-];
 
 pub fn parse(head: Head<'_>) -> Result<Parsed> {
     let mut c = head.cursor;
@@ -122,15 +65,8 @@ impl Statement for Show {
         let schema = p.names().schema().to_string();
         let text = match *self {
             Show::List { what, like } => {
-                let mut conditions = vec![];
-                if what.scoped {
-                    conditions.push(format!("schema = {}", quoted(&schema)));
-                }
-                if let Some(like) = like {
-                    conditions.push(format!("{} LIKE {}", what.name, quoted(&like)));
-                }
-                let filter = if conditions.is_empty() { String::new() } else { format!(" WHERE {}", conditions.join(" AND ")) };
-                format!("SELECT {} FROM system.{}{filter} ORDER BY {}", what.columns, what.from, what.order)
+                let plan = p.sql(what.query(&schema, like)?, &schema).await.map_err(Error::without_span)?;
+                return Ok(Planned { tag: "SHOW", ..Planned::query(plan) });
             }
             Show::Versions(n) => {
                 let name = p.names().name(&n);

@@ -8,6 +8,7 @@ mod online_join;
 mod round_trip;
 mod slt;
 mod spill;
+mod sql_folder;
 mod tidy;
 mod ways_in;
 mod wrong_statements;

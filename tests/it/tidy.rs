@@ -323,6 +323,8 @@ fn pages_and_sections_that_are_named_exist() {
                 if name == ".md" || behind.starts_with(|c: char| c.is_ascii_alphanumeric()) {
                     continue;
                 }
+                // a link from docs/
+                let name = name.trim_start_matches("../");
                 let ending = format!("/{name}");
                 let Some((page, content)) = pages.iter().find(|(p, _)| p == name || p.ends_with(&ending)) else {
                     wrong.push(format!("{place}: there is no page {name}"));

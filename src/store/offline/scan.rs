@@ -19,7 +19,7 @@ use datafusion::execution::object_store::ObjectStoreUrl;
 use datafusion::logical_expr::utils::conjunction;
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
 use datafusion::physical_expr::expressions::Column;
-use datafusion::physical_expr::{LexOrdering, PhysicalSortExpr};
+use datafusion::physical_expr::{LexOrdering, PhysicalExpr, PhysicalSortExpr};
 use datafusion::physical_optimizer::pruning::PruningPredicateBuilder;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::empty::EmptyExec;
@@ -176,6 +176,25 @@ impl TableProvider for DeltaScan {
 /// the further ones say is left to the filter above the scan.
 pub const PRUNING_TERMS: usize = 100;
 
+/// Which files' bounds do not rule out a filter over columns of `schema`.
+fn may_match(files: &[Arc<DataFile>], schema: &SchemaRef, filter: Arc<dyn PhysicalExpr>) -> datafusion::common::Result<Vec<bool>> {
+    let predicate = PruningPredicateBuilder::new().with_file_schema(Arc::clone(schema)).try_build(filter)?;
+    predicate.prune(&FilePruning { files, schema: Arc::clone(schema) })
+}
+
+impl Snapshot {
+    /// The files whose bounds do not rule out a filter over columns of `schema`. What cannot be judged stays.
+    pub(crate) fn files_for(&self, filter: &Arc<dyn PhysicalExpr>, schema: &SchemaRef) -> Vec<Arc<DataFile>> {
+        match may_match(self.files(), schema, Arc::clone(filter)) {
+            Ok(keep) => self.files().iter().zip(keep).filter(|(_, keep)| *keep).map(|(f, _)| Arc::clone(f)).collect(),
+            Err(e) => {
+                tracing::debug!(table = self.location(), version = self.version(), error = %e, "no file pruning");
+                self.files().to_vec()
+            }
+        }
+    }
+}
+
 type Chosen = (Arc<DataFile>, object_store::path::Path);
 
 impl DeltaScan {
@@ -183,14 +202,8 @@ impl DeltaScan {
     fn prune(&self, state: &dyn Session, filters: &[Expr]) -> datafusion::common::Result<Vec<Chosen>> {
         let Some(filter) = conjunction(filters.iter().take(PRUNING_TERMS).cloned()) else { return Ok(self.files.clone()) };
         let df_schema = DFSchema::try_from(Schema::clone(&self.full))?;
-        let keep = state
-            .create_physical_expr(filter, &df_schema)
-            .and_then(|e| PruningPredicateBuilder::new().with_file_schema(Arc::clone(&self.full)).try_build(e))
-            .and_then(|p| {
-                let files: Vec<_> = self.files.iter().map(|(f, _)| Arc::clone(f)).collect();
-                p.prune(&FilePruning { files: &files, schema: Arc::clone(&self.full) })
-            });
-        match keep {
+        let files: Vec<_> = self.files.iter().map(|(f, _)| Arc::clone(f)).collect();
+        match state.create_physical_expr(filter, &df_schema).and_then(|e| may_match(&files, &self.full, e)) {
             Ok(keep) => Ok(self.files.iter().zip(keep).filter(|(_, k)| *k).map(|(f, _)| f.clone()).collect()),
             Err(e) => {
                 tracing::debug!(table = self.location, version = self.version, error = %e, "no file pruning");
