@@ -7,7 +7,7 @@ use datafusion::sql::parser::CopyToStatement;
 use datafusion::sql::sqlparser::tokenizer::Token;
 use std::sync::Arc;
 
-use super::{Head, Parsed, copy_options, sql};
+use super::copy_options;
 use crate::error::{Error, Result};
 use crate::model::types::quote;
 use crate::sql::Cursor;
@@ -134,14 +134,6 @@ pub fn in_plain_types(copy: CopyTo) -> Result<CopyTo> {
 }
 
 /// The INSERT that a `COPY table [(columns)] FROM 'file' [(FORMAT x, option value, …)]` stands for.
-pub fn parse(head: Head<'_>) -> Result<Parsed> {
-    let text = head.cursor.text();
-    match from(text)? {
-        Some(insert) => sql::read(&insert),
-        None => sql::read(text),
-    }
-}
-
 pub fn from(text: &str) -> Result<Option<String>> {
     let mut c = Cursor::new(text)?;
     if !c.eat("COPY") || c.is_token(&Token::LParen) {

@@ -24,6 +24,15 @@ pub fn parse(head: Head<'_>) -> Result<Parsed> {
     read(head.cursor.text())
 }
 
+/// `COPY … TO`, and `COPY … FROM`, which is an INSERT.
+pub fn parse_copy(head: Head<'_>) -> Result<Parsed> {
+    let text = head.cursor.text();
+    match super::copy::from(text)? {
+        Some(insert) => read(&insert),
+        None => read(text),
+    }
+}
+
 /// A statement of the stock parser.
 pub fn read(text: &str) -> Result<Parsed> {
     let copy = super::copy_options::to(text)?;

@@ -2,8 +2,8 @@
 //! explains statements reads this list.
 
 use super::{
-    Head, Parsed, alter, copy, create_entity, create_feature_view, create_service, describe, drop, explain, maintain, refresh, schema,
-    settings, show, show_create, sql, table, training_set, truncate, verify,
+    Head, Parsed, alter, create_entity, create_feature_view, create_service, describe, drop, explain, maintain, refresh, schema, settings,
+    show, show_create, sql, table, training_set, truncate, verify,
 };
 use crate::error::{Error, Result};
 use crate::sql::Cursor;
@@ -77,7 +77,7 @@ pub const STATEMENTS: &[Entry] = &[
     ours("USE", settings::parse_use),
     ours("SET", settings::parse_set),
     ours("RESET", settings::parse_reset),
-    stock("COPY", copy::parse),
+    stock("COPY", sql::parse_copy),
     stock("EXPLAIN", explain::parse),
     stock("INSERT", sql::parse),
     stock("DELETE", sql::parse),

@@ -10,9 +10,10 @@ use deltalake::logstore::get_actions;
 use serde_json::{Map, Value};
 
 use super::commit::{RUN_ID, WATERMARK};
-use super::snapshot::{DataFile, known, parse_order};
+use super::snapshot::{DataFile, parse_order};
 use super::stats::Ranges;
 use super::warehouse::OfflineStore;
+use super::watermark::known;
 use super::{READ_AHEAD, delta_error};
 use crate::clock::{MILLISECOND, Micros};
 use crate::error::{Error, Result};

@@ -10,8 +10,9 @@ use deltalake::kernel::{Action, Add, CommitInfo, Metadata, MetadataExt, Remove, 
 use deltalake::protocol::{DeltaOperation, SaveMode};
 use serde_json::Value;
 
-use super::snapshot::{Snapshot, WATERMARK_APP, known};
+use super::snapshot::Snapshot;
 use super::warehouse::OfflineStore;
+use super::watermark::{WATERMARK_APP, known};
 use super::writer::NewFile;
 use super::{ENGINE, delta_error};
 use crate::clock::{MILLISECOND, Micros, new_id};
@@ -44,7 +45,7 @@ pub struct Commit {
     pub operation: Operation,
     /// The run that made this; found again by `settle` after a crash.
     pub run_id: Option<String>,
-    /// New watermark; `None` leaves it as it is, [`NO_WATERMARK`] takes it away.
+    /// New watermark; `None` leaves it as it is, `NO_WATERMARK` takes it away.
     pub watermark: Option<Micros>,
     /// The table's columns from now on: the old ones, then nullable new ones, which files written
     /// before do not have (they read as NULL).

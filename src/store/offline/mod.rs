@@ -19,6 +19,7 @@ mod sorted_runs;
 mod stats;
 mod vacuum;
 mod warehouse;
+mod watermark;
 mod writer;
 
 #[cfg(test)]
@@ -31,10 +32,11 @@ pub use fit::unfit;
 pub use foreign::{ForeignTable, open_foreign_delta};
 pub use lease::Lease;
 pub use scan::{Ordering, PRUNING_TERMS, ScanOptions};
-pub use snapshot::{DataFile, NO_WATERMARK, Snapshot, TableOptions};
+pub use snapshot::{DataFile, Snapshot, TableOptions};
 pub use stats::{ColumnRange, SureBounds};
 pub use vacuum::{Garbage, Keep, STRAY_AGE};
 pub use warehouse::OfflineStore;
+pub use watermark::NO_WATERMARK;
 pub use writer::{FileWriter, NewFile, WriteSpec};
 
 use deltalake::DeltaTableError;

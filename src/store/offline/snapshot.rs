@@ -18,16 +18,11 @@ use object_store::path::Path;
 
 use super::stats::{ColumnRange, Ranges, from_json, tag};
 use super::warehouse::OfflineStore;
+use super::watermark::{HAS_WATERMARK, read_watermark};
 use super::{ADDED_KEY, AHEAD_KEY, ENGINE, ORDER_KEY, SEQ, delta_error};
 use crate::clock::{DAY, MILLISECOND, Micros};
 use crate::error::{Error, Kind, Result};
 
-/// Application transaction that carries the watermark through checkpoints.
-pub(crate) const WATERMARK_APP: &str = "remige.watermark";
-/// What the log says where the table has no watermark any more: a number cannot be taken out of it.
-pub const NO_WATERMARK: Micros = Micros::MIN;
-/// Table property: the table's commits carry a watermark.
-const HAS_WATERMARK: &str = "remige.hasWatermark";
 const DEFAULT_LOG_RETENTION: Micros = 3650 * DAY;
 
 /// How a table is made.
@@ -450,19 +445,6 @@ async fn commit_time(log: &dyn LogStore, version: u64, location: &str) -> Result
         .flatten()
         .find_map(|v| v.get("commitInfo")?.get("timestamp")?.as_i64());
     Ok(stated.map_or(written, |ms| ms.saturating_mul(MILLISECOND)))
-}
-
-pub(crate) async fn read_watermark(state: &DeltaTableState, log: &LogStoreRef, location: &str) -> Result<Option<Micros>> {
-    if !state.metadata().configuration().contains_key(HAS_WATERMARK) {
-        return Ok(None);
-    }
-    let found = state.snapshot().transaction_version(log.as_ref(), WATERMARK_APP).await;
-    Ok(found.map_err(|e| delta_error(e, &format!("table {location:?}")))?.and_then(known))
-}
-
-/// A watermark as the log has it.
-pub(crate) fn known(watermark: Micros) -> Option<Micros> {
-    (watermark != NO_WATERMARK).then_some(watermark)
 }
 
 /// What we write down about a file besides Delta's own statistics.
