@@ -252,7 +252,7 @@ fn try_once<'a>(
         if lo > hi {
             return Err(Error::invalid(format!(
                 "nothing to do: the stored rows reach up to {}, later than the run's instant {}",
-                format_micros(lo),
+                format_micros(base.watermark().unwrap_or(lo)),
                 format_micros(hi)
             ))
             .with_hint("for a back-fill name the range: REFRESH … FROM … TO … AT …"));

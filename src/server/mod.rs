@@ -69,6 +69,7 @@ use std::time::Duration;
 use arrow_flight::flight_service_server::FlightServiceServer;
 use arrow_flight::sql::metadata::{SqlInfoData, XdbcTypeInfoData};
 use tokio::net::TcpListener;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
 
@@ -81,6 +82,8 @@ pub const CATALOG: &str = "remige";
 
 const MAX_HEADERS: u32 = 64 << 10;
 const MAX_STREAMS_PER_CONNECTION: u32 = 256;
+/// Shorter than what lookups and messages may take.
+const TICK: Duration = Duration::from_millis(100);
 const KEEPALIVE: Duration = Duration::from_secs(60);
 /// Time for answers to leave after statements were stopped.
 const LAST_WORDS: Duration = Duration::from_millis(500);
@@ -143,6 +146,15 @@ impl Shared {
     }
 }
 
+/// A timer that ends before the one that is next wakes the thread that waits for messages, which costs a lookup more than
+/// its timers do. With one that ends soon there always is an earlier one.
+async fn tick() {
+    let mut ticks = tokio::time::interval(TICK);
+    loop {
+        ticks.tick().await;
+    }
+}
+
 /// Serves Flight SQL on `listener` until `shutdown` resolves; then takes no new work, lets running
 /// statements finish for `server.shutdown_grace`, stops the rest, and returns.
 ///
@@ -168,6 +180,9 @@ pub async fn serve(engine: Arc<Engine>, listener: TcpListener, shutdown: impl Fu
     let schedule = schedule::Schedule::start(Arc::clone(&shared.engine));
     let sweep = sweep::Sweep::start(Arc::clone(&shared.engine));
     let _freshness = freshness::start(Arc::clone(&shared.engine));
+    // ends with this function
+    let mut ticking = JoinSet::new();
+    ticking.spawn(tick());
     let begun = CancellationToken::new();
     let signal = begun.clone();
     let incoming = connections::accept(listener, &settings);
