@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::resolve::Resolver;
 use super::{boxed, is_undone, sweep, training};
 use crate::catalog::ddl::{Ddl, Released, made, released};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::model::FeatureView;
 use crate::model::layout::{stats_columns, stored_schema};
 use crate::plan::names::Names;
@@ -29,6 +29,11 @@ pub async fn run(resolver: &Arc<Resolver>, ddl: &Ddl) -> Result<bool> {
         .registry
         .commit(None, |c| {
             let changes = ddl.changes(c)?;
+            if let (Some(view), None) = (made(&changes), prepared) {
+                // its table is not there: what IF NOT EXISTS had found was dropped meanwhile
+                return Err(Error::conflict(format!("feature view {}: it was dropped meanwhile; nothing was made", view.name))
+                    .with_hint("run it again"));
+            }
             let (used, left) = (made(&changes).is_some(), released(c, &changes));
             let changed = !changes.is_empty();
             Ok((changes, (used, changed, left)))

@@ -4,7 +4,7 @@
 use async_trait::async_trait;
 
 use super::{Head, Parsed, Planned, Planning, Statement};
-use crate::catalog::Relation;
+use crate::catalog::{Relation, SYSTEM_SCHEMA};
 use crate::error::{Error, Result};
 use crate::model::types::quote;
 use crate::sql::cursor::NameRef;
@@ -39,6 +39,11 @@ impl Statement for Truncate {
                 return Err(Error::invalid(format!("rows of {external}{} {name} cannot be removed", other.kind()))
                     .or_span(span)
                     .with_hint("TRUNCATE empties tables that CREATE TABLE has made, and push views"));
+            }
+            None if name.schema == SYSTEM_SCHEMA => {
+                return Err(Error::invalid(format!("rows of system table {name} cannot be removed"))
+                    .or_span(span)
+                    .with_hint("system tables show what there is; DROP removes objects"));
             }
             None => return Err(p.names().catalog().no_relation(&name).or_span(span)),
         };
