@@ -45,13 +45,7 @@ pub enum Relation<'a> {
 impl Relation<'_> {
     /// As users call it.
     pub fn kind(&self) -> &'static str {
-        match self {
-            Relation::Table(_) => "table",
-            Relation::View(_) => "view",
-            Relation::FeatureView(_) => "feature view",
-            Relation::Service(_) => "feature service",
-            Relation::TrainingSet(_) => "training set",
-        }
+        self.object_kind().words()
     }
 
     pub fn object_kind(&self) -> ObjectKind {

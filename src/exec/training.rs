@@ -299,11 +299,6 @@ fn differences(then: &[PinnedFile], now: &[PinnedFile]) -> Vec<String> {
     out
 }
 
-/// Whether a location is one of the warehouse; others' tables are never removed.
-fn is_ours(location: &str) -> bool {
-    !location.contains("://") && !location.starts_with('/')
-}
-
 /// Removes a table that nothing names any more, unless a training set pins it.
 pub fn reclaim<'a>(resolver: &'a Arc<Resolver>, location: &'a str) -> BoxFuture<'a, ()> {
     Box::pin(async move {
@@ -328,8 +323,8 @@ pub fn release<'a>(resolver: &'a Arc<Resolver>, set: &'a TrainingSet) -> BoxFutu
             Ok(c) => c,
             Err(e) => return resolver.notice(format!("data that only training set {} kept were not removed: {}", set.name, e.message())),
         };
-        let mut orphans: Vec<&str> =
-            set.manifest.tables.iter().map(|t| t.location.as_str()).filter(|l| is_ours(l) && !catalog.uses(l)).collect();
+        let orphaned = set.manifest.tables.iter().filter(|t| t.is_ours() && !catalog.uses(&t.location));
+        let mut orphans: Vec<&str> = orphaned.map(|t| t.location.as_str()).collect();
         orphans.sort_unstable();
         orphans.dedup();
         for location in orphans {

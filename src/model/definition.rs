@@ -348,6 +348,13 @@ pub struct PinnedTable {
     pub version: u64,
 }
 
+impl PinnedTable {
+    /// Whether the table lies in the warehouse, where its place is relative; tables of others are never removed.
+    pub fn is_ours(&self) -> bool {
+        !self.location.contains("://") && !self.location.starts_with('/')
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct PinnedFile {
     pub table: String,

@@ -74,18 +74,22 @@ impl Statement for Drop {
             Kind::Service => catalog.service(&name).map(|_| ()),
             Kind::TrainingSet => catalog.training_set(&name).map(|_| ()),
         };
-        let (tag, what) = match self.kind {
-            Kind::Schema => ("DROP SCHEMA", format!("DROP SCHEMA {}", self.name.name)),
-            Kind::Entity => ("DROP ENTITY", format!("DROP ENTITY {name}")),
-            Kind::Table => ("DROP TABLE", format!("DROP TABLE {name}")),
-            Kind::View => ("DROP VIEW", format!("DROP VIEW {name}")),
-            Kind::FeatureView => ("DROP FEATURE VIEW", format!("DROP FEATURE VIEW {name}")),
-            Kind::Service => ("DROP FEATURE SERVICE", format!("DROP FEATURE SERVICE {name}")),
-            Kind::TrainingSet => ("DROP TRAINING SET", format!("DROP TRAINING SET {name}")),
+        let tag = match self.kind {
+            Kind::Schema => "DROP SCHEMA",
+            Kind::Entity => "DROP ENTITY",
+            Kind::Table => "DROP TABLE",
+            Kind::View => "DROP VIEW",
+            Kind::FeatureView => "DROP FEATURE VIEW",
+            Kind::Service => "DROP FEATURE SERVICE",
+            Kind::TrainingSet => "DROP TRAINING SET",
         };
         if let Err(e) = exists {
             if self.if_exists && e.kind() == crate::error::Kind::NotFound {
                 p.names().notice(format!("{} does not exist; nothing was dropped", self.name.name));
+                let what = match self.kind {
+                    Kind::Schema => format!("{tag} {}", self.name.name),
+                    _ => format!("{tag} {name}"),
+                };
                 return Planned::command(tag, Command::Nothing { what }, vec![]);
             }
             return Err(e.or_span(span));

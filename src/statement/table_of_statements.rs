@@ -19,6 +19,12 @@ pub struct Entry {
     pub shown: bool,
 }
 
+impl Entry {
+    fn first_word(&self) -> &'static str {
+        self.words.split(' ').next().unwrap_or(self.words)
+    }
+}
+
 const fn ours(words: &'static str, parse: fn(Head<'_>) -> Result<Parsed>) -> Entry {
     Entry { words, parse, stock: false, shown: true }
 }
@@ -113,7 +119,7 @@ pub fn keywords() -> impl Iterator<Item = &'static str> {
 pub fn first_words() -> Vec<&'static str> {
     let mut out = vec![];
     for entry in STATEMENTS.iter().filter(|s| s.shown) {
-        let first = entry.words.split(' ').next().unwrap_or(entry.words);
+        let first = entry.first_word();
         if !out.contains(&first) {
             out.push(first);
         }
@@ -123,13 +129,12 @@ pub fn first_words() -> Vec<&'static str> {
 
 /// The first words of an entry of ours that comes next.
 pub fn ours_at(c: &Cursor<'_>) -> Option<&'static str> {
-    let word = |e: &'static Entry| e.words.split(' ').next().unwrap_or(e.words);
-    STATEMENTS.iter().filter(|e| !e.stock).map(word).find(|w| c.is(w))
+    STATEMENTS.iter().filter(|e| !e.stock).map(Entry::first_word).find(|w| c.is(w))
 }
 
 /// Whether statements of ours begin with a word.
 pub fn is_ours(word: &str) -> bool {
-    STATEMENTS.iter().any(|e| !e.stock && e.words.split(' ').next() == Some(word))
+    STATEMENTS.iter().any(|e| !e.stock && e.first_word() == word)
 }
 
 #[cfg(test)]

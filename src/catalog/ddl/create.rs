@@ -88,7 +88,7 @@ pub fn training_set(c: &CatalogSnapshot, set: &TrainingSet, exists: Exists) -> R
     let name = &set.name;
     c.schema(&name.schema)?;
     // a table whose owner was dropped meanwhile may be gone before the manifest could keep it
-    if let Some(gone) = set.manifest.tables.iter().find(|t| is_ours(&t.location) && !c.uses(&t.location)) {
+    if let Some(gone) = set.manifest.tables.iter().find(|t| t.is_ours() && !c.uses(&t.location)) {
         return Err(Error::conflict(format!("training set {name}: {} was dropped while it was made", gone.name)));
     }
     let mode = match c.relation(name) {
@@ -98,11 +98,6 @@ pub fn training_set(c: &CatalogSnapshot, set: &TrainingSet, exists: Exists) -> R
         Some(r) => return Err(Error::already_exists(format!("{} {name} exists already", r.kind()))),
     };
     Ok(vec![CatalogChange::PutTrainingSet(set.clone(), mode)])
-}
-
-/// A table inside the warehouse: its place is relative.
-fn is_ours(location: &str) -> bool {
-    !location.contains("://") && !location.starts_with('/')
 }
 
 pub fn service(c: &CatalogSnapshot, service: &Service, exists: Exists) -> Result<Vec<CatalogChange>> {
