@@ -13,10 +13,13 @@ use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::coalesce_partitions::CoalescePartitionsExec;
 use datafusion::physical_plan::repartition::RepartitionExec;
+use datafusion::physical_plan::sorts::sort::SortExec;
+use datafusion::physical_plan::sorts::sort_preserving_merge::SortPreservingMergeExec;
+use datafusion::physical_plan::windows::{BoundedWindowAggExec, WindowAggExec};
 
 use super::online_lookup::OnlineLookupExec;
 use super::ordered_scan::{OrderedScan, children_in_order, map_children};
-use super::pit_join::PitJoinExec;
+use super::pit_join::{InLabelOrderExec, PitJoinExec};
 
 type Plan = Arc<dyn ExecutionPlan>;
 
@@ -51,7 +54,7 @@ fn keeps_rows(plan: &Plan) -> bool {
 }
 
 /// Where a result is a join or lookup under nothing but filters, projections and limits, it is in label order:
-/// takes away what spreads the rows above the join.
+/// takes away what spreads the rows above the join, and puts its parts in order.
 fn in_order_to_the_top(plan: Plan) -> Result<Plan> {
     if plan.is::<DataSinkExec>() {
         let input = in_order_to_the_top(Arc::clone(plan.children()[0]))?;
@@ -61,8 +64,14 @@ fn in_order_to_the_top(plan: Plan) -> Result<Plan> {
 }
 
 fn above_join(plan: &Plan) -> Result<Option<Plan>> {
-    if keeps_rows(plan) {
+    if plan.downcast_ref::<PitJoinExec>().is_some_and(|join| join.spec().parts() > 1) {
+        return Ok(Some(Arc::new(InLabelOrderExec::new(Arc::clone(plan)))));
+    }
+    if keeps_rows(plan) || plan.is::<InLabelOrderExec>() {
         return Ok(Some(Arc::clone(plan)));
+    }
+    if plan.is::<SortPreservingMergeExec>() {
+        return Ok(None);
     }
     let spreads = plan.downcast_ref::<RepartitionExec>().is_some_and(|r| matches!(r.partitioning(), Partitioning::RoundRobinBatch(_)));
     match plan.children()[..] {
@@ -75,6 +84,23 @@ fn above_join(plan: &Plan) -> Result<Option<Plan>> {
     }
 }
 
+/// Whether a plan answers other rows, or other values, where its input is in another order: a limit takes the first
+/// rows, a window without an order numbers them.
+fn depends_on_order(plan: &Plan) -> bool {
+    let sorts = plan.is::<SortExec>() || plan.is::<SortPreservingMergeExec>();
+    !sorts && plan.fetch().is_some() || plan.is::<WindowAggExec>() || plan.is::<BoundedWindowAggExec>()
+}
+
+/// Puts the parts of joins below limits and windows in order.
+fn in_order_below(plan: Plan) -> Result<Plan> {
+    if !depends_on_order(&plan) {
+        return Ok(plan);
+    }
+    let below = |child: &Plan| Ok(above_join(child)?.unwrap_or_else(|| Arc::clone(child)));
+    let children = plan.children().into_iter().map(below).collect::<Result<Vec<_>>>()?;
+    datafusion::physical_plan::replace_children_if_necessary(plan, children)
+}
+
 /// The physical optimizer rule that undoes what no scan can refuse. Run it after all other rules.
 #[derive(Debug, Default)]
 pub struct KeepInputOrder;
@@ -82,10 +108,11 @@ pub struct KeepInputOrder;
 impl PhysicalOptimizerRule for KeepInputOrder {
     fn optimize(&self, plan: Plan, _config: &ConfigOptions) -> Result<Plan> {
         let kept = in_order_to_the_top(plan)?.transform_up(|plan| {
+            let plan = in_order_below(plan)?;
             let ordered = match plan.downcast_ref::<PitJoinExec>() {
                 Some(join) => join.needs_input_order(),
                 None if keeps_rows(&plan) => vec![true],
-                None => return Ok(Transformed::no(plan)),
+                None => return Ok(Transformed::yes(plan)),
             };
             let children = plan
                 .children()

@@ -1,6 +1,7 @@
 //! Physical operators, one folder each.
 
 pub mod bound_rows;
+pub mod codec;
 pub mod element_functions;
 pub mod input_order;
 pub mod interruptible;

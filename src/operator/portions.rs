@@ -44,6 +44,16 @@ impl Portions {
         Portions { rows: rows.max(1), ..Portions::new(input, vec![], usize::MAX) }
     }
 
+    /// The same with at most so many rows at once.
+    pub fn with_rows(self, rows: usize) -> Self {
+        Portions { rows, ..self }
+    }
+
+    /// Columns whose lists are taken apart, bytes that one row may become, and rows in one portion.
+    pub fn limits(&self) -> (&[usize], usize, usize) {
+        (&self.lists, self.limit, self.rows)
+    }
+
     /// The input and the rows in one portion, where rows are counted.
     pub fn by_rows(&self) -> Option<(&Arc<dyn ExecutionPlan>, usize)> {
         (self.rows < usize::MAX).then_some((&self.input, self.rows))

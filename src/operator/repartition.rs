@@ -3,7 +3,7 @@
 //! RepartitionExec of DataFusion 55 keeps what does not fit into memory in spill files that all of its input tasks
 //! write. With two files open, the reader may wait for the older one while its batch lies in the newer, and the writers
 //! for the reader: a deadlock without an error (apache/datafusion#24883, mended in 56). With one input task there is one
-//! open file. So a repartition by hash becomes one repartition for each partition of its input ([`Split`]), whose
+//! open file. So a repartition by hash becomes one repartition for each partition of its input ([`SplitRepartitionExec`]), whose
 //! outputs are read together; any other has its inputs brought together first. A repartition that keeps an order has
 //! files of its own for each input, and stays as it is.
 
@@ -42,7 +42,7 @@ impl PhysicalOptimizerRule for OneRepartitionInput {
             }
             let input = Arc::clone(repartition.input());
             if matches!(repartition.partitioning(), Partitioning::Hash(..)) {
-                let split = Split::try_new(input, repartition.partitioning().clone(), Arc::clone(repartition.properties()))?;
+                let split = SplitRepartitionExec::try_new(input, repartition.partitioning().clone(), Arc::clone(repartition.properties()))?;
                 return Ok(Transformed::yes(Arc::new(split)));
             }
             Ok(Transformed::yes(replace_children_if_necessary(plan, vec![Arc::new(CoalescePartitionsExec::new(input))])?))
@@ -61,7 +61,7 @@ impl PhysicalOptimizerRule for OneRepartitionInput {
 
 /// A repartition by hash that has a repartition of its own for each partition of its input.
 #[derive(Debug)]
-struct Split {
+pub struct SplitRepartitionExec {
     input: Arc<dyn ExecutionPlan>,
     partitioning: Partitioning,
     properties: Arc<PlanProperties>,
@@ -97,7 +97,22 @@ impl Contexts {
     }
 }
 
-impl Split {
+impl SplitRepartitionExec {
+    /// By a hash of `keys`.
+    pub fn by_hash(input: Arc<dyn ExecutionPlan>, keys: Vec<Arc<dyn PhysicalExpr>>, partitions: usize) -> Result<Self> {
+        SplitRepartitionExec::over(input, Partitioning::Hash(keys, partitions))
+    }
+
+    pub fn partitioning(&self) -> &Partitioning {
+        &self.partitioning
+    }
+
+    fn over(input: Arc<dyn ExecutionPlan>, partitioning: Partitioning) -> Result<Self> {
+        let whole = RepartitionExec::try_new(input, partitioning.clone())?;
+        let (input, properties) = (Arc::clone(whole.input()), Arc::clone(whole.properties()));
+        SplitRepartitionExec::try_new(input, partitioning, properties)
+    }
+
     fn try_new(input: Arc<dyn ExecutionPlan>, partitioning: Partitioning, properties: Arc<PlanProperties>) -> Result<Self> {
         let contexts = Arc::<OnceLock<Contexts>>::default();
         let part = |partition| {
@@ -106,17 +121,17 @@ impl Split {
         };
         let parts = (0..input.output_partitioning().partition_count()).map(part).collect::<Result<Vec<_>>>()?;
         let joined = InterleaveExec::try_new(parts.clone())?;
-        Ok(Split { input, partitioning, properties, parts, joined, contexts })
+        Ok(SplitRepartitionExec { input, partitioning, properties, parts, joined, contexts })
     }
 }
 
-impl DisplayAs for Split {
+impl DisplayAs for SplitRepartitionExec {
     fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter) -> fmt::Result {
         write!(f, "SplitRepartitionExec: partitioning={}, input_partitions={}", self.partitioning, self.parts.len())
     }
 }
 
-impl ExecutionPlan for Split {
+impl ExecutionPlan for SplitRepartitionExec {
     fn name(&self) -> &str {
         "SplitRepartitionExec"
     }
@@ -134,9 +149,7 @@ impl ExecutionPlan for Split {
     }
     /// The parts are made anew, too: those of a plan that has run are used up.
     fn with_new_children(self: Arc<Self>, children: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {
-        let whole = RepartitionExec::try_new(only(children)?, self.partitioning.clone())?;
-        let (input, properties) = (Arc::clone(whole.input()), Arc::clone(whole.properties()));
-        Ok(Arc::new(Split::try_new(input, self.partitioning.clone(), properties)?))
+        Ok(Arc::new(SplitRepartitionExec::over(only(children)?, self.partitioning.clone())?))
     }
     fn execute(&self, partition: usize, cx: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
         let contexts = self.contexts.get_or_init(|| Contexts::new(cx));

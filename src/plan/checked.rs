@@ -19,6 +19,7 @@ use datafusion::logical_expr::{
     Signature, Volatility,
 };
 use datafusion::optimizer::AnalyzerRule;
+use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, in_sql};
 use crate::model::types::ColumnType;
@@ -111,7 +112,7 @@ fn may_wrap(t: &DataType) -> bool {
     }
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 enum Arithmetic {
     Add,
     Subtract,
@@ -216,6 +217,25 @@ impl Checked {
         let whole = if self.shown == sum { sum } else { format!("{sum} ({})", self.shown) };
         does_not_fit(&whole, result)
     }
+}
+
+/// A function that stands for an operator, written down.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct CheckedOperator {
+    op: Arithmetic,
+    shown: String,
+    total: bool,
+}
+
+/// The operator for which a function stands, if it does.
+pub fn operator(f: &ScalarUDF) -> Option<CheckedOperator> {
+    let f = f.inner().downcast_ref::<Checked>()?;
+    Some(CheckedOperator { op: f.op, shown: f.shown.clone(), total: f.total })
+}
+
+/// The function that stands for an operator.
+pub fn function(operator: CheckedOperator) -> ScalarUDF {
+    ScalarUDF::new_from_impl(Checked::new(operator.op, operator.shown, operator.total))
 }
 
 /// True for a function that stands for an operator.

@@ -16,6 +16,11 @@ pub fn call(nanos: Expr, up: bool) -> Expr {
     Expr::ScalarFunction(ScalarFunction::new_udf(Arc::new(ScalarUDF::new_from_impl(f)), vec![nanos]))
 }
 
+/// Both functions: no session has them registered.
+pub fn functions() -> [Arc<ScalarUDF>; 2] {
+    [false, true].map(|up| Arc::new(ScalarUDF::new_from_impl(WholeMicros { up, signature: Signature::any(1, Volatility::Immutable) })))
+}
+
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct WholeMicros {
     up: bool,

@@ -5,6 +5,9 @@
 mod guarded;
 mod watched;
 
+pub use guarded::Guarded;
+pub use watched::Watched;
+
 use std::sync::Arc;
 
 use datafusion::arrow::datatypes::Schema;
@@ -22,8 +25,6 @@ use datafusion::physical_plan::repartition::RepartitionExec;
 use datafusion::physical_plan::unnest::UnnestExec;
 use datafusion::physical_plan::{ExecutionPlan, replace_children_if_necessary};
 
-use self::guarded::Guarded;
-use self::watched::Watched;
 use super::portions::Portions;
 use crate::cancel::Cancel;
 use crate::store::offline::PRUNING_TERMS;

@@ -66,6 +66,21 @@ impl OnlineLookupExec {
         }
     }
 
+    /// What is looked up.
+    pub fn items(&self) -> &[LookupItem] {
+        &self.items
+    }
+
+    /// The instant at which rows must be live; `None`: that of the task.
+    pub fn at(&self) -> Option<Micros> {
+        self.at
+    }
+
+    /// What the store is called in plans.
+    pub fn store(&self) -> Option<&str> {
+        self.store.as_deref()
+    }
+
     /// The same over another input with the same properties, with metrics of its own.
     pub fn again(&self, input: Arc<dyn ExecutionPlan>) -> Self {
         OnlineLookupExec {

@@ -21,11 +21,16 @@ use datafusion::physical_plan::statistics::{ChildStats, StatisticsArgs};
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, ExecutionPlanProperties, PlanProperties};
 
 use super::probe::view;
+use super::scan::files::ParquetFiles;
 use super::spec::{PitExecItem, PitJoinSpec};
 use super::stream;
 
-/// Labels (child 0) with the live row of every view (the other children). Output is one partition in
-/// label order: the label partitions one after the other, each in its order.
+/// Labels (child 0) with the live row of every view (the other children), in label order: the label partitions one
+/// after the other, each in its order.
+///
+/// With several parts, each output partition joins a share of the labels that stand together, and reads of every view
+/// the rows that the keys of its labels reach: a view is never split beside the labels. The partitions one after the
+/// other are the labels in order ([`super::InLabelOrderExec`]).
 #[derive(Debug, Clone)]
 pub struct PitJoinExec {
     spec: PitJoinSpec,
@@ -46,7 +51,7 @@ impl PitJoinExec {
         fields.extend(spec.views.iter().flat_map(|v| v.schema().fields().iter().map(nullable).collect::<Vec<_>>()));
         let schema: SchemaRef = Arc::new(Schema::new_with_metadata(fields, label_schema.metadata().clone()));
         let mut equivalences = EquivalenceProperties::new(Arc::clone(&schema));
-        if spec.labels.output_partitioning().partition_count() == 1 {
+        if keeps_orderings(spec) {
             // Label columns come first: their expressions mean the same above.
             equivalences.add_orderings(spec.labels.equivalence_properties().oeq_class().clone());
         }
@@ -54,7 +59,12 @@ impl PitJoinExec {
             let mapping = ProjectionMapping::from_indices(columns, &schema)?;
             equivalences = equivalences.project(&mapping, Arc::new(schema.project(columns)?));
         }
-        Ok(PlanProperties::new(equivalences, Partitioning::UnknownPartitioning(1), EmissionType::Incremental, Boundedness::Bounded))
+        Ok(PlanProperties::new(equivalences, Partitioning::UnknownPartitioning(spec.parts()), EmissionType::Incremental, Boundedness::Bounded))
+    }
+
+    /// What is joined with what.
+    pub fn spec(&self) -> &PitJoinSpec {
+        &self.spec
     }
 
     /// Per child: true where the order of its rows means something.
@@ -63,7 +73,7 @@ impl PitJoinExec {
     }
 
     /// The same join with some of its columns only, in ascending order. Columns left out are not read.
-    fn with_projection(&self, columns: Vec<usize>) -> Result<Self> {
+    pub(super) fn with_projection(&self, columns: Vec<usize>) -> Result<Self> {
         let columns = match &self.spec.projection {
             Some(p) => columns.into_iter().map(|c| p[c]).collect(),
             None => columns,
@@ -72,6 +82,13 @@ impl PitJoinExec {
         let properties = Arc::new(Self::properties_of(&spec)?);
         Ok(PitJoinExec { spec, properties, metrics: self.metrics.clone() })
     }
+}
+
+/// Whether an output partition is one partition of the labels, with the order of its rows.
+fn keeps_orderings(spec: &PitJoinSpec) -> bool {
+    let partitions = spec.labels.output_partitioning().partition_count();
+    // Files of labels are shared by their row groups, whatever the partitions of their scan.
+    partitions == 1 || (partitions == spec.parts() && ParquetFiles::behind(&spec.labels).is_none())
 }
 
 impl DisplayAs for PitJoinExec {
@@ -92,6 +109,9 @@ impl DisplayAs for PitJoinExec {
             let schema = self.schema();
             let names: Vec<&str> = schema.fields().iter().map(|f| f.name().as_str()).collect();
             write!(f, "{separator}columns=[{}] of {}", names.join(", "), self.spec.width_of_all().max(columns.len()))?;
+        }
+        if self.spec.parts() > 1 {
+            write!(f, "{separator}parts={}", self.spec.parts())?;
         }
         match self.spec.label_fetch {
             Some(n) => write!(f, "{separator}labels fetch={n}"),
@@ -115,8 +135,7 @@ impl ExecutionPlan for PitJoinExec {
 
     fn maintains_input_order(&self) -> Vec<bool> {
         // Partitions set one after the other are not in order as a whole.
-        let one = self.spec.labels.output_partitioning().partition_count() == 1;
-        std::iter::once(one).chain(self.spec.views.iter().map(|_| false)).collect()
+        std::iter::once(keeps_orderings(&self.spec)).chain(self.spec.views.iter().map(|_| false)).collect()
     }
 
     fn benefits_from_input_partitioning(&self) -> Vec<bool> {
@@ -144,7 +163,7 @@ impl ExecutionPlan for PitJoinExec {
         let labels = children.swap_remove(0);
         let spec = PitJoinSpec {
             projection: self.spec.projection.clone(),
-            ..PitJoinSpec::new(labels, views, self.spec.items.clone(), self.spec.label_fetch)
+            ..PitJoinSpec::new(labels, views, self.spec.items.clone(), self.spec.label_fetch, self.spec.options)
         };
         Ok(Arc::new(PitJoinExec::try_new(spec)?))
     }
@@ -154,10 +173,10 @@ impl ExecutionPlan for PitJoinExec {
     }
 
     fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
-        if partition != 0 {
-            return Err(DataFusionError::Internal(format!("PitJoinExec has one partition, not {}", partition + 1)));
+        if partition >= self.spec.parts() {
+            return Err(DataFusionError::Internal(format!("PitJoinExec has {} partitions, not {}", self.spec.parts(), partition + 1)));
         }
-        Ok(stream::start(self.spec.clone(), self.schema(), context, &self.metrics))
+        Ok(stream::start(self.spec.clone(), partition, self.schema(), context, &self.metrics))
     }
 
     fn metrics(&self) -> Option<MetricsSet> {
@@ -168,7 +187,10 @@ impl ExecutionPlan for PitJoinExec {
         std::iter::once(ChildStats::At(None)).chain(self.spec.views.iter().map(|_| ChildStats::Skip)).collect()
     }
 
-    fn statistics_from_inputs(&self, input_stats: &[Arc<Statistics>], _args: &StatisticsArgs) -> Result<Arc<Statistics>> {
+    fn statistics_from_inputs(&self, input_stats: &[Arc<Statistics>], args: &StatisticsArgs) -> Result<Arc<Statistics>> {
+        if args.partition().is_some() && self.spec.parts() > 1 {
+            return Ok(Arc::new(Statistics::new_unknown(&self.schema())));
+        }
         let labels = &input_stats[0];
         let width = self.spec.labels.schema().fields().len();
         let exact = self.spec.keeps_all_labels();

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use datafusion::common::{DataFusionError, Result};
-use datafusion::execution::memory_pool::{MemoryConsumer, MemoryPool, MemoryReservation};
+use datafusion::execution::memory_pool::{MemoryConsumer, MemoryLimit, MemoryPool, MemoryReservation};
 use datafusion::physical_plan::metrics::Gauge;
 use parking_lot::Mutex;
 
@@ -13,6 +13,10 @@ pub struct Memory {
     /// What the join is called in errors.
     name: String,
     peak: Gauge,
+    /// Bytes that it may have at most: the parts of a join share the memory limit, or one that comes first would leave
+    /// nothing for the others.
+    limit: usize,
+    parts: usize,
 }
 
 /// Some of it, given back when dropped.
@@ -23,8 +27,13 @@ pub struct Part {
 }
 
 impl Memory {
-    pub fn new(pool: &Arc<dyn MemoryPool>, name: String, peak: Gauge) -> Arc<Self> {
-        Arc::new(Memory { reservation: Mutex::new(MemoryConsumer::new("PitJoinExec").register(pool)), name, peak })
+    /// `parts`: how many share the pool.
+    pub fn new(pool: &Arc<dyn MemoryPool>, name: String, peak: Gauge, parts: usize) -> Arc<Self> {
+        let limit = match pool.memory_limit() {
+            MemoryLimit::Finite(bytes) if parts > 1 => bytes / parts,
+            _ => usize::MAX,
+        };
+        Arc::new(Memory { reservation: Mutex::new(MemoryConsumer::new("PitJoinExec").register(pool)), name, peak, limit, parts })
     }
 
     pub fn part(self: &Arc<Self>) -> Part {
@@ -33,6 +42,14 @@ impl Memory {
 
     fn grow(&self, bytes: usize) -> Result<()> {
         let reservation = self.reservation.lock();
+        if reservation.size().saturating_add(bytes) > self.limit {
+            return Err(DataFusionError::ResourcesExhausted(format!(
+                "a part of the point-in-time join of {} holds {} bytes and needs {bytes} more, more than its share of the memory limit; SET pit_join_parts to less than {}",
+                self.name,
+                reservation.size(),
+                self.parts
+            )));
+        }
         reservation.try_grow(bytes).map_err(|e| {
             DataFusionError::ResourcesExhausted(format!(
                 "the point-in-time join of {} holds {} bytes and needs {bytes} more for its labels and matches, more than the memory limit leaves: {}",

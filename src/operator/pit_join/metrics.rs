@@ -33,15 +33,16 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    pub fn new(set: &ExecutionPlanMetricsSet) -> Self {
-        let counter = |name: &'static str| MetricBuilder::new(set).counter(name, 0);
-        let time = |name: &'static str| MetricBuilder::new(set).subset_time(name, 0);
+    /// Those of one output partition.
+    pub fn new(set: &ExecutionPlanMetricsSet, part: usize) -> Self {
+        let counter = |name: &'static str| MetricBuilder::new(set).counter(name, part);
+        let time = |name: &'static str| MetricBuilder::new(set).subset_time(name, part);
         Metrics {
             label_rows: counter("label_rows"),
             feature_rows: counter("feature_rows"),
             merged_rows: counter("merged_rows"),
             matched_rows: counter("matched_rows"),
-            output_rows: MetricBuilder::new(set).output_rows(0),
+            output_rows: MetricBuilder::new(set).output_rows(part),
             files_read: counter("files_read"),
             files_pruned: counter("files_pruned"),
             row_groups_read: counter("row_groups_read"),
@@ -53,7 +54,7 @@ impl Metrics {
             probe_time: time("probe_time"),
             fetch_time: time("fetch_time"),
             output_time: time("output_time"),
-            peak_memory: MetricBuilder::new(set).gauge("peak_memory_bytes", 0),
+            peak_memory: MetricBuilder::new(set).gauge("peak_memory_bytes", part),
         }
     }
 }

@@ -11,6 +11,7 @@
 //! Other views are read once, and the rows that are the best so far for some label are kept.
 
 mod exec;
+mod in_label_order;
 mod labels;
 mod memory;
 mod metrics;
@@ -24,8 +25,10 @@ mod stream;
 mod tasks;
 
 pub use exec::PitJoinExec;
+pub use in_label_order::InLabelOrderExec;
 pub use options::{PitJoinOptions, PitStrategy};
 pub use planner::PitJoinPlanner;
+pub use spec::{PitExecItem, PitJoinSpec};
 
 #[cfg(test)]
 mod tests;

@@ -40,12 +40,21 @@ impl FromStr for PitStrategy {
     }
 }
 
-/// Carried by the session's configuration.
-#[derive(Debug, Clone, Copy, Default)]
+/// How joins are planned, carried by the session's configuration. The planner puts them into the node, so that they
+/// travel with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PitJoinOptions {
     pub strategy: PitStrategy,
     /// Labels joined at a time, whatever memory there is; `None`: as many as fit. For tests.
     pub chunk_rows: Option<usize>,
+    /// Output partitions of a join, at least 1: each joins its share of the labels and has as much of the memory limit.
+    pub parts: usize,
+}
+
+impl Default for PitJoinOptions {
+    fn default() -> Self {
+        PitJoinOptions { strategy: PitStrategy::default(), chunk_rows: None, parts: 1 }
+    }
 }
 
 impl PitJoinOptions {

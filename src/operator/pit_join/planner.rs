@@ -12,6 +12,7 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_planner::{ExtensionPlanner, PhysicalPlanner};
 
 use super::exec::PitJoinExec;
+use super::options::PitJoinOptions;
 use super::scan::files::ParquetFiles;
 use super::spec::{PitExecItem, PitJoinSpec};
 use crate::operator::input_order::preserve_scan_order;
@@ -56,6 +57,7 @@ impl ExtensionPlanner for PitJoinPlanner {
                 index: 0,
             });
         }
+        let options = PitJoinOptions::of(session.config());
         let labels = preserve_scan_order(Arc::clone(labels))?;
         // Files that are read row group by row group are not cut into byte ranges either.
         let in_order = |(view, item): (&Arc<dyn ExecutionPlan>, &PitExecItem)| {
@@ -66,6 +68,6 @@ impl ExtensionPlanner for PitJoinPlanner {
             }
         };
         let views = views.iter().zip(&items).map(in_order).collect::<Result<Vec<_>>>()?;
-        Ok(Some(Arc::new(PitJoinExec::try_new(PitJoinSpec::new(labels, views, items, node.label_fetch))?)))
+        Ok(Some(Arc::new(PitJoinExec::try_new(PitJoinSpec::new(labels, views, items, node.label_fetch, options))?)))
     }
 }

@@ -1,6 +1,7 @@
 //! What a point-in-time join is asked: its inputs, what is matched with what, and which columns are wanted of it.
 
 use std::fmt;
+use std::ops::Range;
 use std::sync::Arc;
 
 use datafusion::arrow::array::{ArrayRef, RecordBatch};
@@ -8,6 +9,7 @@ use datafusion::common::Result;
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_plan::ExecutionPlan;
 
+use super::options::PitJoinOptions;
 use crate::plan::pit_join::MatchOp;
 use crate::plan::pit_join::types::TimeLines;
 
@@ -27,7 +29,7 @@ pub struct PitExecItem {
     pub inner: bool,
     pub description: String,
     /// The key index it uses, shared by all items with the same label keys. Set by `PitJoinSpec`.
-    pub(super) index: usize,
+    pub(in crate::operator) index: usize,
 }
 
 /// What decides between feature rows of one key, per row.
@@ -108,6 +110,7 @@ pub struct PitJoinSpec {
     pub label_fetch: Option<usize>,
     /// Columns of the result among those of the labels and then of every view; `None`: all.
     pub projection: Option<Vec<usize>>,
+    pub options: PitJoinOptions,
 }
 
 impl PitJoinSpec {
@@ -117,6 +120,7 @@ impl PitJoinSpec {
         views: Vec<Arc<dyn ExecutionPlan>>,
         mut items: Vec<PitExecItem>,
         label_fetch: Option<usize>,
+        options: PitJoinOptions,
     ) -> Self {
         let mut count = 0;
         for i in 0..items.len() {
@@ -129,7 +133,18 @@ impl PitJoinSpec {
                 }
             }
         }
-        PitJoinSpec { labels, views, items, label_fetch, projection: None }
+        PitJoinSpec { labels, views, items, label_fetch, projection: None, options }
+    }
+
+    /// Output partitions. The first labels are those of the first part, so labels that are counted are in one part.
+    pub fn parts(&self) -> usize {
+        if self.label_fetch.is_some() { 1 } else { self.options.parts.max(1) }
+    }
+
+    /// Which of `count` things in label order (partitions of the labels, row groups of their files) are a part's.
+    pub fn share(&self, part: usize, count: usize) -> Range<usize> {
+        let at = |part: usize| (part as u128 * count as u128 / self.parts() as u128) as usize;
+        at(part)..at(part + 1)
     }
 
     /// The columns of the result, as columns of the labels (first) and of each view.

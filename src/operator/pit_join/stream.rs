@@ -17,7 +17,6 @@ use super::labels::label_index::Collected;
 use super::labels::question::Question;
 use super::memory::{Memory, Part};
 use super::metrics::Metrics;
-use super::options::PitJoinOptions;
 use super::output::batches::Output;
 use super::output::winners::Place;
 use super::probe::view::View;
@@ -29,16 +28,17 @@ const MIN_CHUNK_ROWS: usize = 4096;
 /// Label rows are numbered in 32 bits.
 const MAX_CHUNK_ROWS: usize = u32::MAX as usize - 1;
 
-/// Starts the join. Nothing is read before the stream is polled, and dropping it stops everything.
+/// Starts the join of one part of the labels. Nothing is read before the stream is polled, and dropping it stops everything.
 pub fn start(
     spec: PitJoinSpec,
+    part: usize,
     schema: SchemaRef,
     context: Arc<TaskContext>,
     metrics: &ExecutionPlanMetricsSet,
 ) -> SendableRecordBatchStream {
-    let metrics = Metrics::new(metrics);
+    let metrics = Metrics::new(metrics, part);
     let output_schema = Arc::clone(&schema);
-    let batches = stream::once(async move { Run::open(spec, output_schema, context, metrics).await })
+    let batches = stream::once(async move { Run::open(spec, part, output_schema, context, metrics).await })
         .map_ok(|run| stream::try_unfold(run, |mut run| async move { Ok(run.next().await?.map(|batch| (batch, run))) }))
         .try_flatten()
         .boxed();
@@ -96,22 +96,27 @@ fn timelines(items: &[PitExecItem]) -> Timelines {
 }
 
 impl Run {
-    async fn open(spec: PitJoinSpec, schema: SchemaRef, context: Arc<TaskContext>, metrics: Metrics) -> Result<Self> {
+    async fn open(spec: PitJoinSpec, part: usize, schema: SchemaRef, context: Arc<TaskContext>, metrics: Metrics) -> Result<Self> {
         let name = spec.items.iter().map(|i| i.description.as_str()).collect::<Vec<_>>().join(", ");
-        let memory = Memory::new(context.memory_pool(), name, metrics.peak_memory.clone());
+        let memory = Memory::new(context.memory_pool(), name, metrics.peak_memory.clone(), spec.parts());
         let mut columns = spec.output_columns();
         let view_columns = columns.split_off(1);
         let mut views = Vec::with_capacity(spec.views.len());
         for ((plan, item), columns) in spec.views.iter().zip(&spec.items).zip(view_columns) {
-            views.push(View::open(plan, item, columns, &context, &metrics, &memory)?);
+            let mut view = View::open(plan, item, columns, spec.options.strategy, &context, &metrics, &memory)?;
+            if part > 0 {
+                // Another part executes the plan itself.
+                view.mark_spent();
+            }
+            views.push(view);
         }
         Ok(Run {
-            input: LabelInput::new(&spec, &context),
+            input: LabelInput::new(&spec, part, &context),
             views,
             timelines: timelines(&spec.items),
             label_columns: columns.swap_remove(0),
             batch_size: context.session_config().batch_size().max(1),
-            chunk_limit: PitJoinOptions::of(context.session_config()).chunk_rows.unwrap_or(usize::MAX).min(MAX_CHUNK_ROWS),
+            chunk_limit: spec.options.chunk_rows.unwrap_or(usize::MAX).min(MAX_CHUNK_ROWS),
             output: None,
             spec,
             schema,

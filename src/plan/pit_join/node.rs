@@ -9,13 +9,14 @@ use datafusion::arrow::datatypes::{DataType, Field};
 use datafusion::common::{DFSchema, DFSchemaRef, DataFusionError, Result as DfResult};
 use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, UserDefinedLogicalNodeCore};
 use datafusion::logical_expr::{cast, try_cast};
+use serde::{Deserialize, Serialize};
 
 use super::types::{TimeLines, common_key_type};
 use crate::clock::Micros;
 use crate::error::{Error, Result};
 
 /// How a label's instant (left) must stand to a feature row's time (right).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Hash, Serialize, Deserialize)]
 pub enum MatchOp {
     /// `at >= time`: the latest row at or before the instant.
     AtOrBefore,

@@ -2,6 +2,7 @@
 //! that instants and event timestamps are put on.
 
 use datafusion::arrow::datatypes::{DataType, TimeUnit};
+use serde::{Deserialize, Serialize};
 
 use crate::clock::Micros;
 use crate::error::{Error, Result};
@@ -119,7 +120,7 @@ pub fn per_second(unit: TimeUnit) -> i128 {
 }
 
 /// The line that all instants of one comparison are put on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum TimeLine {
     /// Ticks of `unit` since 1970-01-01T00:00:00Z. Finer values of the feature side round up, those of
     /// the label side down, so that rounding never lets a later row in.
@@ -132,7 +133,7 @@ pub enum TimeLine {
 }
 
 /// How the instants of one item are compared.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TimeLines {
     /// `at` and `time`.
     pub event: TimeLine,

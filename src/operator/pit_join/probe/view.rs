@@ -29,7 +29,7 @@ use crate::operator::pit_join::labels::label_index::{Index, LabelIndex};
 use crate::operator::pit_join::labels::question::Question;
 use crate::operator::pit_join::memory::{Memory, Part};
 use crate::operator::pit_join::metrics::Metrics;
-use crate::operator::pit_join::options::{PitJoinOptions, PitStrategy};
+use crate::operator::pit_join::options::PitStrategy;
 use crate::operator::pit_join::output::batches::Found;
 use crate::operator::pit_join::output::fetch::fetch;
 use crate::operator::pit_join::output::payload::Payload;
@@ -93,11 +93,11 @@ impl View {
         plan: &Arc<dyn ExecutionPlan>,
         item: &PitExecItem,
         columns: Vec<usize>,
+        strategy: PitStrategy,
         context: &Arc<TaskContext>,
         metrics: &Metrics,
         memory: &Arc<Memory>,
     ) -> Result<Self> {
-        let strategy = PitJoinOptions::of(context.session_config()).strategy;
         let files = ParquetFiles::behind(plan).filter(|_| strategy != PitStrategy::Stream);
         let probing = match strategy {
             PitStrategy::Merge => Probing::Runs,
@@ -117,6 +117,11 @@ impl View {
             metrics: metrics.clone(),
             memory: Arc::clone(memory),
         })
+    }
+
+    /// The plan is executed elsewhere, too: here a copy of it is.
+    pub fn mark_spent(&mut self) {
+        self.spent = true;
     }
 
     /// Bytes that a label needs here, about: its slot and the row it gets.

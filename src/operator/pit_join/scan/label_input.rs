@@ -1,6 +1,7 @@
 //! The labels, batch by batch in their order, a chunk of them at a time.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::sync::Arc;
 
 use datafusion::arrow::array::RecordBatch;
@@ -28,14 +29,17 @@ pub struct LabelInput {
 }
 
 impl LabelInput {
-    pub fn new(spec: &PitJoinSpec, context: &Arc<TaskContext>) -> Self {
+    /// The labels of one part.
+    pub fn new(spec: &PitJoinSpec, part: usize, context: &Arc<TaskContext>) -> Self {
         let fetch = spec.label_fetch.unwrap_or(usize::MAX);
         let (labels, context) = (Arc::clone(&spec.labels), Arc::clone(context));
         let files = ParquetFiles::behind(&labels).filter(|_| spec.label_fetch.is_none());
+        let spec = spec.clone();
+        let share = move |count| spec.share(part, count);
         let batches = stream::once(async move {
             match files {
-                Some(files) => in_parallel(files, &labels, &context).await,
-                None => in_turn(labels, context),
+                Some(files) => in_parallel(files, &labels, &share, &context).await,
+                None => in_turn(labels, &share, context),
             }
         })
         .try_flatten()
@@ -70,12 +74,16 @@ impl LabelInput {
 
 /// Label order is partition order. All partitions are started, because some plans (a hash join with a dynamic filter)
 /// give nothing before each of them was; they are drained one after the other.
-fn in_turn(labels: Arc<dyn ExecutionPlan>, context: Arc<TaskContext>) -> Result<BoxStream<'static, Result<RecordBatch>>> {
-    let partitions = labels.output_partitioning().partition_count();
-    if partitions == 1 {
-        return Ok(labels.execute(0, context)?.boxed());
+fn in_turn(
+    labels: Arc<dyn ExecutionPlan>,
+    share: &impl Fn(usize) -> Range<usize>,
+    context: Arc<TaskContext>,
+) -> Result<BoxStream<'static, Result<RecordBatch>>> {
+    let partitions = share(labels.output_partitioning().partition_count());
+    if partitions.len() == 1 {
+        return Ok(labels.execute(partitions.start, context)?.boxed());
     }
-    let started: Vec<_> = (0..partitions).map(|partition| spawned(&labels, partition, &context, 2)).collect();
+    let started: Vec<_> = partitions.map(|partition| spawned(&labels, partition, &context, 2)).collect();
     Ok(stream::iter(started).flatten().boxed())
 }
 
@@ -83,12 +91,16 @@ fn in_turn(labels: Arc<dyn ExecutionPlan>, context: Arc<TaskContext>) -> Result<
 async fn in_parallel(
     files: ParquetFiles,
     labels: &Arc<dyn ExecutionPlan>,
+    share: &impl Fn(usize) -> Range<usize>,
     context: &Arc<TaskContext>,
 ) -> Result<BoxStream<'static, Result<RecordBatch>>> {
     let config = context.session_config();
     let (tasks, batch_size) = (config.target_partitions().max(1), config.batch_size().max(1));
     let files = files.open(|_| true, context).await?;
-    let units = files.units(|_, _| RowGroupAccess::Scan);
+    let mut units = files.units(|_, _| RowGroupAccess::Scan);
+    let mine = share(units.len());
+    units.truncate(mine.end);
+    units.drain(..mine.start);
     if units.is_empty() {
         return Ok(stream::empty().boxed());
     }

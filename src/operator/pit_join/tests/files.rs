@@ -65,7 +65,7 @@ async fn every_strategy_gives_the_same_rows() {
         let expected = expected(sorted).await;
         assert!(expected.iter().filter(|v| v.is_some()).count() > 20_000);
         for strategy in [PitStrategy::Auto, PitStrategy::Slots, PitStrategy::Merge, PitStrategy::Stream] {
-            let state = with_options(&session(1_000, Arc::default()), PitJoinOptions { strategy, chunk_rows: None }, 4);
+            let state = with_options(&session(1_000, Arc::default()), PitJoinOptions { strategy, ..PitJoinOptions::default() }, 4);
             let physical = state.create_physical_plan(&plan(&state, sorted).await).await.unwrap();
             let batches = collect(Arc::clone(&physical), state.task_ctx()).await.unwrap();
             let got: Vec<_> = batches.iter().flat_map(|b| ints(b, "v")).collect();
@@ -122,7 +122,7 @@ fn limited(bytes: usize) -> Arc<RuntimeEnv> {
 async fn short_memory_takes_the_labels_in_chunks() {
     for (sorted, strategy) in [(false, PitStrategy::Auto), (true, PitStrategy::Auto), (false, PitStrategy::Stream)] {
         let runtime = limited(2_400_000);
-        let state = with_options(&session(1_000, Arc::clone(&runtime)), PitJoinOptions { strategy, chunk_rows: None }, 2);
+        let state = with_options(&session(1_000, Arc::clone(&runtime)), PitJoinOptions { strategy, ..PitJoinOptions::default() }, 2);
         let physical = state.create_physical_plan(&plan(&state, sorted).await).await.unwrap();
         let batches = collect(Arc::clone(&physical), state.task_ctx()).await.unwrap();
         let got: Vec<_> = batches.iter().flat_map(|b| ints(b, "v")).collect();

@@ -8,7 +8,7 @@ use datafusion::arrow::compute::{cast, concat_batches};
 use datafusion::arrow::datatypes::{DataType, Schema, TimeUnit};
 use datafusion::execution::SessionState;
 use datafusion::parquet::file::properties::{EnabledStatistics, WriterProperties};
-use datafusion::physical_plan::collect;
+use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties, collect, displayable};
 use datafusion::prelude::col;
 use proptest::collection::vec;
 use proptest::option::weighted;
@@ -16,6 +16,8 @@ use proptest::prelude::*;
 
 use super::oracle::{self, Label, Row, Rule};
 use super::testing::*;
+use crate::operator::codec::PlanCodec;
+use crate::operator::pit_join::InLabelOrderExec;
 use crate::operator::pit_join::options::{PitJoinOptions, PitStrategy};
 use crate::plan::pit_join::{MatchOp, PitItem};
 
@@ -138,6 +140,9 @@ struct Reading {
     row_group_rows: usize,
     pages: Pages,
     strategy: PitStrategy,
+    parts: usize,
+    /// The plan is written down and read in another session before it runs.
+    travels: bool,
     chunk_rows: Option<usize>,
     partitions: usize,
     /// Rows of views in the order of key, time, created timestamp and sequence.
@@ -179,14 +184,17 @@ fn pages() -> impl Strategy<Value = Pages> {
 
 fn reading() -> impl Strategy<Value = Reading> {
     let strategy = prop_oneof![Just(PitStrategy::Auto), Just(PitStrategy::Slots), Just(PitStrategy::Merge), Just(PitStrategy::Stream)];
-    let flags = (any::<bool>(), prop::bool::weighted(0.7), any::<bool>());
-    (flags, 1..50usize, pages(), strategy, weighted(0.3, 1..30usize), 1..9usize).prop_map(
-        |((label_files, view_files, sorted), row_group_rows, pages, strategy, chunk_rows, partitions)| Reading {
+    let flags = (any::<bool>(), prop::bool::weighted(0.7), any::<bool>(), any::<bool>());
+    let parts = prop_oneof![2 => Just(1), 1 => 2..5usize];
+    (flags, 1..50usize, pages(), (strategy, parts), weighted(0.3, 1..30usize), 1..9usize).prop_map(
+        |((label_files, view_files, sorted, travels), row_group_rows, pages, (strategy, parts), chunk_rows, partitions)| Reading {
             label_files,
             view_files,
             row_group_rows,
             pages,
             strategy,
+            parts,
+            travels,
             chunk_rows,
             partitions,
             sorted,
@@ -327,7 +335,7 @@ impl Case {
         let all = batch(columns);
         let schema = all.schema();
         let reading = self.reading;
-        let options = PitJoinOptions { strategy: reading.strategy, chunk_rows: reading.chunk_rows };
+        let options = PitJoinOptions { strategy: reading.strategy, chunk_rows: reading.chunk_rows, parts: reading.parts };
         let state = &with_options(&SESSIONS[self.session], options, reading.partitions);
         let folder = NEXT_CASE.fetch_add(1, Ordering::Relaxed).to_string();
         let relation = |files: bool, name: &str, parts: Vec<Vec<RecordBatch>>, schema: Arc<Schema>| match files {
@@ -416,6 +424,12 @@ impl Case {
                 } else {
                     state.query_planner().create_physical_plan(&plan, state).await?
                 };
+                // What the optimizer does where it sees that the order is seen.
+                let physical: Arc<dyn ExecutionPlan> = match physical.output_partitioning().partition_count() {
+                    1 => physical,
+                    _ => Arc::new(InLabelOrderExec::new(physical)),
+                };
+                let physical = if reading.travels { elsewhere(state, physical)? } else { physical };
                 let batches = collect(Arc::clone(&physical), state.task_ctx()).await?;
                 assert!(batches.iter().all(|b| b.num_rows() <= BATCH_SIZES[self.session]));
                 Ok::<_, datafusion::common::DataFusionError>(concat_batches(&physical.schema(), &batches)?)
@@ -425,6 +439,16 @@ impl Case {
         let found = (0..self.views.len()).map(|v| ints_at(&result, 5 + 7 * v + 6)).collect();
         (kept, expected, lids, found)
     }
+}
+
+/// The plan as another session reads it, which knows nothing of this one but its object stores.
+fn elsewhere(state: &SessionState, plan: Arc<dyn ExecutionPlan>) -> datafusion::common::Result<Arc<dyn ExecutionPlan>> {
+    let shown = |p: &Arc<dyn ExecutionPlan>| displayable(p.as_ref()).indent(false).to_string();
+    let bytes = PlanCodec::default().encode(Arc::clone(&plan))?;
+    let other = session(state.config().batch_size(), Arc::clone(state.runtime_env()));
+    let read = PlanCodec::default().decode(&bytes, &other.task_ctx())?;
+    assert_eq!(shown(&read), shown(&plan));
+    Ok(read)
 }
 
 /// What full ties are decided by: the values of the row's columns, in order.
