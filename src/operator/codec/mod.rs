@@ -82,12 +82,7 @@ fn stays(plan: &Arc<dyn ExecutionPlan>) -> Result<()> {
 }
 
 impl PhysicalExtensionCodec for PlanCodec {
-    fn try_encode(
-        &self,
-        node: Arc<dyn ExecutionPlan>,
-        buf: &mut Vec<u8>,
-        converter: &dyn PhysicalProtoConverterExtension,
-    ) -> Result<()> {
+    fn try_encode(&self, node: Arc<dyn ExecutionPlan>, buf: &mut Vec<u8>, converter: &dyn PhysicalProtoConverterExtension) -> Result<()> {
         let node = nodes::write(self, &node, converter)?;
         NodeMessage { version: VERSION, node: Some(node) }.encode(buf).map_err(|e| damaged(&e))
     }
@@ -116,12 +111,7 @@ impl PhysicalExtensionCodec for PlanCodec {
         functions::read(name, buf)
     }
 
-    fn try_encode_expr(
-        &self,
-        expr: &Arc<dyn PhysicalExpr>,
-        _buf: &mut Vec<u8>,
-        _ctx: &PhysicalExprEncodeCtx<'_>,
-    ) -> Result<()> {
+    fn try_encode_expr(&self, expr: &Arc<dyn PhysicalExpr>, _buf: &mut Vec<u8>, _ctx: &PhysicalExprEncodeCtx<'_>) -> Result<()> {
         match expr.is::<Watched>() {
             true => Ok(()),
             false => Err(Error::invalid(format!("the expression {expr} cannot be sent to another machine")).into()),

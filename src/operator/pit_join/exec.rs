@@ -59,7 +59,12 @@ impl PitJoinExec {
             let mapping = ProjectionMapping::from_indices(columns, &schema)?;
             equivalences = equivalences.project(&mapping, Arc::new(schema.project(columns)?));
         }
-        Ok(PlanProperties::new(equivalences, Partitioning::UnknownPartitioning(spec.parts()), EmissionType::Incremental, Boundedness::Bounded))
+        Ok(PlanProperties::new(
+            equivalences,
+            Partitioning::UnknownPartitioning(spec.parts()),
+            EmissionType::Incremental,
+            Boundedness::Bounded,
+        ))
     }
 
     /// What is joined with what.

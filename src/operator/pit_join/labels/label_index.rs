@@ -1,5 +1,6 @@
 //! The labels' instants, grouped by key and sorted by time: the index that all views of a join share.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use datafusion::arrow::array::ArrayRef;
@@ -12,6 +13,9 @@ use crate::plan::pit_join::types::TimeLine;
 
 /// Labels that are worth a task of their own.
 pub const LABELS_PER_TASK: usize = if cfg!(test) { 8 } else { 200_000 };
+
+/// Groups whose labels are sorted together.
+const BUNDLE_GROUPS: usize = if cfg!(test) { 4 } else { 256 };
 
 /// Instants by label row, as they come in.
 #[derive(Debug)]
@@ -44,6 +48,17 @@ struct Piece<T> {
     known_by: Vec<T>,
 }
 
+/// Where each of several runs of these lengths starts.
+fn starts(lengths: &[u32]) -> Vec<u32> {
+    let mut next = 0;
+    let start = |length: &u32| {
+        let start = next;
+        next += length;
+        start
+    };
+    lengths.iter().map(start).collect()
+}
+
 impl<T: OnLine> Instances<T> {
     pub fn new() -> Self {
         Instances { groups: vec![], at: vec![], known_by: vec![] }
@@ -71,7 +86,7 @@ impl<T: OnLine> Instances<T> {
 
     /// Bytes that `build` needs on top, at most.
     pub fn size_of_build(labels: usize) -> usize {
-        labels * (size_of::<(T, u32)>() + size_of::<T>() + 2 * size_of::<u32>())
+        labels * (size_of::<(T, u32, u32)>() + size_of::<T>() + size_of::<u32>())
     }
 
     /// Sorts the labels, by up to `tasks` tasks.
@@ -80,7 +95,9 @@ impl<T: OnLine> Instances<T> {
         let tasks = tasks.min(labels / LABELS_PER_TASK).max(1);
         let shared = Arc::new(self);
         let sorting = Arc::clone(&shared);
-        let pieces = in_parts(groups, tasks, move |part| sorting.sort(part.start, part.end)).await?;
+        // The first piece becomes the whole.
+        let room = move |part: &Range<usize>| if part.start == 0 { labels } else { 0 };
+        let pieces = in_parts(groups, tasks, move |part| sorting.sort(part.start, part.end, room(&part))).await?;
         drop(shared);
         let mut offsets = Vec::with_capacity(groups + 1);
         let mut end = 0u32;
@@ -102,41 +119,62 @@ impl<T: OnLine> Instances<T> {
         Ok(index)
     }
 
-    /// The slots of groups `from..to`.
-    fn sort(&self, from: usize, to: usize) -> Piece<T> {
+    /// The slots of groups `from..to`, in vectors with room for `room` at least.
+    ///
+    /// Rows are dealt to bundles of groups first, and bundle by bundle to their groups: what is written at a time stays in
+    /// the processor's cache.
+    fn sort(&self, from: usize, to: usize, room: usize) -> Piece<T> {
         let mine = |group: &u32| *group != NO_GROUP && (from..to).contains(&(*group as usize));
         let mut counts = vec![0u32; to - from];
         for group in self.groups.iter().filter(|g| mine(g)) {
             counts[*group as usize - from] += 1;
         }
-        let mut ends = vec![0u32; to - from];
-        let mut total = 0;
-        for (end, count) in ends.iter_mut().zip(&counts) {
-            *end = total;
-            total += count;
-        }
-        let mut slots = vec![(T::MIN, 0u32); total as usize];
+        let bundles: Vec<u32> = counts.chunks(BUNDLE_GROUPS).map(|c| c.iter().sum()).collect();
+        let total: usize = bundles.iter().map(|n| *n as usize).sum();
+        let mut ends = starts(&bundles);
+        let mut dealt = vec![(T::MIN, 0u32, 0u32); total];
         for (row, group) in self.groups.iter().enumerate().filter(|(_, g)| mine(g)) {
-            let end = &mut ends[*group as usize - from];
-            slots[*end as usize] = (self.at[row], row as u32);
+            let end = &mut ends[(*group as usize - from) / BUNDLE_GROUPS];
+            dealt[*end as usize] = (self.at[row], row as u32, *group);
             *end += 1;
         }
-        let mut start = 0;
-        for count in &counts {
-            let group = &mut slots[start..start + *count as usize];
+        let room = total.max(room);
+        let (mut rows, mut at) = (Vec::with_capacity(room), Vec::with_capacity(room));
+        let mut known_by = if self.known_by.is_empty() { vec![] } else { Vec::with_capacity(room) };
+        let (mut slots, mut start) = (vec![], 0);
+        for (bundle, counts) in counts.chunks(BUNDLE_GROUPS).enumerate() {
+            let first = from + bundle * BUNDLE_GROUPS;
+            let mine = &dealt[start..start + bundles[bundle] as usize];
+            start += mine.len();
+            self.sort_bundle(mine, first, counts, &mut slots);
+            rows.extend(slots.iter().map(|s| s.1));
+            at.extend(slots.iter().map(|s| s.0));
+            if !self.known_by.is_empty() {
+                known_by.extend(slots.iter().map(|(_, row)| self.known_by[*row as usize]));
+            }
+        }
+        Piece { counts, rows, at, known_by }
+    }
+
+    /// Some labels (instant, row, group) by group, then instant. `counts`: labels per group from `first` on.
+    fn sort_bundle(&self, labels: &[(T, u32, u32)], first: usize, counts: &[u32], slots: &mut Vec<(T, u32)>) {
+        slots.clear();
+        slots.resize(labels.len(), (T::MIN, 0));
+        let mut ends = starts(counts);
+        for (at, row, group) in labels {
+            let end = &mut ends[*group as usize - first];
+            slots[*end as usize] = (*at, *row);
+            *end += 1;
+        }
+        let mut rest = slots.as_mut_slice();
+        for count in counts {
+            let (group, after) = rest.split_at_mut(*count as usize);
             if self.known_by.is_empty() {
                 group.sort_unstable();
             } else {
                 group.sort_unstable_by_key(|(at, row)| (*at, self.known_by[*row as usize], *row));
             }
-            start += *count as usize;
-        }
-        let known = |(_, row): &(T, u32)| self.known_by[*row as usize];
-        Piece {
-            counts,
-            rows: slots.iter().map(|s| s.1).collect(),
-            at: slots.iter().map(|s| s.0).collect(),
-            known_by: if self.known_by.is_empty() { vec![] } else { slots.iter().map(known).collect() },
+            rest = after;
         }
     }
 }

@@ -37,7 +37,7 @@ fn label_rows() -> RecordBatch {
     batch(vec![("id", int(rows())), ("k", int(rows().map(|r| (r * 31) % (KEYS + 5)))), ("at", us(rows().map(|r| (r * 13) % 620_000)))])
 }
 
-async fn labels_and_view(state: &SessionState, sorted: bool) -> (LogicalPlan, LogicalPlan) {
+pub async fn labels_and_view(state: &SessionState, sorted: bool) -> (LogicalPlan, LogicalPlan) {
     let (labels, view) = (label_rows(), feature_rows(sorted));
     let (ls, vs) = (labels.schema(), view.schema());
     (
@@ -114,7 +114,7 @@ async fn row_groups_out_of_reach_are_not_read() {
     assert_eq!((metric(&physical, "row_groups_read"), metric(&physical, "feature_rows")), (0, 0));
 }
 
-fn limited(bytes: usize) -> Arc<RuntimeEnv> {
+pub fn limited(bytes: usize) -> Arc<RuntimeEnv> {
     Arc::new(RuntimeEnvBuilder::new().with_memory_limit(bytes, 1.0).build().unwrap())
 }
 

@@ -16,6 +16,7 @@ use futures::StreamExt;
 
 mod files;
 mod oracle;
+mod parts;
 mod properties;
 pub mod testing;
 
