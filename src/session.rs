@@ -11,6 +11,8 @@ mod described;
 mod lookup;
 mod parameters;
 mod time_limit;
+#[cfg(test)]
+mod travel;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -57,6 +59,9 @@ pub use crate::plan::command::IngestMode;
 
 /// The setting that says how point-in-time joins go about it.
 const STRATEGY: &str = "pit_join_strategy";
+const PARTS: &str = "pit_join_parts";
+/// Each part reads its own row groups and has its own share of memory: more than a machine has processors only cost.
+const MAX_PARTS: usize = 256;
 
 /// One open warehouse in this process.
 #[derive(Debug)]
@@ -536,6 +541,9 @@ impl Session {
                 timeout(value).map_err(|e| Error::invalid(format!("{variable} {e}, not {value:?}")))?;
                 self.own.variables.write().insert(variable.clone(), value.clone());
             }
+            Command::Set { variable, value } if variable == PARTS && !value.parse().is_ok_and(|n| (1..=MAX_PARTS).contains(&n)) => {
+                return Err(Error::invalid(format!("{variable} wants a whole number from 1 to {MAX_PARTS}, not {value:?}")));
+            }
             Command::Set { variable, value } => {
                 if !value.parse::<usize>().is_ok_and(|n| n > 0) {
                     return Err(Error::invalid(format!("{variable} wants a whole number greater than 0, not {value:?}")));
@@ -555,9 +563,10 @@ impl Session {
         let variables = self.own.variables.read();
         state.config_mut().set_extension(Arc::new(system::Variables(variables.clone())));
         let strategy = variables.get(STRATEGY).and_then(|v| v.parse().ok()).unwrap_or_default();
-        PitJoinOptions { strategy, ..PitJoinOptions::default() }.put_into(state.config_mut());
-        let options = state.config_mut().options_mut();
         let number = |n: &str| variables.get(n).and_then(|v| v.parse::<usize>().ok());
+        let parts = number(PARTS).unwrap_or(1).clamp(1, MAX_PARTS);
+        PitJoinOptions { strategy, parts, ..PitJoinOptions::default() }.put_into(state.config_mut());
+        let options = state.config_mut().options_mut();
         if let Some(n) = number("batch_size").and_then(|n| ConfigNonZeroUsize::try_new(n).ok()) {
             options.execution.batch_size = n;
         }

@@ -15,6 +15,7 @@ pub const VARIABLES: &[(&str, &str)] = &[
     ("threads", "partitions that a query works on at once"),
     ("statement_timeout", "a statement that takes longer is ended, for example '30s'; 0: none is"),
     ("pit_join_strategy", "how point-in-time joins go about it: auto, slots, merge or stream; the rows are the same"),
+    ("pit_join_parts", "in how many parts the labels of a point-in-time join are joined, each with its share of memory"),
 ];
 
 #[derive(Debug, Clone)]

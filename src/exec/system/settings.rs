@@ -42,6 +42,7 @@ pub fn variables(state: &dyn Session) -> BTreeMap<&'static str, String> {
         "batch_size" => options.execution.batch_size.to_string(),
         "threads" => options.execution.target_partitions.to_string(),
         "pit_join_strategy" => set.0.get(name).cloned().unwrap_or_else(|| PitStrategy::default().to_string()),
+        "pit_join_parts" => set.0.get(name).cloned().unwrap_or_else(|| "1".to_string()),
         other => set.0.get(other).cloned().unwrap_or_default(),
     };
     VARIABLES.iter().map(|(name, _)| (*name, value(name))).collect()
