@@ -5,6 +5,7 @@ mod cache;
 mod clauses;
 mod delete;
 mod online_join;
+mod plans;
 mod round_trip;
 mod slt;
 mod spill;

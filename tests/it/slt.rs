@@ -1,8 +1,11 @@
-//! Every `.slt` file under tests/slt, each on a fresh warehouse with a clock that stands at
-//! 2026-03-01T12:00:00Z.
+//! Every `.slt` file under tests/slt is a test of its own, on a fresh warehouse with a clock that stands at
+//! 2026-03-01T12:00:00Z. `connection name` goes on in another session of the same server; the statement
+//! `CLOCK ADVANCE INTERVAL '…'`, which only these files have, moves the clock.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
+use datafusion::arrow::array::AsArray;
+use datafusion::arrow::datatypes::Int64Type;
 use datafusion::arrow::util::display::{ArrayFormatter, FormatOptions};
 use futures::TryStreamExt;
 use remige::clock::Clock;
@@ -14,7 +17,7 @@ const NOW: i64 = 1_772_366_400_000_000;
 
 struct Db {
     session: Session,
-    _dir: tempfile::TempDir,
+    clock: Clock,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -27,6 +30,11 @@ impl sqllogictest::AsyncDB for Db {
     type ColumnType = DefaultColumnType;
 
     async fn run(&mut self, sql: &str) -> Result<DBOutput<DefaultColumnType>, Failed> {
+        if let Some(by) = sql.strip_prefix("CLOCK ADVANCE ") {
+            let by = self.micros(by).await?;
+            self.clock.advance(by);
+            return Ok(DBOutput::StatementComplete(0));
+        }
         let shown = |e: remige::error::Error| Failed(e.render(sql, None).replace('\n', " "));
         let outcome = match self.session.execute(sql).await {
             Ok(o) => o,
@@ -61,36 +69,108 @@ impl sqllogictest::AsyncDB for Db {
     async fn shutdown(&mut self) {}
 }
 
-async fn fresh() -> Result<Db, Failed> {
-    let dir = tempfile::tempdir().map_err(|e| Failed(e.to_string()))?;
-    let config = Config { warehouse: dir.path().join("warehouse").to_string_lossy().to_string(), ..Config::default() };
-    let engine = Engine::open(config, Clock::fixed(NOW)).await.map_err(|e| Failed(e.to_string()))?;
-    Ok(Db { session: engine.session(), _dir: dir })
+impl Db {
+    /// The length of an interval, as the dialect reads it.
+    async fn micros(&self, interval: &str) -> Result<i64, Failed> {
+        let sql = format!("SELECT CAST(date_part('epoch', {interval}) * 1000000 AS BIGINT)");
+        let failed = |e: &dyn std::fmt::Display| Failed(format!("{interval}: {e}"));
+        let Outcome::Rows(rows) = self.session.execute(&sql).await.map_err(|e| failed(&e))? else { return Err(failed(&"no rows")) };
+        let batches: Vec<_> = rows.try_collect().await.map_err(|e| failed(&e))?;
+        Ok(batches[0].column(0).as_primitive::<Int64Type>().value(0))
+    }
 }
 
-fn files(dir: &Path, out: &mut Vec<PathBuf>) {
-    let mut entries: Vec<_> = std::fs::read_dir(dir).unwrap().map(|e| e.unwrap().path()).collect();
-    entries.sort();
-    for path in entries {
+async fn run(file: &str) {
+    let dir = tempfile::tempdir().unwrap();
+    let config = Config { warehouse: dir.path().join("warehouse").to_string_lossy().to_string(), ..Config::default() };
+    let clock = Clock::fixed(NOW);
+    let engine = Engine::open(config, clock.clone()).await.unwrap();
+    let mut runner = sqllogictest::Runner::new(|| async { Ok(Db { session: engine.session(), clock: clock.clone() }) });
+    if let Err(e) = runner.run_file_async(Path::new("tests/slt").join(file)).await {
+        panic!("tests/slt/{file}\n{e}");
+    }
+}
+
+macro_rules! slt_files {
+    ($($name:ident $path:literal)*) => {
+        $(
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() {
+                run($path).await;
+            }
+        )*
+
+        const FILES: &[&str] = &[$($path),*];
+    };
+}
+
+slt_files! {
+    asof_forms "asof/forms.slt"
+    asof_known_by "asof/known_by.slt"
+    asof_matrix_files "asof/matrix_files.slt"
+    asof_matrix_keys "asof/matrix_keys.slt"
+    asof_matrix_roles "asof/matrix_roles.slt"
+    asof_matrix_ties "asof/matrix_ties.slt"
+    asof_matrix_time "asof/matrix_time.slt"
+    asof_matrix_zones "asof/matrix_zones.slt"
+    asof_service "asof/service.slt"
+    catalog_dependencies "catalog/dependencies.slt"
+    error_bad_input "error/bad_input.slt"
+    error_create_feature_view "error/create_feature_view.slt"
+    field_asof_on "field/asof_on.slt"
+    field_back_fill "field/back_fill.slt"
+    field_circles "field/circles.slt"
+    field_clauses "field/clauses.slt"
+    field_decimals "field/decimals.slt"
+    field_delete "field/delete.slt"
+    field_exact_values "field/exact_values.slt"
+    field_explain "field/explain.slt"
+    field_files "field/files.slt"
+    field_functions "field/functions.slt"
+    field_instants "field/instants.slt"
+    field_moving_frames "field/moving_frames.slt"
+    field_names "field/names.slt"
+    field_nan "field/nan.slt"
+    field_never_stuck "field/never_stuck.slt"
+    field_pages "field/pages.slt"
+    field_rejected_rows "field/rejected_rows.slt"
+    field_rewrites "field/rewrites.slt"
+    field_subqueries "field/subqueries.slt"
+    field_sums "field/sums.slt"
+    field_waiting_versions "field/waiting_versions.slt"
+    online_join "online/join.slt"
+    online_lookup "online/lookup.slt"
+    online_offline_online "online/offline_online.slt"
+    refresh_freshness "refresh/freshness.slt"
+    refresh_rules "refresh/rules.slt"
+    refresh_take_over "refresh/take_over.slt"
+    session_two_sessions "session/two_sessions.slt"
+    statement_as_others_write "statement/as_others_write.slt"
+    statement_drop "statement/drop.slt"
+    statement_if_not_exists "statement/if_not_exists.slt"
+    statement_maintenance "statement/maintenance.slt"
+    statement_objects "statement/objects.slt"
+    statement_training_set "statement/training_set.slt"
+    statement_truncate "statement/truncate.slt"
+    statement_verify "statement/verify.slt"
+    statement_versions "statement/versions.slt"
+}
+
+fn files(dir: &Path, out: &mut Vec<String>) {
+    for entry in std::fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
         if path.is_dir() {
             files(&path, out);
         } else if path.extension().is_some_and(|e| e == "slt") {
-            out.push(path);
+            out.push(path.strip_prefix("tests/slt").unwrap().to_string_lossy().to_string());
         }
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn all_slt_files() {
-    let mut list = vec![];
-    files(Path::new("tests/slt"), &mut list);
-    assert!(list.len() >= 5, "the .slt files are missing");
-    let mut failed = vec![];
-    for path in list {
-        let mut runner = sqllogictest::Runner::new(fresh);
-        if let Err(e) = runner.run_file_async(&path).await {
-            failed.push(format!("{}\n{e}", path.display()));
-        }
-    }
-    assert!(failed.is_empty(), "{} file(s) failed:\n{}", failed.len(), failed.join("\n\n"));
+#[test]
+fn every_file_is_a_test() {
+    let mut found = vec![];
+    files(Path::new("tests/slt"), &mut found);
+    found.sort();
+    assert_eq!(FILES, found, "the list in tests/it/slt.rs");
 }

@@ -124,26 +124,32 @@ impl<T: OnLine> Instances<T> {
     /// Rows are dealt to bundles of groups first, and bundle by bundle to their groups: what is written at a time stays in
     /// the processor's cache.
     fn sort(&self, from: usize, to: usize, room: usize) -> Piece<T> {
-        let mine = |group: &u32| *group != NO_GROUP && (from..to).contains(&(*group as usize));
-        let mut counts = vec![0u32; to - from];
-        for group in self.groups.iter().filter(|g| mine(g)) {
-            counts[*group as usize - from] += 1;
+        // Whether a label is one of these is as good as random: what is not goes to a place behind the last, without a branch.
+        let (first, others) = (from as u32, (to - from) as u32);
+        let mine = |group: &u32| group.wrapping_sub(first).min(others);
+        let mut counts = vec![0u32; to - from + 1];
+        for group in &self.groups {
+            counts[mine(group) as usize] += 1;
         }
+        counts.pop();
         let bundles: Vec<u32> = counts.chunks(BUNDLE_GROUPS).map(|c| c.iter().sum()).collect();
         let total: usize = bundles.iter().map(|n| *n as usize).sum();
         let mut ends = starts(&bundles);
-        let mut dealt = vec![(T::MIN, 0u32, 0u32); total];
-        for (row, group) in self.groups.iter().enumerate().filter(|(_, g)| mine(g)) {
-            let end = &mut ends[(*group as usize - from) / BUNDLE_GROUPS];
-            dealt[*end as usize] = (self.at[row], row as u32, *group);
-            *end += 1;
+        ends.push(total as u32);
+        let mut dealt = vec![(T::MIN, 0u32, 0u32); total + 1];
+        for ((row, group), at) in self.groups.iter().enumerate().zip(&self.at) {
+            let group = mine(group);
+            let bundle = if group == others { bundles.len() } else { group as usize / BUNDLE_GROUPS };
+            let end = &mut ends[bundle];
+            dealt[*end as usize] = (*at, row as u32, group);
+            *end += u32::from(group != others);
         }
         let room = total.max(room);
         let (mut rows, mut at) = (Vec::with_capacity(room), Vec::with_capacity(room));
         let mut known_by = if self.known_by.is_empty() { vec![] } else { Vec::with_capacity(room) };
         let (mut slots, mut start) = (vec![], 0);
         for (bundle, counts) in counts.chunks(BUNDLE_GROUPS).enumerate() {
-            let first = from + bundle * BUNDLE_GROUPS;
+            let first = bundle * BUNDLE_GROUPS;
             let mine = &dealt[start..start + bundles[bundle] as usize];
             start += mine.len();
             self.sort_bundle(mine, first, counts, &mut slots);
@@ -156,7 +162,8 @@ impl<T: OnLine> Instances<T> {
         Piece { counts, rows, at, known_by }
     }
 
-    /// Some labels (instant, row, group) by group, then instant. `counts`: labels per group from `first` on.
+    /// Some labels (instant, row, group) by group, then instant. `counts`: labels per group from `first` on, as the labels
+    /// count them.
     fn sort_bundle(&self, labels: &[(T, u32, u32)], first: usize, counts: &[u32], slots: &mut Vec<(T, u32)>) {
         slots.clear();
         slots.resize(labels.len(), (T::MIN, 0));

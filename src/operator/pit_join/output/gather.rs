@@ -79,9 +79,10 @@ impl<'a> Ranks<'a> {
     /// of the exact length; what is copied too much is overwritten by the next value. `None`: leave it to arrow.
     fn bytes<T: ByteArrayType>(&self, column: &ArrayRef) -> Option<ArrayRef> {
         let column = column.as_bytes::<T>();
-        if column.null_count() > 0 {
-            return None;
-        }
+        let nulls = match column.nulls().filter(|n| n.null_count() > 0) {
+            Some(nulls) => Some(NullBuffer::new(self.bits(nulls.inner()))),
+            None => self.valid.clone(),
+        };
         let (starts, data) = (column.value_offsets(), column.value_data());
         let range = |rank: u32| {
             let row = row(rank);
@@ -105,7 +106,7 @@ impl<'a> Ranks<'a> {
             at += length;
         }
         values.truncate(end);
-        let array = GenericByteArray::<T>::try_new(OffsetBuffer::new(ends.into()), values.into(), self.valid.clone());
+        let array = GenericByteArray::<T>::try_new(OffsetBuffer::new(ends.into()), values.into(), nulls);
         array.ok().map(|a| Arc::new(a) as ArrayRef)
     }
 
