@@ -28,6 +28,7 @@ const STATEMENTS: &[&str] = &[
     "SELECT l.*, v.x, p.n FROM labels l ASOF JOIN v AT l.at ASOF JOIN p AT l.at",
     "SELECT l.id, f.x FROM labels l ASOF JOIN src f MATCH_CONDITION (l.at >= f.ts) ON l.id = f.id WITHIN INTERVAL '1 day'",
     "SELECT l.id, v.x FROM labels l ASOF JOIN v AT l.at WHERE l.y = 1 AND v.x > 5 LIMIT 3",
+    "SELECT l.id, v.x FROM labels l ASOF JOIN v AT l.at WHERE l.y = 1 AND l.id IN (SELECT id FROM src)",
     "SELECT v.s, count(*) FROM labels l ASOF JOIN v AT l.at GROUP BY v.s",
     "SELECT l.id, z.y FROM labels l ASOF JOIN z AT l.at",
     "SELECT x FROM v WHERE id = 1 ORDER BY id, ts",

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use datafusion::common::Result as DfResult;
 use datafusion::common::tree_node::Transformed;
 use datafusion::logical_expr::utils::{conjunction, split_conjunction_owned};
-use datafusion::logical_expr::{Expr, Extension, FetchType, Filter, LogicalPlan, SkipType};
+use datafusion::logical_expr::{Expr, Extension, FetchType, Filter, LogicalPlan, Projection, SkipType};
 use datafusion::optimizer::{ApplyOrder, OptimizerConfig, OptimizerRule};
 
 use super::node::PitJoinNode;
@@ -56,10 +56,18 @@ fn extension(node: PitJoinNode) -> LogicalPlan {
     LogicalPlan::Extension(Extension { node: Arc::new(node) })
 }
 
+/// The projection by which the stock rules leave out columns that nothing above needs, if there is one, and the join.
+fn below_columns(plan: &LogicalPlan) -> Option<(Option<&Projection>, &PitJoinNode)> {
+    match plan {
+        LogicalPlan::Projection(p) if p.expr.iter().all(|e| matches!(e, Expr::Column(_))) => Some((Some(p), pit_join(&p.input)?)),
+        plan => Some((None, pit_join(plan)?)),
+    }
+}
+
 fn push_filter(filter: Filter) -> DfResult<Transformed<LogicalPlan>> {
-    let node = match pit_join(&filter.input) {
+    let (columns, node) = match below_columns(&filter.input) {
         // Rows that a limit has chosen must be chosen before the filter.
-        Some(node) if node.label_fetch.is_none() => node,
+        Some((columns, node)) if node.label_fetch.is_none() => (columns, node),
         _ => return Ok(Transformed::no(LogicalPlan::Filter(filter))),
     };
     let (down, up): (Vec<Expr>, Vec<Expr>) =
@@ -68,7 +76,10 @@ fn push_filter(filter: Filter) -> DfResult<Transformed<LogicalPlan>> {
         return Ok(Transformed::no(LogicalPlan::Filter(filter)));
     };
     let labels = LogicalPlan::Filter(Filter::try_new(down, Arc::new(node.labels.clone()))?);
-    let joined = extension(node.with_labels(labels)?);
+    let mut joined = extension(node.with_labels(labels)?);
+    if let Some(columns) = columns {
+        joined = LogicalPlan::Projection(Projection::try_new(columns.expr.clone(), Arc::new(joined))?);
+    }
     Ok(Transformed::yes(match conjunction(up) {
         Some(up) => LogicalPlan::Filter(Filter::try_new(up, Arc::new(joined))?),
         None => joined,
