@@ -36,9 +36,11 @@ use crate::catalog::{CatalogSnapshot, Relation, SYSTEM_SCHEMA};
 use crate::clock::{Clock, Micros};
 use crate::config::Config;
 use crate::error::{Error, Result};
+use crate::exec::command::Jobs;
 use crate::exec::ingest::IngestRows;
-use crate::exec::planner::{StatementPlanner, explained, state};
+use crate::exec::planner::{StatementPlanner, state};
 use crate::exec::resolve::{Resolver, Scope};
+use crate::exec::session_state::explained;
 use crate::exec::workers::Workers;
 use crate::exec::{Services, stall, system};
 use crate::model::Name;
@@ -228,7 +230,8 @@ impl Session {
 
     fn resolver_at(&self, catalog: Arc<CatalogSnapshot>, parameters: Vec<ScalarValue>, notices: Notices) -> Arc<Resolver> {
         let schema = self.current_schema();
-        let scope = Scope { schema, instant: self.services().clock.now(), parameters, notices, pins: Default::default() };
+        let scope =
+            Scope { schema, instant: self.services().clock.now(), parameters, notices, pins: Default::default(), effects: Arc::new(Jobs) };
         Resolver::new(Arc::clone(self.services()), catalog, scope)
     }
 

@@ -14,26 +14,44 @@ use datafusion::physical_expr::EquivalenceProperties;
 use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType};
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties};
 use datafusion::physical_planner::{ExtensionPlanner, PhysicalPlanner};
+use parking_lot::Mutex;
 
-use super::resolve::Resolver;
+use super::physical::NodePlanner;
+use super::push::PushSink;
+use super::resolve::{Effects, Resolver};
+use super::services::Services;
 use super::table_swap::Replacement;
 use super::write::stream_of;
-use super::{boxed, ddl, delete, ingest, is_undone, materialize, optimize, refresh, sweep, table, training, vacuum, verify};
+use super::{boxed, ddl, delete, ingest, materialize, optimize, refresh, sweep, table, training, vacuum, verify};
 use crate::catalog::ddl::{Ddl, Exists};
+use crate::catalog::is_undone;
 use crate::catalog::{Run, Runs};
 use crate::clock::new_id;
 use crate::error::{Error, Result};
-use crate::model::{Column, Table, VersionSpec};
+use crate::model::{Column, FeatureView, Table, VersionSpec};
 use crate::plan::answers;
 use crate::plan::command::{Command, CommandNode, VerifyTarget};
+use crate::plan::feature_table::RowSink;
 use crate::plan::names::Names;
 use crate::plan::target::Target;
 use crate::sql::cursor::NameRef;
 use crate::store::offline::TableOptions;
 
-#[derive(Debug)]
-pub struct CommandPlanner {
-    pub resolver: Arc<Resolver>,
+/// The jobs as what a statement's effects are carried out by.
+pub struct Jobs;
+
+impl Effects for Jobs {
+    fn planner(&self, resolver: &Arc<Resolver>) -> NodePlanner {
+        Arc::new(CommandPlanner { resolver: Arc::clone(resolver) })
+    }
+
+    fn row_sink(&self, services: &Arc<Services>, view: &Arc<FeatureView>, notices: Arc<Mutex<Vec<String>>>) -> Arc<dyn RowSink> {
+        Arc::new(PushSink::new(Arc::clone(services), Arc::clone(view), notices))
+    }
+}
+
+struct CommandPlanner {
+    resolver: Arc<Resolver>,
 }
 
 #[async_trait]

@@ -4,8 +4,9 @@
 use std::sync::Arc;
 
 use super::resolve::Resolver;
-use super::{boxed, is_undone, sweep, training};
+use super::{boxed, sweep, training};
 use crate::catalog::ddl::{Ddl, Released, made, released};
+use crate::catalog::is_undone;
 use crate::error::{Error, Result};
 use crate::model::FeatureView;
 use crate::model::layout::{stats_columns, stored_schema};

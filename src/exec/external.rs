@@ -22,12 +22,10 @@ use futures::future::BoxFuture;
 use self::bounds::{WithoutBounds, has_floats};
 use super::files::{self, FileTable, Found, Place, Reading, TextFormat};
 use super::services::Services;
+use super::session_state::INT96;
 use crate::error::{Error, Result};
 use crate::model::{PinnedFile, Table, Travel};
 use crate::store::offline::{ForeignTable, open_foreign_delta};
-
-/// The unit of Parquet's INT96 instants; by default they would be nanoseconds, which end in 2262.
-pub const INT96: &str = "us";
 
 /// Options for reading, by format. Those of writing belong to COPY … TO.
 const CSV_OPTIONS: [&str; 11] = [

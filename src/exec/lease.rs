@@ -9,10 +9,27 @@ use super::Services;
 use crate::catalog::runs::{is_gone, this_process};
 use crate::clock::{Micros, SECOND};
 use crate::error::Result;
+use crate::model::FeatureView;
 use crate::store::offline::Lease;
+use crate::store::online::OnlineView;
 
 /// How often the lease is renewed; a machine that went down is waited for three times as long.
 const RENEW: Micros = 10 * SECOND;
+
+/// Whoever brings a view up to date on schedule holds this lease.
+pub fn schedule_lease(view: &FeatureView) -> String {
+    format!("schedule/{}", view.table_id)
+}
+
+/// OPTIMIZE and VACUUM of a view hold this lease.
+pub fn maintenance_lease(view: &FeatureView) -> String {
+    format!("maintenance/{}", view.table_id)
+}
+
+/// Whoever loads all of a view holds this lease.
+pub fn load_lease(id: &OnlineView) -> String {
+    format!("online/{}", id.online_id)
+}
 
 /// Gives the lease back when it is dropped: work may be cancelled at any time.
 struct Held(Option<Lease>);

@@ -10,10 +10,6 @@ use super::{Services, lease};
 use crate::error::{Error, Result};
 use crate::model::FeatureView;
 
-pub(super) fn lease_name(view: &FeatureView) -> String {
-    format!("maintenance/{}", view.table_id)
-}
-
 /// Does the work while holding the view's lease. Somebody else holds it: a conflict that names them.
 pub fn under_lease<'a, T: Send + 'a>(
     services: &'a Services,
@@ -21,7 +17,7 @@ pub fn under_lease<'a, T: Send + 'a>(
     work: BoxFuture<'a, Result<T>>,
 ) -> BoxFuture<'a, Result<T>> {
     Box::pin(async move {
-        let name = lease_name(view);
+        let name = lease::maintenance_lease(view);
         if let Some(done) = lease::while_held(services, &name, work).await? {
             return Ok(done);
         }

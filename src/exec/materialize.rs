@@ -12,20 +12,20 @@ mod pump;
 mod tests;
 mod verify;
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use datafusion::execution::TaskContext;
 use futures::future::BoxFuture;
-use parking_lot::Mutex;
 
 use self::changes::Touched;
 use self::newest::Newest;
 use self::pump::{Choice, Target};
+use super::gates::Gates;
 use super::read::scan;
-use super::refresh::{each_version, recorded, takes_over};
+use super::record::recorded;
 use super::resolve::Resolver;
-use super::{Services, boxed, sweep};
+use super::versions::{each_version, takes_over};
+use super::{Services, boxed, generations};
 use crate::catalog::{CatalogChange, CatalogSnapshot, Run};
 use crate::clock::Micros;
 use crate::error::{Error, Kind, Result};
@@ -126,26 +126,6 @@ fn mark<'a>(services: &'a Services, view: &'a FeatureView) -> BoxFuture<'a, Resu
         }
         services.registry.commit(None, needed).await
     })
-}
-
-/// Order among the writers of one view in this process: they need not do the same work twice, and no
-/// INSERT may fall between a full load's last look at the table and its switch.
-#[derive(Default)]
-pub(super) struct Gates {
-    full: tokio::sync::Mutex<()>,
-    apply: tokio::sync::Mutex<()>,
-}
-
-/// The gates of the views of one open warehouse.
-#[derive(Default)]
-pub struct GateBook(Mutex<HashMap<OnlineView, Arc<Gates>>>);
-
-impl GateBook {
-    fn of(&self, id: &OnlineView) -> Arc<Gates> {
-        let mut all = self.0.lock();
-        all.retain(|_, g| Arc::strong_count(g) > 1);
-        Arc::clone(all.entry(id.clone()).or_default())
-    }
 }
 
 /// One view being brought up to date.
@@ -274,7 +254,7 @@ impl<'a> Job<'a> {
 
     /// Drops generations that nobody reads any more; a failure to do so is none of the statement's.
     async fn drop_older(&self, current: &Pointer) {
-        if let Err(e) = boxed(sweep::older_generations(self.services, self.online.as_ref(), &self.id, current)).await {
+        if let Err(e) = boxed(generations::older(self.services, self.online.as_ref(), &self.id, current)).await {
             tracing::warn!(view = %self.view.name, error = %e, "an old generation could not be dropped");
         }
     }

@@ -14,19 +14,25 @@ pub mod external;
 pub mod files;
 pub mod freshness;
 mod functions;
+pub mod gates;
+mod generations;
 pub mod ingest;
 pub mod insert;
 pub mod lease;
 pub mod maintenance;
 pub mod materialize;
+mod numbered;
 mod numbers;
 pub mod optimize;
+pub mod physical;
 mod pins;
 pub mod planner;
 pub mod push;
 mod push_groups;
+pub mod push_queue;
 pub mod read;
 mod reckon;
+pub mod record;
 pub mod refresh;
 mod rejected;
 pub mod replace;
@@ -35,6 +41,7 @@ pub mod rows;
 pub mod schedule;
 pub mod served;
 pub mod services;
+pub mod session_state;
 pub mod stall;
 pub mod sweep;
 pub mod system;
@@ -44,6 +51,7 @@ mod time;
 pub mod training;
 pub mod vacuum;
 pub mod verify;
+mod versions;
 pub mod workers;
 pub mod write;
 
@@ -56,11 +64,4 @@ pub use services::Services;
 /// Hides the type of a large future: the compiler would otherwise look into it again at every caller.
 pub fn boxed<'a, T>(f: impl Future<Output = T> + Send + 'a) -> futures::future::BoxFuture<'a, T> {
     Box::pin(f)
-}
-
-/// True where a failed catalog commit certainly did not happen, so that what it would have named may go. After any
-/// other error (the log cannot be reached or read back) the catalog may name it.
-fn is_undone(e: &crate::error::Error) -> bool {
-    use crate::error::Kind::*;
-    matches!(e.kind(), Syntax | NotFound | AlreadyExists | Invalid | Conflict | NotBuilt)
 }

@@ -11,7 +11,7 @@ use futures::future::BoxFuture;
 
 use super::maintenance::under_lease;
 use super::read::scan;
-use super::refresh::recorded;
+use super::record::recorded;
 use super::resolve::Resolver;
 use super::write::{order, sorted, spec};
 use super::{Services, boxed};

@@ -7,6 +7,7 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 
 use super::Services;
+use super::lease::maintenance_lease;
 use crate::catalog::runs::is_gone;
 use crate::catalog::{CatalogSnapshot, RunStatus};
 use crate::error::{Error, Kind, Result};
@@ -89,7 +90,7 @@ async fn wait_for_vacuum(services: &Services, view: &FeatureView) -> Result<()> 
 
 /// Who removes files of the view now. A VACUUM takes the lease, records its run, and only then reads what is pinned.
 async fn vacuum_of(services: &Services, view: &FeatureView) -> Result<Option<String>> {
-    let Some(holder) = services.store.lease_holder(&super::maintenance::lease_name(view)).await? else { return Ok(None) };
+    let Some(holder) = services.store.lease_holder(&maintenance_lease(view)).await? else { return Ok(None) };
     let runs = services.runs.list().await?;
     let at_work = runs.iter().any(|r| {
         r.status == RunStatus::Running

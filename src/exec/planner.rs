@@ -1,19 +1,14 @@
-//! From a statement to a logical plan, and from a logical plan to a physical one: the stock planners with
-//! our relations, wildcards and nodes put in.
+//! From a statement to a logical plan: the stock planner with our relations and wildcards put in.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use datafusion::arrow::datatypes::SchemaRef;
-use datafusion::catalog::Session;
-use datafusion::common::{DFSchema, Result as DfResult};
+use datafusion::common::DFSchema;
 use datafusion::execution::FunctionRegistry;
-use datafusion::execution::context::QueryPlanner;
 use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
 use datafusion::logical_expr::{Expr, LogicalPlan};
-use datafusion::physical_plan::ExecutionPlan;
-use datafusion::physical_planner::{DefaultPhysicalPlanner, ExtensionPlanner, PhysicalPlanner};
 use datafusion::scalar::ScalarValue;
 use datafusion::sql::parser::{CopyToSource, Statement as DfStatement};
 use datafusion::sql::sqlparser::ast::{Query, Statement as SqlStatement, Visit};
@@ -21,19 +16,14 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use parking_lot::Mutex;
 
-use super::command::CommandPlanner;
+use super::physical::Physical;
 use super::resolve::{Resolver, Tables};
-use super::services::STEP_SHARE;
+use super::session_state::set_instant;
 use super::{by_name, external, functions, insert};
-use crate::cancel::Cancel;
 use crate::clock::Micros;
 use crate::error::{Error, Result, Span};
 use crate::model::Dependency;
 use crate::model::local_time::Doubtful;
-use crate::operator::bound_rows::BoundRowsPlanner;
-use crate::operator::interruptible::interruptible;
-use crate::operator::online_lookup::OnlineLookupPlanner;
-use crate::operator::pit_join::PitJoinPlanner;
 use crate::plan::blame::{blame, place_of_outer};
 use crate::plan::names::Names;
 use crate::plan::pit_join::syntax;
@@ -47,43 +37,18 @@ use crate::sql::cursor::NameRef;
 use crate::sql::{clauses, marks, references, titles};
 use crate::statement::{Planning, with_waiting};
 
-/// The physical planner of all statements.
-#[derive(Debug, Default)]
-pub struct Physical {
-    /// For commands; without one they cannot be executed.
-    pub resolver: Option<Arc<Resolver>>,
-}
-
-#[async_trait]
-impl QueryPlanner for Physical {
-    async fn create_physical_plan(&self, plan: &LogicalPlan, session: &dyn Session) -> DfResult<Arc<dyn ExecutionPlan>> {
-        let mut planners: Vec<Arc<dyn ExtensionPlanner + Send + Sync>> =
-            vec![Arc::new(PitJoinPlanner), Arc::new(OnlineLookupPlanner), Arc::new(BoundRowsPlanner)];
-        if let Some(resolver) = &self.resolver {
-            planners.push(Arc::new(CommandPlanner { resolver: Arc::clone(resolver) }));
-        }
-        subqueries::check(plan)?;
-        let physical = DefaultPhysicalPlanner::with_extension_planners(planners).create_physical_plan(plan, session).await?;
-        match Cancel::current() {
-            Some(cancel) => {
-                let memory = self.resolver.as_ref().map_or(usize::MAX, |r| r.services.config.memory_limit);
-                interruptible(physical, &cancel, memory / STEP_SHARE)
-            }
-            None => Ok(physical),
-        }
-    }
-}
-
 /// A session state for a statement: its tables, its instant, its schema.
 pub fn state(resolver: &Arc<Resolver>, schema: &str) -> Result<SessionState> {
     let names: Arc<dyn Names> = Arc::clone(resolver) as Arc<dyn Names>;
     let base = resolver.services.base()?;
     let config = base.config().clone().with_default_catalog_and_schema(crate::sql::cursor::CATALOG, schema);
+    let commands = resolver.effects().planner(resolver);
+    let physical = Physical::with(commands, resolver.services.config.memory_limit);
     let mut state = SessionStateBuilder::new_from_existing(base.clone())
         .with_config(config)
         .with_catalog_list(Arc::new(Tables(Arc::clone(resolver))))
         .with_relation_planners(vec![Arc::new(Relations { names })])
-        .with_query_planner(Arc::new(Physical { resolver: Some(Arc::clone(resolver)) }))
+        .with_query_planner(Arc::new(physical))
         .build();
     set_instant(&mut state, resolver.instant);
     state.register_udf(at_time_zone::function(Some(tell_of_switches(resolver))))?;
@@ -105,20 +70,6 @@ fn tell_of_switches(resolver: &Arc<Resolver>) -> at_time_zone::Tell {
         list.push(text.clone());
         *told = text;
     })
-}
-
-/// An error of a statement that runs, with what it is about.
-pub fn explained(e: impl Into<Error>, plan: &LogicalPlan, state: &SessionState) -> Error {
-    let coerced = || state.analyzer().execute_and_check(plan.clone(), state.config_options(), |_, _| {}).ok();
-    blame(e.into(), plan, coerced)
-}
-
-/// Makes `now()` mean an instant.
-pub fn set_instant(state: &mut SessionState, at: Micros) {
-    let config = Arc::clone(state.config_options());
-    let props = state.execution_props_mut();
-    props.query_execution_start_time = chrono::DateTime::from_timestamp_micros(at);
-    props.config_options = Some(config);
 }
 
 /// Plans a statement of the stock parser: loads its tables, folds its ASOF and ONLINE joins, expands its wildcards.

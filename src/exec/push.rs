@@ -13,11 +13,10 @@ use futures::StreamExt;
 use futures::future::BoxFuture;
 use parking_lot::Mutex;
 
-use super::push_groups::PushGroups;
-use super::refresh::prepare;
+use super::numbered::prepare;
 use super::rows::{Accept, Conform, Counts, doubtful_notice, visible_schema};
 use super::write::{Sequence, order, sorted, spec, stream_of};
-use super::{Services, append, boxed, materialize};
+use super::{Services, append, boxed, materialize, push_groups};
 use crate::clock::{Micros, new_id};
 use crate::error::{Error, Result};
 use crate::model::FeatureView;
@@ -68,7 +67,7 @@ impl PushSink {
                     self.tell(&conform.counts, &conform.doubtful().lock())?;
                     let stored = kept.iter().map(|b| b.num_rows() as u64).sum();
                     if stored > 0 {
-                        PushGroups::store(services, view, kept, conform.counts.newest, cx).await?;
+                        push_groups::store(services, view, kept, conform.counts.newest, cx).await?;
                     }
                     return Ok(stored);
                 };

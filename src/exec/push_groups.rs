@@ -4,17 +4,16 @@
 //! A commit is made by a task of its own, so that a statement that is cancelled takes nobody with it: its rows
 //! are left out where they still wait, and are stored where their commit has begun.
 
-use std::collections::HashMap;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use datafusion::arrow::array::RecordBatch;
 use datafusion::execution::TaskContext;
 use futures::future::BoxFuture;
-use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use super::push::{claim, commit};
+use super::push_queue::Waiting;
 use super::rows::visible_schema;
 use super::write::{Sequence, stream_of, with_seq};
 use super::{Services, boxed};
@@ -23,85 +22,28 @@ use crate::error::{Error, Result};
 use crate::model::FeatureView;
 use crate::store::online::WriteClaim;
 
-/// Rows of one commit; what does not fit goes into the next.
-const MOST_ROWS: usize = 200_000;
-
-/// Statements that wait for a commit, by the table that they write.
-#[derive(Debug, Default)]
-pub struct PushGroups(Mutex<HashMap<String, Vec<Waiting>>>);
-
-/// The rows of one statement, conformed, and who waits for them.
-#[derive(Debug)]
-struct Waiting {
-    view: Arc<FeatureView>,
+/// Stores rows (visible columns, `newest`: their greatest event timestamp) in a commit with those of
+/// other statements; answers when they are stored and, where the view is ONLINE, served.
+pub fn store<'a>(
+    services: &'a Arc<Services>,
+    view: &'a Arc<FeatureView>,
     rows: Vec<RecordBatch>,
     newest: Option<Micros>,
-    answer: oneshot::Sender<Result<()>>,
-}
-
-impl Waiting {
-    fn count(&self) -> usize {
-        self.rows.iter().map(RecordBatch::num_rows).sum()
-    }
-}
-
-impl PushGroups {
-    /// Stores rows (visible columns, `newest`: their greatest event timestamp) in a commit with those of
-    /// other statements; answers when they are stored and, where the view is ONLINE, served.
-    pub fn store<'a>(
-        services: &'a Arc<Services>,
-        view: &'a Arc<FeatureView>,
-        rows: Vec<RecordBatch>,
-        newest: Option<Micros>,
-        cx: &'a Arc<TaskContext>,
-    ) -> BoxFuture<'a, Result<()>> {
-        Box::pin(async move {
-            let (answer, done) = oneshot::channel();
-            let waiting = Waiting { view: Arc::clone(view), rows, newest, answer };
-            let begins = services.pushes.add(&view.location, waiting);
-            if begins {
-                tokio::spawn(run(Arc::clone(services), view.location.clone(), Arc::clone(cx)));
-            }
-            let ended = |_| {
-                Error::unavailable(format!("feature view {}: the commit of these rows was cut off", view.name))
-                    .with_hint("look whether they are stored before you insert them again")
-            };
-            done.await.map_err(ended)?
-        })
-    }
-
-    /// Whether nobody commits for this table yet.
-    fn add(&self, location: &str, waiting: Waiting) -> bool {
-        let mut groups = self.0.lock();
-        let begins = !groups.contains_key(location);
-        groups.entry(location.to_string()).or_default().push(waiting);
-        begins
-    }
-
-    /// The statements of the next commit; none: nobody commits for this table any more.
-    fn take(&self, location: &str) -> Vec<Waiting> {
-        let mut groups = self.0.lock();
-        let Some(queue) = groups.get_mut(location) else { return vec![] };
-        queue.retain(|w| !w.answer.is_closed());
-        let mut rows = 0;
-        let fits = |w: &&Waiting| {
-            rows += w.count();
-            rows <= MOST_ROWS && queue.first().is_some_and(|first| first.view == w.view)
-        };
-        // the first one always does
-        let count = queue.iter().take_while(fits).count().max(1).min(queue.len());
-        let taken: Vec<Waiting> = queue.drain(..count).collect();
-        if taken.is_empty() {
-            groups.remove(location);
+    cx: &'a Arc<TaskContext>,
+) -> BoxFuture<'a, Result<()>> {
+    Box::pin(async move {
+        let (answer, done) = oneshot::channel();
+        let waiting = Waiting { view: Arc::clone(view), rows, newest, answer };
+        let begins = services.pushes.add(&view.location, waiting);
+        if begins {
+            tokio::spawn(run(Arc::clone(services), view.location.clone(), Arc::clone(cx)));
         }
-        taken
-    }
-
-    /// Statements that wait for the commit after the one under way; `None`: there is none.
-    #[cfg(test)]
-    pub fn waiting(&self, location: &str) -> Option<usize> {
-        self.0.lock().get(location).map(Vec::len)
-    }
+        let ended = |_| {
+            Error::unavailable(format!("feature view {}: the commit of these rows was cut off", view.name))
+                .with_hint("look whether they are stored before you insert them again")
+        };
+        done.await.map_err(ended)?
+    })
 }
 
 /// Lets the next statement begin anew, and those that wait know, where the task ends before its time.
@@ -114,7 +56,7 @@ struct Ends {
 impl Drop for Ends {
     fn drop(&mut self) {
         if let Some(services) = self.services.upgrade().filter(|_| self.early) {
-            services.pushes.0.lock().remove(&self.location);
+            services.pushes.forget(&self.location);
         }
     }
 }

@@ -1,11 +1,8 @@
 //! REFRESH: evaluates a view's query and replaces a range of its rows, one Delta commit per run
 //! (docs/storage.md, "Refresh").
 
-mod recording;
-
 use std::sync::Arc;
 
-use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::{DataType, TimeUnit};
 use datafusion::common::DataFusionError;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
@@ -14,15 +11,17 @@ use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::scalar::ScalarValue;
 use futures::{StreamExt, TryStreamExt};
 
-use self::recording::{GIVEN_UP, Recording};
-use super::planner::{explained, plan_sql, state};
+use super::numbered::{number, prepare};
+use super::planner::{plan_sql, state};
+use super::record::recorded_until;
 use super::resolve::{Resolver, Scope};
 use super::rows::{Accept, Conform, Counts, doubtful_notice};
-use super::write::{Sequence, order, sorted, spec, stream_of, with_seq};
-use super::{Services, boxed, replace};
-use crate::cancel::Cancel;
-use crate::catalog::{CatalogChange, CatalogSnapshot, Run, RunStatus};
-use crate::clock::{Micros, format_micros, new_id};
+use super::session_state::explained;
+use super::versions::{each_version, takes_over};
+use super::write::{Sequence, order, sorted, spec};
+use super::{boxed, replace};
+use crate::catalog::{CatalogChange, CatalogSnapshot, Run};
+use crate::clock::{Micros, format_micros};
 use crate::error::{Error, Kind, Result};
 use crate::model::{FeatureView, ViewVersionId};
 use crate::plan::command::Range;
@@ -42,85 +41,6 @@ pub fn run<'a>(
     cx: &'a Arc<TaskContext>,
 ) -> futures::future::BoxFuture<'a, Result<Vec<Run>>> {
     Box::pin(async move { each_version(views, |view| boxed(run_one(resolver, view, range, at, cx))).await })
-}
-
-/// Runs a step for each view in turn and stops at the first failure; but a version that fails does not hold up the
-/// newer one of the same view, which may be there to mend it.
-pub fn each_version<'a, W>(views: &'a [Arc<FeatureView>], mut work: W) -> futures::future::BoxFuture<'a, Result<Vec<Run>>>
-where
-    W: FnMut(&'a Arc<FeatureView>) -> futures::future::BoxFuture<'a, Result<Run>> + Send + 'a,
-{
-    Box::pin(async move {
-        let mut out = vec![];
-        let mut failed: Option<(&FeatureView, Error)> = None;
-        for view in views {
-            if failed.as_ref().is_some_and(|(f, _)| f.name != view.name || f.version > view.version) {
-                continue;
-            }
-            match work(view).await {
-                Ok(run) => out.push(run),
-                Err(e) if e.kind() == Kind::Cancelled => return Err(e),
-                Err(e) => failed = failed.or(Some((view.as_ref(), e))),
-            }
-        }
-        match failed {
-            Some((_, e)) => Err(e),
-            None => Ok(out),
-        }
-    })
-}
-
-/// Records a run around its work: "running" first, then how it ended, also where it is dropped half-way.
-pub async fn recorded<F>(services: &Services, kind: &'static str, view: &FeatureView, work: impl FnOnce(Run) -> F) -> Result<Run>
-where
-    F: Future<Output = Result<Run>> + Send,
-{
-    recorded_until(services, kind, view, None, work).await
-}
-
-/// As `recorded`; `until`: the instant that a refresh brings the view up to.
-async fn recorded_until<F>(
-    services: &Services,
-    kind: &'static str,
-    view: &FeatureView,
-    until: Option<Micros>,
-    work: impl FnOnce(Run) -> F,
-) -> Result<Run>
-where
-    F: Future<Output = Result<Run>> + Send,
-{
-    let started = Run {
-        run_id: new_id(),
-        kind: kind.to_string(),
-        object: view.name.to_string(),
-        version: Some(view.version),
-        started_at: services.clock.now(),
-        location: Some(view.location.clone()),
-        process: Some(crate::catalog::runs::this_process()),
-        until,
-        ..Default::default()
-    };
-    let recording = Recording::begin(services, view, &started).await?;
-    let ended = boxed(work(started.clone())).await;
-    let finished_at = Some(services.clock.now());
-    match ended {
-        Ok(run) => {
-            let run = Run { finished_at, status: RunStatus::Succeeded, ..run };
-            recording.end(&run).await?;
-            Ok(run)
-        }
-        Err(e) => {
-            let (status, why) = match e.kind() {
-                Kind::Cancelled => (RunStatus::Cancelled, GIVEN_UP.to_string()),
-                _ => (RunStatus::Failed, e.to_string()),
-            };
-            let failed = Run { finished_at, status, error: Some(why), ..started };
-            if let Err(second) = recording.end(&failed).await {
-                tracing::error!(error = %second, run_id = %failed.run_id, "a failed run could not be recorded");
-            }
-            Err(e)
-        }
-    }
 }
 
 fn run_one<'a>(
@@ -217,14 +137,6 @@ async fn later_snapshots(resolver: &Resolver, old: &FeatureView, new: &FeatureVi
         ));
     }
     Ok(())
-}
-
-/// The change that makes the bare name mean a newer version, once that is complete, and online where the
-/// old one is (sql/README.md, "Versions").
-pub fn takes_over(series: &crate::model::FeatureViewSeries, view: &FeatureView, filled: bool, materialized: bool) -> Option<CatalogChange> {
-    let old_online = series.materialized.contains(&series.current) && series.current().is_some_and(|v| v.online);
-    let ready = filled && (!old_online || materialized || !view.online);
-    (ready && view.version > series.current).then(|| CatalogChange::SetCurrentVersion(ViewVersionId::from(view)))
 }
 
 /// The range of event timestamps that a run replaces; `None`: nothing is there yet to replace.
@@ -366,6 +278,7 @@ fn query<'a>(
             parameters: vec![],
             notices: resolver.notice_list(),
             pins: Default::default(),
+            effects: resolver.effects(),
         };
         let inner = Resolver::new(Arc::clone(&resolver.services), Arc::clone(&resolver.catalog), scope);
         let plan = plan_sql(&inner, crate::sql::parse::statement(text)?, &view.query_schema).await?;
@@ -427,80 +340,4 @@ fn narrowed(plan: LogicalPlan, view: &FeatureView, (lo, hi): (Micros, Micros), r
         }
         None => Ok(plan),
     }
-}
-
-/// Conforms a stream, numbers it where asked to, and keeps the counts where the caller finds them.
-pub fn prepare(
-    mut input: SendableRecordBatchStream,
-    mut conform: Conform,
-    mut number: Option<Sequence>,
-    counted: Arc<parking_lot::Mutex<Counts>>,
-    progress: crate::progress::Task,
-) -> SendableRecordBatchStream {
-    let visible = conform.schema();
-    let schema = if number.is_some() { with_seq(&visible) } else { visible };
-    let out = Arc::clone(&schema);
-    async_stream(out, async move |emit: Emit| {
-        while let Some(batch) = input.next().await {
-            let batch = conform.batch(&batch?)?;
-            *counted.lock() = conform.counts.clone();
-            progress.advance(batch.num_rows() as u64);
-            if batch.num_rows() > 0 {
-                let batch = match &mut number {
-                    Some(n) => n.add(&batch, &schema)?,
-                    None => batch,
-                };
-                if emit.send(Ok(batch)).await.is_err() {
-                    break;
-                }
-            }
-        }
-        progress.finish();
-        Ok(())
-    })
-}
-
-/// Adds `_seq` in the order of the stream.
-fn number(mut input: SendableRecordBatchStream, mut seq: Sequence) -> SendableRecordBatchStream {
-    let schema = with_seq(&input.schema());
-    let out = Arc::clone(&schema);
-    async_stream(out, async move |emit: Emit| {
-        while let Some(batch) = input.next().await {
-            if emit.send(seq.add(&batch?, &schema)).await.is_err() {
-                break;
-            }
-        }
-        Ok(())
-    })
-}
-
-type Emit = tokio::sync::mpsc::Sender<Result<RecordBatch>>;
-
-/// A stream made by a task that is ended with it.
-fn async_stream<F, Fut>(schema: datafusion::arrow::datatypes::SchemaRef, body: F) -> SendableRecordBatchStream
-where
-    F: FnOnce(Emit) -> Fut + Send + 'static,
-    Fut: Future<Output = Result<()>> + Send + 'static,
-{
-    let (tx, rx) = tokio::sync::mpsc::channel::<Result<RecordBatch>>(2);
-    let failed = tx.clone();
-    let mut task = tokio::task::JoinSet::new();
-    let work = async move {
-        if let Err(e) = body(tx).await {
-            let _ = failed.send(Err(e)).await;
-        }
-    };
-    match Cancel::current() {
-        Some(cancel) => task.spawn(cancel.scope(work)),
-        None => task.spawn(work),
-    };
-    // a task that broke off has not come to its end: what it gave is a part, and must not be stored as the whole
-    let s = futures::stream::unfold((rx, task), |(mut rx, mut task)| async move {
-        if let Some(batch) = rx.recv().await {
-            return Some((batch, (rx, task)));
-        }
-        let ended = task.join_next().await?;
-        ended.err().map(|e| (Err(Error::internal(format!("the rows of a statement broke off: {e}"))), (rx, task)))
-    });
-    stream_of(schema, s)
 }

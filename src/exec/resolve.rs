@@ -14,7 +14,7 @@ use datafusion::scalar::ScalarValue;
 use futures::future::BoxFuture;
 use parking_lot::Mutex;
 
-use super::push::PushSink;
+use super::physical::NodePlanner;
 use super::services::Services;
 use super::table::ManagedTable;
 use super::{external, system};
@@ -22,7 +22,7 @@ use crate::catalog::{CatalogSnapshot, Relation, SYSTEM_SCHEMA};
 use crate::clock::Micros;
 use crate::error::{Error, Result};
 use crate::model::{Dependency, FeatureView, Name, ObjectKind, PinnedFile, PinnedTable, Table, Travel, VersionSpec, View, ViewVersionId};
-use crate::plan::feature_table::FeatureTable;
+use crate::plan::feature_table::{FeatureTable, RowSink};
 use crate::plan::names::Names;
 use crate::plan::weight::Weight;
 use crate::plan::wildcard::renamed;
@@ -30,6 +30,15 @@ use crate::sql::cursor::{CATALOG, NameRef};
 use crate::sql::references::split_travel;
 use crate::sql::rewrite::TIME_TRAVEL;
 use crate::store::offline::{ScanOptions, Snapshot};
+
+/// What carries out the effects of a statement. The jobs do; they stand above names and plans.
+pub trait Effects: Send + Sync {
+    /// Plans the commands of a statement.
+    fn planner(&self, resolver: &Arc<Resolver>) -> NodePlanner;
+
+    /// Stores the rows that a statement brings to a push view.
+    fn row_sink(&self, services: &Arc<Services>, view: &Arc<FeatureView>, notices: Arc<Mutex<Vec<String>>>) -> Arc<dyn RowSink>;
+}
 
 /// Tables and names of one statement.
 pub struct Resolver {
@@ -43,6 +52,7 @@ pub struct Resolver {
     notices: Arc<Mutex<Vec<String>>>,
     /// Versions to read instead of the newest: location -> Delta version (REBUILD).
     pins: HashMap<String, u64>,
+    effects: Arc<dyn Effects>,
     loaded: Mutex<Loaded>,
 }
 
@@ -75,6 +85,7 @@ pub struct Scope {
     pub parameters: Vec<ScalarValue>,
     pub notices: Arc<Mutex<Vec<String>>>,
     pub pins: HashMap<String, u64>,
+    pub effects: Arc<dyn Effects>,
 }
 
 impl Resolver {
@@ -88,6 +99,7 @@ impl Resolver {
             parameters: scope.parameters,
             notices: scope.notices,
             pins: scope.pins,
+            effects: scope.effects,
             loaded: Mutex::default(),
         })
     }
@@ -104,6 +116,7 @@ impl Resolver {
             parameters: self.parameters.clone(),
             notices: self.notice_list(),
             pins: self.pins.clone(),
+            effects: self.effects(),
         };
         Resolver::new(Arc::clone(&self.services), catalog, scope)
     }
@@ -128,6 +141,10 @@ impl Resolver {
         let mut l = self.loaded.lock();
         l.tables.insert((schema.to_string(), files.name.name.clone()), Some(table));
         l.external.insert(files.location.clone(), files);
+    }
+
+    pub fn effects(&self) -> Arc<dyn Effects> {
+        Arc::clone(&self.effects)
     }
 
     pub fn notice_list(&self) -> Arc<Mutex<Vec<String>>> {
@@ -227,8 +244,8 @@ impl Resolver {
         let visible = store.scan_provider(&snapshot, ScanOptions::default())?;
         let full = store.scan_provider(&snapshot, ScanOptions { hidden: true, ..Default::default() })?;
         let view = Arc::new(view.clone());
-        let sink: Option<Arc<dyn crate::plan::feature_table::RowSink>> = match view.is_push() && travel.is_none() {
-            true => Some(Arc::new(PushSink::new(Arc::clone(&self.services), Arc::clone(&view), self.notice_list()))),
+        let sink = match view.is_push() && travel.is_none() {
+            true => Some(self.effects.row_sink(&self.services, &view, self.notice_list())),
             false => None,
         };
         let table = Arc::new(FeatureTable { view, snapshot, visible, full, sink });
@@ -259,7 +276,11 @@ impl Resolver {
         let n = NameRef::from_parts(vec![schema.to_string(), base.to_string()], None)?;
         let name = Name::new(schema, n.name.clone());
         if schema == SYSTEM_SCHEMA {
-            return system::table(self, &n.name).await;
+            return match system::find(&self.services, &self.catalog, &n.name) {
+                None => Ok(None),
+                Some(system::Found::Table(table)) => Ok(Some(table)),
+                Some(system::Found::View(view)) => self.view(&name, &view).await.map(Some),
+            };
         }
         let Some(relation) = self.catalog.relation(&name) else { return Ok(None) };
         let kind = relation.kind();

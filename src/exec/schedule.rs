@@ -21,11 +21,6 @@ pub fn id(view: &FeatureView) -> ViewId {
     (view.name.clone(), view.version)
 }
 
-/// Whoever brings a view up to date on schedule holds this lease.
-pub fn lease_name(view: &FeatureView) -> String {
-    format!("schedule/{}", view.table_id)
-}
-
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
     Refresh,

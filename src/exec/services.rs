@@ -6,18 +6,16 @@ use async_trait::async_trait;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::memory_pool::{FairSpillPool, TrackConsumersPool};
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
-use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
-use datafusion::physical_optimizer::PhysicalOptimizerRule;
-use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
-use datafusion::prelude::SessionConfig;
+use datafusion::execution::session_state::SessionState;
 use futures::future::BoxFuture;
 use tokio::sync::{OnceCell, Semaphore};
 
 use super::crowds::Crowds;
-use super::materialize::GateBook;
-use super::push_groups::PushGroups;
+use super::gates::GateBook;
+use super::lease::{load_lease, maintenance_lease, schedule_lease};
+use super::push_queue::PushQueue;
+use super::session_state::base_state;
 use super::workers::Workers;
-use super::{maintenance, schedule, sweep};
 use crate::catalog::runs::is_lost;
 use crate::catalog::{Registry, Run, Runs, Verdict};
 use crate::clock::Clock;
@@ -29,9 +27,6 @@ use crate::progress::Progress;
 use crate::store::offline::OfflineStore;
 use crate::store::online::{OnlineStore, OnlineView, connect};
 use crate::store::waits::WatchedStores;
-
-/// One step of a statement may make this part of the memory.
-pub const STEP_SHARE: usize = 4;
 
 const TOP_CONSUMERS: std::num::NonZeroUsize = std::num::NonZeroUsize::MIN.saturating_add(4);
 
@@ -46,7 +41,8 @@ pub struct Services {
     online: OnceCell<Arc<dyn OnlineStore>>,
     /// Turns of full loads.
     pub loads: Semaphore,
-    pub pushes: Arc<PushGroups>,
+    /// Rows of small INSERTs that wait for a commit together.
+    pub pushes: PushQueue,
     pub crowds: Crowds,
     /// Order among the writers of a view's online rows.
     pub gates: GateBook,
@@ -94,7 +90,7 @@ impl Services {
             runtime,
             online: OnceCell::new(),
             loads,
-            pushes: Arc::default(),
+            pushes: PushQueue::default(),
             crowds: Crowds::default(),
             gates: GateBook::default(),
             session,
@@ -135,8 +131,8 @@ impl Services {
         let catalog = self.registry.snapshot().await?;
         let views = catalog.feature_views.values().flat_map(|s| s.versions.values());
         for view in views.filter(|v| run.location.as_deref() == Some(v.location.as_str())) {
-            let load = sweep::load_lease(&self.online_view(view));
-            for lease in [schedule::lease_name(view), maintenance::lease_name(view), load] {
+            let load = load_lease(&self.online_view(view));
+            for lease in [schedule_lease(view), maintenance_lease(view), load] {
                 if self.store.lease_holder(&lease).await?.is_some() {
                     return Ok(true);
                 }
@@ -195,41 +191,4 @@ impl LookupContext for Lookups {
 pub async fn lookups(services: &Arc<Services>) -> Result<Arc<LookupHandle>> {
     let store = services.online().await?;
     Ok(Arc::new(LookupHandle(Arc::new(Lookups { store, services: Arc::clone(services) }))))
-}
-
-fn base_state(config: &Config, runtime: Arc<RuntimeEnv>) -> Result<SessionState> {
-    let mut c = SessionConfig::new()
-        .with_target_partitions(config.threads.max(1))
-        .with_batch_size(config.batch_size)
-        .with_information_schema(true)
-        .with_default_catalog_and_schema(crate::sql::cursor::CATALOG, &config.schema)
-        .with_create_default_catalog_and_schema(false);
-    let o = c.options_mut();
-    o.sql_parser.collect_spans = true;
-    // ORDER BY of a subquery on the left of a point-in-time join is the order of the result
-    o.sql_parser.enable_subquery_sort_elimination = false;
-    o.execution.time_zone = Some("+00:00".into());
-    o.execution.parquet.pushdown_filters = false;
-    // old files of Spark and Impala: their instants go beyond the years of nanoseconds
-    o.execution.parquet.coerce_int96 = Some(super::external::INT96.into());
-    let first =
-        std::iter::once(Arc::new(crate::operator::element_functions::PlaceParameters) as Arc<dyn PhysicalOptimizerRule + Send + Sync>);
-    let mut state = SessionStateBuilder::new()
-        .with_config(c)
-        .with_runtime_env(runtime)
-        .with_default_features()
-        .with_query_planner(Arc::new(super::planner::Physical::default()))
-        .with_type_planner(Arc::new(super::time::Types))
-        .with_analyzer_rule(Arc::new(crate::plan::checked::CheckArithmetic))
-        .with_analyzer_rule(Arc::new(super::functions::FloatExtremes))
-        .with_optimizer_rule(Arc::new(crate::plan::pit_join::rules::PushLabelFilters))
-        .with_physical_optimizer_rules(first.chain(PhysicalOptimizer::new().rules).collect())
-        .with_physical_optimizer_rule(Arc::new(crate::operator::input_order::KeepInputOrder))
-        .with_physical_optimizer_rule(Arc::new(crate::operator::repartition::OneRepartitionInput))
-        .with_physical_optimizer_rule(Arc::new(crate::operator::element_functions::CheckParameters))
-        .build();
-    super::functions::correct(&mut state)?;
-    super::time::correct(&mut state)?;
-    super::capped::cap(&mut state, config.memory_limit / STEP_SHARE)?;
-    Ok(super::cancelable::cancelable(state))
 }

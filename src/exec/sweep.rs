@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use futures::future::BoxFuture;
 
-use super::lease::while_held;
-use super::{Services, boxed, materialize};
+use super::lease::{load_lease, while_held};
+use super::{Services, boxed, generations, materialize};
 use crate::error::{Error, Kind, Result};
 use crate::model::FeatureView;
 use crate::store::online::{OnlineStore, OnlineView, Pointer};
@@ -22,27 +22,6 @@ pub struct Swept {
     pub generations: usize,
     /// Views that rows were brought online of.
     pub applied: usize,
-}
-
-/// Whoever loads all of a view holds this lease.
-pub fn load_lease(id: &OnlineView) -> String {
-    format!("online/{}", id.online_id)
-}
-
-/// Drops generations older than the current one once it has been current for the grace time, until then all
-/// but the last of them; answers how many.
-pub async fn older_generations(services: &Services, online: &dyn OnlineStore, id: &OnlineView, current: &Pointer) -> Result<usize> {
-    let grace = services.config.online_settings.generation_grace;
-    let over = current.published_at.saturating_add(grace) <= services.clock.now();
-    let mut older: Vec<u32> = online.generations(id).await?.into_iter().filter(|g| *g < current.generation).collect();
-    if !over {
-        // it was current until now
-        older.pop();
-    }
-    for g in &older {
-        online.drop_generation(id, *g).await?;
-    }
-    Ok(older.len())
 }
 
 /// Frees the rows of views that no version in the catalog names any more, or that are OFFLINE; answers how many views, and
@@ -113,7 +92,7 @@ async fn one_view(services: &Arc<Services>, online: &dyn OnlineStore, view: &Arc
     let pointer = online.pointer(&id).await?;
     let mut dropped = given_up(services, online, &id, pointer.as_ref().map(|p| p.generation)).await?;
     let Some(pointer) = pointer else { return Ok((dropped, false)) };
-    dropped += older_generations(services, online, &id, &pointer).await?;
+    dropped += generations::older(services, online, &id, &pointer).await?;
     Ok((dropped, boxed(bring_online(services, online, view, &pointer)).await?))
 }
 

@@ -12,8 +12,9 @@ use parking_lot::Mutex;
 
 use super::resolve::{Resolver, Scope};
 use super::write::stream_of;
-use super::{external, is_undone, pins, planner, table};
+use super::{external, pins, planner, table};
 use crate::catalog::ddl::{Ddl, Released, released};
+use crate::catalog::is_undone;
 use crate::catalog::{CatalogChange, CatalogSnapshot, PutMode};
 use crate::clock::new_id;
 use crate::error::{Error, Result};
@@ -233,8 +234,14 @@ fn again<'a>(resolver: &'a Arc<Resolver>, set: &'a TrainingSet, cx: &'a Arc<Task
             let pin = pins.entry(t.location.clone()).or_default();
             *pin = t.version.max(*pin);
         }
-        let scope =
-            Scope { schema: set.query_schema.clone(), instant: m.instant, parameters: vec![], notices: resolver.notice_list(), pins };
+        let scope = Scope {
+            schema: set.query_schema.clone(),
+            instant: m.instant,
+            parameters: vec![],
+            notices: resolver.notice_list(),
+            pins,
+            effects: resolver.effects(),
+        };
         let inner = Resolver::new(Arc::clone(services), catalog, scope);
         let plan = planner::plan_sql(&inner, crate::sql::parse::statement(&set.query)?, &set.query_schema).await?;
         check_tables(&m.tables, &inner.pinned_tables())?;

@@ -8,7 +8,7 @@ use datafusion::arrow::array::{ArrayRef, BooleanArray, Int64Array, RecordBatch, 
 use futures::future::BoxFuture;
 
 use super::maintenance::under_lease;
-use super::refresh::recorded;
+use super::record::recorded;
 use super::resolve::Resolver;
 use super::{Services, pins};
 use crate::catalog::runs::is_gone;

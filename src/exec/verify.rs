@@ -81,7 +81,7 @@ impl Report {
 /// Compares both sides; answers one row per view, and for a service one more for its expressions.
 pub fn run<'a>(resolver: &'a Arc<Resolver>, target: &'a Target, sample: Option<Sample>) -> BoxFuture<'a, Result<RecordBatch>> {
     Box::pin(async move {
-        let both = Both::new(&resolver.services).await?;
+        let both = Both::new(resolver).await?;
         let seed = sample.and_then(|s| s.seed).unwrap_or_else(draw::seed);
         let keys = sample.map(|s| usize::try_from(s.keys).unwrap_or(usize::MAX));
         let mut reports: Vec<Report> = vec![];

@@ -16,7 +16,7 @@ use crate::catalog::CatalogSnapshot;
 use crate::catalog::runs::orphan_from;
 use crate::clock::{MINUTE, Micros};
 use crate::error::{Kind, Result};
-use crate::exec::schedule::{History, Standing, Step, ViewId, id, lease_name, upstream};
+use crate::exec::schedule::{History, Standing, Step, ViewId, id, upstream};
 use crate::exec::{Services, boxed, lease};
 use crate::model::FeatureView;
 use crate::plan::command::{Command, Extent, Range};
@@ -206,7 +206,7 @@ impl Scheduler {
 /// Brings one view up to date while holding its lease; `false`: somebody else does.
 async fn job(engine: &Arc<Engine>, view: &FeatureView, stop: &CancellationToken) -> Result<bool> {
     let services = engine.services();
-    let lease = lease_name(view);
+    let lease = lease::schedule_lease(view);
     let work = async {
         for step in Step::ALL {
             if stop.is_cancelled() {

@@ -8,8 +8,9 @@ use futures::future::BoxFuture;
 
 use super::newest::Newest;
 use super::pump::{Choice, Chunk, Sent, Target};
-use super::{Gates, Job, longest};
+use super::{Job, longest};
 use crate::error::{Error, Kind, Result};
+use crate::exec::gates::Gates;
 use crate::exec::read::scan;
 use crate::model::codec::{EncodedKey, Row, row_schema};
 use crate::store::offline::{Commit, Operation, Snapshot};

@@ -7,12 +7,13 @@ use futures::future::BoxFuture;
 use super::newest::Newest;
 use super::pump::{Choice, Target};
 use super::verify::Sample;
-use super::{Applied, Gates, Job, MAX_ATTEMPTS};
+use super::{Applied, Job, MAX_ATTEMPTS};
 use crate::clock::stopwatch;
 use crate::error::{Error, Result};
-use crate::exec::lease::while_held;
+use crate::exec::boxed;
+use crate::exec::gates::Gates;
+use crate::exec::lease::{load_lease, while_held};
 use crate::exec::read::scan;
-use crate::exec::{boxed, sweep};
 use crate::model::codec::row_schema;
 use crate::store::online::Pointer;
 
@@ -29,7 +30,7 @@ impl Job<'_> {
     pub(super) fn load<'s>(&'s mut self, gates: &'s Gates, seen: &'s Option<Pointer>, wanted: bool) -> BoxFuture<'s, Result<bool>> {
         Box::pin(async move {
             let services = self.services;
-            let lease = sweep::load_lease(&self.id);
+            let lease = load_lease(&self.id);
             let holder = async || Ok::<_, Error>(services.store.lease_holder(&lease).await?.unwrap_or_else(|| "another process".into()));
             let mut waiting = None;
             let watch = stopwatch();

@@ -33,9 +33,8 @@ use self::declare::Declared;
 use self::provider::{Scan, SystemTable};
 pub use self::settings::Variables;
 use self::view::{SqlView, sql_view};
-use super::resolve::Resolver;
-use crate::catalog::SYSTEM_SCHEMA;
-use crate::error::Result;
+use super::Services;
+use crate::catalog::{CatalogSnapshot, SYSTEM_SCHEMA};
 use crate::model::{About, Name, View};
 
 /// A system table.
@@ -76,17 +75,24 @@ pub fn names() -> impl Iterator<Item = &'static str> {
     TABLES.iter().map(Table::name)
 }
 
+/// What a name of schema `system` stands for.
+pub enum Found {
+    Table(Arc<dyn TableProvider>),
+    /// It is planned as a view that a user had made.
+    View(View),
+}
+
 /// A system table as of the statement; `None`: there is none of this name.
-pub async fn table(resolver: &Resolver, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
-    Ok(match TABLES.iter().find(|t| t.name() == name) {
-        None => None,
-        Some(Table::Declared(table)) => Some(Arc::new(SystemTable {
+pub fn find(services: &Arc<Services>, catalog: &Arc<CatalogSnapshot>, name: &str) -> Option<Found> {
+    let found = TABLES.iter().find(|t| t.name() == name)?;
+    Some(match found {
+        Table::Declared(table) => Found::Table(Arc::new(SystemTable {
             schema: table.schema(),
             table,
-            services: Arc::clone(&resolver.services),
-            catalog: Arc::clone(&resolver.catalog),
+            services: Arc::clone(services),
+            catalog: Arc::clone(catalog),
         })),
-        Some(Table::View(view)) => Some(resolver.view(&Name::new(SYSTEM_SCHEMA, name), &definition(view)).await?),
+        Table::View(view) => Found::View(definition(view)),
     })
 }
 

@@ -17,7 +17,7 @@ use crate::clock::{Clock, DAY, Micros, format_micros};
 use crate::config::OnlineSettings;
 use crate::error::{Error, Kind, Result};
 use crate::exec::planner::{plan_sql, state};
-use crate::exec::resolve::{Resolver, Scope};
+use crate::exec::resolve::{Effects, Resolver, Scope};
 use crate::exec::services::{Services, lookups};
 use crate::model::live::narrow;
 use crate::model::{Column, FeatureView, Name};
@@ -117,15 +117,17 @@ impl Answers {
 
 pub struct Both {
     services: Arc<Services>,
+    effects: Arc<dyn Effects>,
     handle: Arc<LookupHandle>,
 }
 
 impl Both {
-    pub fn new<'a>(services: &'a Arc<Services>) -> BoxFuture<'a, Result<Self>> {
+    pub fn new<'a>(resolver: &'a Resolver) -> BoxFuture<'a, Result<Self>> {
         Box::pin(async move {
+            let services = &resolver.services;
             let handle = lookups(services).await?;
             let handle = Arc::new(LookupHandle(Arc::new(Patient(Arc::clone(&handle.0)))));
-            Ok(Both { services: Arc::clone(services), handle })
+            Ok(Both { services: Arc::clone(services), effects: resolver.effects(), handle })
         })
     }
 
@@ -208,7 +210,14 @@ impl Both {
 
     fn resolver(&self, seen: &Seen, schema: &str, pins: HashMap<String, u64>) -> Arc<Resolver> {
         // notices of these statements are none of the user's
-        let scope = Scope { schema: schema.to_string(), instant: seen.at, parameters: vec![], notices: Default::default(), pins };
+        let scope = Scope {
+            schema: schema.to_string(),
+            instant: seen.at,
+            parameters: vec![],
+            notices: Default::default(),
+            pins,
+            effects: Arc::clone(&self.effects),
+        };
         Resolver::new(Arc::clone(&self.services), Arc::clone(&seen.catalog), scope)
     }
 

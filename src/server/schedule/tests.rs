@@ -431,7 +431,7 @@ async fn orphans_of_other_machines_are_settled_after_a_day() {
     assert_eq!(services.settle_runs().await.unwrap(), 0);
     w.clock.advance(2);
     // one who works on the view may be the one who runs it
-    let lease = services.store.acquire_lease(&lease_name(&view), "pod-7/1/x", HOUR).await.unwrap().unwrap();
+    let lease = services.store.acquire_lease(&lease::schedule_lease(&view), "pod-7/1/x", HOUR).await.unwrap().unwrap();
     assert_eq!(services.settle_runs().await.unwrap(), 1);
     assert_eq!((w.run("done").await.status, w.run("lost").await.status), (RunStatus::Succeeded, RunStatus::Running));
     lease.release().await.unwrap();

@@ -4,6 +4,7 @@ use super::meddler::{Meddler, Moment};
 use super::*;
 use crate::catalog::CatalogChange;
 use crate::clock::new_id;
+use crate::exec::lease::load_lease;
 use crate::exec::materialize::Job;
 use crate::exec::sweep;
 use crate::exec::tests::put_online;
@@ -177,7 +178,7 @@ async fn old_generations_and_given_up_loads_are_swept(place: fn() -> Place) {
     let row = PutRow { key, row, kind: PutKind::Offer, expire_at: None };
     v.store.load(&v.id, begun, vec![row.clone()]).await.unwrap();
     let offline = &w.engine.services().store;
-    let lease = offline.acquire_lease(&sweep::load_lease(&v.id), "a loader", HOUR).await.unwrap().unwrap();
+    let lease = offline.acquire_lease(&load_lease(&v.id), "a loader", HOUR).await.unwrap().unwrap();
     assert_eq!(w.sweep().await.generations, 0, "somebody loads it");
     lease.release().await.unwrap();
     assert_eq!(w.sweep().await.generations, 1);
@@ -339,7 +340,7 @@ async fn an_insert_does_not_wait_for_another_load(place: fn() -> Place) {
     w.run("CREATE ENTITY e KEY (k BIGINT)").await;
     w.run("CREATE FEATURE VIEW v (x BIGINT, y VARCHAR) ENTITY e EVENT TIMESTAMP ts ONLINE").await;
     let v = w.online().await;
-    let lease = w.engine.services().store.acquire_lease(&sweep::load_lease(&v.id), "host-7", HOUR).await.unwrap().unwrap();
+    let lease = w.engine.services().store.acquire_lease(&load_lease(&v.id), "host-7", HOUR).await.unwrap().unwrap();
     let e = w.error("INSERT INTO v (k, ts, x) VALUES (1, '2099-12-31', 11)").await;
     assert!(e.kind() == Kind::Unavailable && e.message().contains("not yet online") && e.message().contains("host-7"), "{e}");
     assert_eq!(w.run("SELECT count(*) FROM v").await, ["1"], "it is stored");
@@ -511,7 +512,7 @@ async fn loads_wait_for_their_turn_and_say_so() {
         tokio::spawn(async move { session.execute("MATERIALIZE FEATURE VIEW v FULL").await.map(|_| ()) })
     };
 
-    let lease = services.store.acquire_lease(&sweep::load_lease(&v.id), "host-7", HOUR).await.unwrap().unwrap();
+    let lease = services.store.acquire_lease(&load_lease(&v.id), "host-7", HOUR).await.unwrap().unwrap();
     let task = full();
     shown.wait_for("waiting for host-7").await;
     assert_eq!(w.generations().await.0.len(), 1, "it has begun nothing");
@@ -538,7 +539,7 @@ async fn a_load_that_another_process_has_done_is_not_done_again() {
     let config = Config { warehouse: w.dir.path().join("w").display().to_string(), online: w.place.url.clone(), ..Default::default() };
     let other = Engine::open_with(config, w.clock.clone(), Progress::new(Arc::new(shown.clone()))).await.unwrap().session();
     let v = w.online().await;
-    let lease = w.engine.services().store.acquire_lease(&sweep::load_lease(&v.id), &new_id(), HOUR).await.unwrap().unwrap();
+    let lease = w.engine.services().store.acquire_lease(&load_lease(&v.id), &new_id(), HOUR).await.unwrap().unwrap();
     let task = tokio::spawn(async move { other.execute("MATERIALIZE FEATURE VIEW v").await.map(|_| ()) });
     shown.wait_for("waiting for").await;
     // the holder of the lease is done, and goes on holding it

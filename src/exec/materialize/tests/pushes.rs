@@ -1,7 +1,7 @@
 //! INSERTs that share commits.
 
 use super::*;
-use crate::exec::push_groups::PushGroups;
+use crate::exec::push_queue::PushQueue;
 use tokio::task::JoinHandle;
 
 type Answer = JoinHandle<crate::error::Result<Outcome>>;
@@ -25,7 +25,7 @@ impl World {
     /// Statements that wait, each for the ones before it; the first one's commit is under way.
     async fn queue(&self, statements: &[String]) -> Vec<Answer> {
         let location = self.location().await;
-        let groups: &PushGroups = &self.engine.services().pushes;
+        let groups: &PushQueue = &self.engine.services().pushes;
         let mut answers: Vec<Answer> = vec![];
         for (n, sql) in statements.iter().enumerate() {
             answers.push(self.spawn(sql.clone()));
