@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
+use datafusion::catalog::TableProvider;
 use datafusion::sql::parser::{CopyToSource, Statement as DfStatement};
 use datafusion::sql::sqlparser::ast::{
     Expr, FunctionArg, FunctionArgExpr, Ident, ObjectName, Spanned, TableAlias, TableFactor, Value, VisitMut, VisitorMut,
 };
 
-use super::external;
-use super::resolve::Resolver;
+use super::{Services, external};
 use crate::clock::Micros;
 use crate::error::{Error, Result, Span};
 use crate::model::{About, Name, Table};
@@ -30,33 +30,38 @@ const FUNCTIONS: [(&str, &str); 8] = [
 /// Schema of the names that stand for files. No user can make it.
 const SCHEMA: &str = "";
 
-/// Puts a name for each file or set of files that the statement names, and opens them.
-pub async fn open(resolver: &Resolver, statement: &mut DfStatement, schema: &str) -> Result<()> {
-    let mut find = Find { instant: resolver.instant, loaded: resolver.loaded_tables(), found: vec![] };
+/// A table that stands for files in a statement.
+pub type Opened = (Arc<Table>, Arc<dyn TableProvider>);
+
+/// Puts a name for each file or set of files that the statement names, and opens them. `loaded`: how many tables the
+/// statement has by now.
+pub async fn open(services: &Services, instant: Micros, loaded: usize, statement: &mut DfStatement) -> Result<Vec<Opened>> {
+    let mut find = Find { instant, loaded, found: vec![] };
     let out = match statement {
         DfStatement::Statement(s) => s.visit(&mut find),
         DfStatement::CopyTo(c) => match &mut c.source {
             CopyToSource::Query(q) => q.visit(&mut find),
             CopyToSource::Relation(_) => ControlFlow::Continue(()),
         },
-        DfStatement::Explain(e) => return Box::pin(open(resolver, &mut e.statement, schema)).await,
+        DfStatement::Explain(e) => return Box::pin(open(services, instant, loaded, &mut e.statement)).await,
         DfStatement::CreateExternalTable(_) | DfStatement::Reset(_) => ControlFlow::Continue(()),
     };
     if let ControlFlow::Break(e) = out {
         return Err(e);
     }
+    let mut all = vec![];
     for (mut table, place) in find.found {
         let opened = async {
-            if external::finds_hive(&resolver.services, &table).await? {
+            if external::finds_hive(services, &table).await? {
                 table.options.insert(external::HIVE.into(), "true".into());
             }
-            external::look_through(&resolver.services, &table).await?;
-            external::open(&resolver.services, &table).await
+            external::look_through(services, &table).await?;
+            external::open(services, &table).await
         };
         let provider = opened.await.map_err(|e| e.or_span(place))?;
-        resolver.provide_files(schema, Arc::new(table), provider);
+        all.push((Arc::new(table), provider));
     }
-    Ok(())
+    Ok(all)
 }
 
 struct Find {

@@ -16,9 +16,10 @@ use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, Par
 use datafusion::physical_planner::{ExtensionPlanner, PhysicalPlanner};
 use parking_lot::Mutex;
 
+use super::effects::Effects;
 use super::physical::NodePlanner;
 use super::push::PushSink;
-use super::resolve::{Effects, Resolver};
+use super::resolve::Resolver;
 use super::services::Services;
 use super::table_swap::Replacement;
 use super::write::stream_of;

@@ -10,6 +10,7 @@ pub mod compiled;
 pub mod crowds;
 mod ddl;
 mod delete;
+pub mod effects;
 pub mod external;
 pub mod files;
 pub mod freshness;

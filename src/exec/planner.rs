@@ -84,7 +84,9 @@ async fn plan_statement(resolver: &Arc<Resolver>, mut statement: DfStatement, sc
     crate::statement::refuse_changes(&statement)?;
     let state = state(resolver, schema)?;
     check_functions(&statement, &state)?;
-    by_name::open(resolver, &mut statement, schema).await?;
+    for (files, table) in by_name::open(&resolver.services, resolver.instant, resolver.loaded_tables(), &mut statement).await? {
+        resolver.provide_files(schema, files, table);
+    }
     with_queries(&mut statement, &mut |q| {
         syntax::fold(q);
         Ok(())

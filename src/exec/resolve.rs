@@ -14,7 +14,7 @@ use datafusion::scalar::ScalarValue;
 use futures::future::BoxFuture;
 use parking_lot::Mutex;
 
-use super::physical::NodePlanner;
+use super::effects::Effects;
 use super::services::Services;
 use super::table::ManagedTable;
 use super::{external, system};
@@ -22,7 +22,7 @@ use crate::catalog::{CatalogSnapshot, Relation, SYSTEM_SCHEMA};
 use crate::clock::Micros;
 use crate::error::{Error, Result};
 use crate::model::{Dependency, FeatureView, Name, ObjectKind, PinnedFile, PinnedTable, Table, Travel, VersionSpec, View, ViewVersionId};
-use crate::plan::feature_table::{FeatureTable, RowSink};
+use crate::plan::feature_table::FeatureTable;
 use crate::plan::names::Names;
 use crate::plan::weight::Weight;
 use crate::plan::wildcard::renamed;
@@ -30,15 +30,6 @@ use crate::sql::cursor::{CATALOG, NameRef};
 use crate::sql::references::split_travel;
 use crate::sql::rewrite::TIME_TRAVEL;
 use crate::store::offline::{ScanOptions, Snapshot};
-
-/// What carries out the effects of a statement. The jobs do; they stand above names and plans.
-pub trait Effects: Send + Sync {
-    /// Plans the commands of a statement.
-    fn planner(&self, resolver: &Arc<Resolver>) -> NodePlanner;
-
-    /// Stores the rows that a statement brings to a push view.
-    fn row_sink(&self, services: &Arc<Services>, view: &Arc<FeatureView>, notices: Arc<Mutex<Vec<String>>>) -> Arc<dyn RowSink>;
-}
 
 /// Tables and names of one statement.
 pub struct Resolver {

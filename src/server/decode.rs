@@ -20,7 +20,7 @@ use futures::{StreamExt, TryStreamExt, future, stream};
 use super::encode::wire_type;
 use super::gate::Place;
 use super::incoming::{Incoming, Pieces, guarded, unreadable};
-use super::put::Messages;
+use super::messages::Messages;
 use crate::error::{Error, Result};
 use crate::model::exact::exactly;
 

@@ -4,7 +4,7 @@ use arrow_flight::sql::{CommandStatementIngest, TableDefinitionOptions, TableExi
 use tonic::Status;
 
 use super::gate::Place;
-use super::put::Messages;
+use super::messages::Messages;
 use super::sessions::Caller;
 use super::statement::{caught, no_transaction};
 use super::{CATALOG, Shared, decode};

@@ -36,6 +36,7 @@ mod incoming;
 mod ingest;
 mod lookup_ticket;
 mod lz4;
+mod messages;
 mod metadata;
 mod online_gauges;
 mod prepared;
