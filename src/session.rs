@@ -7,6 +7,7 @@
 
 #[cfg(test)]
 mod commands;
+mod compiled;
 mod described;
 mod lookup;
 mod parameters;
@@ -35,14 +36,11 @@ use crate::cancel::Cancel;
 use crate::catalog::{CatalogSnapshot, Relation, SYSTEM_SCHEMA};
 use crate::clock::{Clock, Micros};
 use crate::config::Config;
+use crate::engine::session_state::explained;
+use crate::engine::workers::Workers;
 use crate::error::{Error, Result};
-use crate::exec::command::Jobs;
-use crate::exec::ingest::IngestRows;
-use crate::exec::planner::{StatementPlanner, state};
-use crate::exec::resolve::{Resolver, Scope};
-use crate::exec::session_state::explained;
-use crate::exec::workers::Workers;
-use crate::exec::{Services, stall, system};
+use crate::job::command::Jobs;
+use crate::job::ingest::IngestRows;
 use crate::model::Name;
 use crate::model::exact::exactly;
 use crate::operator::bound_rows::BoundRows;
@@ -52,6 +50,10 @@ use crate::plan::blame::place_of_outer;
 use crate::plan::bound_rows::{insert_over_bound_rows, parameter_schema};
 use crate::plan::command::{Command, CommandNode};
 use crate::progress::Progress;
+use crate::resolve::planner::{StatementPlanner, state};
+use crate::resolve::resolver::{Resolver, Scope};
+use crate::resolve::system;
+use crate::services::{Services, stall};
 use crate::statement::{self, Planned};
 
 pub use self::lookup::LookupRequest;
@@ -284,7 +286,7 @@ impl Session {
             return self.run_all(prepared, parameters).await;
         }
         let limit = self.time_limit();
-        match limit.over(crate::exec::boxed(self.run_all(prepared, parameters))).await? {
+        match limit.over(crate::services::boxed(self.run_all(prepared, parameters))).await? {
             Outcome::Rows(rows) => Ok(Outcome::Rows(limit.rows(rows))),
             done => Ok(done),
         }
@@ -313,7 +315,7 @@ impl Session {
         if let (true, Some(rows)) = (prepared.tag == "INSERT", &parameters)
             && rows.num_columns() > 0
             && rows.num_rows() > 0
-            && let Some(outcome) = crate::exec::boxed(self.insert_rows(prepared, rows)).await?
+            && let Some(outcome) = crate::services::boxed(self.insert_rows(prepared, rows)).await?
         {
             return Ok(outcome);
         }
@@ -358,7 +360,7 @@ impl Session {
         let mut planned = self.plan(&prepared.sql, &resolver).await?;
         described::check(&prepared, &planned)?;
         let Some(plan) = insert_over_bound_rows(&planned.plan, &types)? else { return Ok(None) };
-        let rows = crate::exec::insert::bound(&planned.plan, &rows, &types)?;
+        let rows = crate::resolve::insert::bound(&planned.plan, &rows, &types)?;
         planned.plan = plan;
         *self.own.notices.lock() = notices;
         let rows = RecordBatch::try_new(Arc::new(parameter_schema(&types)), rows)?;
@@ -428,7 +430,7 @@ impl Session {
         }
         let needs_online = uses_lookup(&plan)?;
         if needs_online {
-            let handle = crate::exec::services::lookups(self.services()).await?;
+            let handle = crate::services::lookups(self.services()).await?;
             state.config_mut().set_extension(handle);
         }
         let copies = matches!(plan, LogicalPlan::Copy(_));
@@ -473,7 +475,7 @@ impl Session {
         let outcome = match begun.looks_up {
             // lookups have a deadline of their own
             true => self.finish(begun.ready, &cancel).await?,
-            false => match limit.over(crate::exec::boxed(self.finish(begun.ready, &cancel))).await? {
+            false => match limit.over(crate::services::boxed(self.finish(begun.ready, &cancel))).await? {
                 Outcome::Rows(rows) => Outcome::Rows(limit.rows(rows)),
                 done => done,
             },
@@ -491,7 +493,7 @@ impl Session {
             session.begin(Planned::command("JOB", command, vec![])?, &resolver, Handed::Nothing).await
         };
         let ready = limit.over(self.workers().plan(&cancel, Box::pin(plan))).await?;
-        limit.over(crate::exec::boxed(self.finish(ready, &cancel))).await
+        limit.over(crate::services::boxed(self.finish(ready, &cancel))).await
     }
 
     async fn ready_at_once(&self, sql: &str) -> Result<Begun> {

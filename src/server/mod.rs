@@ -29,7 +29,6 @@ mod direct;
 mod encode;
 mod flight;
 mod flight_sql;
-mod freshness;
 mod gate;
 mod handshake;
 mod incoming;
@@ -38,25 +37,21 @@ mod lookup_ticket;
 mod lz4;
 mod messages;
 mod metadata;
-mod online_gauges;
 mod prepared;
 mod put;
 mod reader;
 mod ready;
 mod request;
-mod schedule;
 mod session_actions;
 mod sessions;
 mod sql_info;
 mod statement;
 mod statements;
 mod status;
-mod sweep;
 #[cfg(test)]
 mod tests;
 mod tls;
 mod type_info;
-mod upkeep;
 
 pub use direct::{DIRECT_QUERY, DirectQuery};
 pub use lookup_ticket::{ONLINE_LOOKUP, OnlineLookup, lookup_ticket};
@@ -74,6 +69,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
 
+use crate::background::Background;
 use crate::config::ServerSettings;
 use crate::error::{Error, Result};
 use crate::session::Engine;
@@ -177,10 +173,7 @@ pub async fn serve(engine: Arc<Engine>, listener: TcpListener, shutdown: impl Fu
     if let Some(tls) = tls {
         server = server.tls_config(tls).map_err(|e| Error::invalid(format!("server.tls_cert, server.tls_key: {}", causes(&e))))?;
     }
-    let upkeep = upkeep::Upkeep::start(Arc::clone(&shared.engine));
-    let schedule = schedule::Schedule::start(Arc::clone(&shared.engine));
-    let sweep = sweep::Sweep::start(Arc::clone(&shared.engine));
-    let _freshness = freshness::start(Arc::clone(&shared.engine));
+    let background = Background::start(&shared.engine);
     // ends with this function
     let mut ticking = JoinSet::new();
     ticking.spawn(tick());
@@ -207,7 +200,7 @@ pub async fn serve(engine: Arc<Engine>, listener: TcpListener, shutdown: impl Fu
             }
         }
     };
-    let (drained, (), (), ()) = tokio::join!(drain, upkeep.end(grace), schedule.end(grace), sweep.end(grace));
+    let (drained, ()) = tokio::join!(drain, background.end(grace));
     drained.map_err(|e| Error::unavailable(format!("the server stopped: {}", causes(&e))))
 }
 

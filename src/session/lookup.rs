@@ -9,6 +9,7 @@ use datafusion::arrow::datatypes::{DataType, SchemaRef};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use futures::future::BoxFuture;
 
+use super::compiled::{Compiled, compile};
 use super::described::same_columns;
 use super::parameters::parameters;
 use super::{Notices, Outcome, Prepared, Session, state};
@@ -16,7 +17,6 @@ use crate::cancel::Cancel;
 use crate::catalog::CatalogSnapshot;
 use crate::clock::Micros;
 use crate::error::{Error, Kind, Result};
-use crate::exec::compiled::{Compiled, compile};
 use crate::model::Column;
 use crate::model::exact::exactly;
 use crate::plan::lookup::find;
@@ -142,7 +142,7 @@ impl Session {
                 let schema = Arc::clone(&plan.schema);
                 Ok(Some((schema, plan.run(rows, at).await?)))
             };
-            match crate::exec::boxed(done).await {
+            match crate::services::boxed(done).await {
                 // what an old catalog says may be wrong
                 Err(e) if matches!(e.kind(), Kind::Invalid | Kind::NotFound | Kind::Conflict) => {
                     let newest = registry.snapshot().await?;

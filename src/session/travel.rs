@@ -58,7 +58,7 @@ async fn state_of(session: &Session) -> (SessionState, Arc<Resolver>) {
     let resolver = session.resolver(vec![], Notices::default()).await.unwrap();
     let mut state = state(&resolver, &session.current_schema()).unwrap();
     session.apply_variables(&mut state);
-    state.config_mut().set_extension(crate::exec::services::lookups(session.services()).await.unwrap());
+    state.config_mut().set_extension(crate::services::lookups(session.services()).await.unwrap());
     (state, resolver)
 }
 
