@@ -1,5 +1,6 @@
 //! Plans of whole statements, written down and run in another session of the same warehouse.
 
+use datafusion::arrow::datatypes::DataType;
 use datafusion::arrow::util::pretty::pretty_format_batches;
 use datafusion::execution::session_state::SessionState;
 use datafusion::physical_plan::{ExecutionPlan, collect, displayable};
