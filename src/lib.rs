@@ -1,8 +1,8 @@
 //! Remige: a SQL-native feature warehouse.
 //!
 //! ```text
-//! text ──sql──▶ Statement ──plan──▶ LogicalPlan ──exec──▶ ExecutionPlan ──▶ catalog · store
-//!        no catalog       names only, no IO      nodes only
+//! text ──sql──▶ Statement ──resolve──▶ LogicalPlan ──engine──▶ ExecutionPlan ──job──▶ catalog · store
+//!        no catalog         names only, no IO      nodes only
 //! ```
 
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic))]

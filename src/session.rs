@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! prepare: text ─sql─▶ Statement ─statement─▶ LogicalPlan          (names looked up, nothing changed)
-//! run:     the same with parameters ─exec─▶ ExecutionPlan ─▶ rows  (effects happen here)
+//! run:     the same with parameters ─engine─▶ ExecutionPlan ─▶ rows  (effects happen here)
 //! ```
 
 #[cfg(test)]

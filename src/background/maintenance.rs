@@ -17,18 +17,18 @@ use crate::plan::command::Command;
 use crate::session::Engine;
 
 /// The task; ended when dropped.
-pub(super) struct Upkeep {
+pub(super) struct Maintenance {
     stop: CancellationToken,
     task: JoinSet<()>,
 }
 
-impl Upkeep {
+impl Maintenance {
     pub fn start(engine: Arc<Engine>) -> Self {
         let stop = CancellationToken::new();
         let mut task = JoinSet::new();
         let workers = engine.services().workers.handle().clone();
         task.spawn_on(run(engine, stop.clone()), &workers);
-        Upkeep { stop, task }
+        Maintenance { stop, task }
     }
 
     /// Begins nothing new; what runs may finish within `grace`, and leaves nothing half-done where it cannot.
@@ -50,8 +50,8 @@ async fn run(engine: Arc<Engine>, stop: CancellationToken) {
             () = stop.cancelled() => return,
             () = next(&mut optimize) => Work::Optimize(settings.optimize_files),
             () = next(&mut vacuum) => Work::Vacuum,
-            view = crowded(&engine, settings.optimize_every > 0) => {
-                tend(&engine, &view, Work::Optimize(settings.optimize_files), &mut backoff).await;
+            view = next_compaction(&engine, settings.optimize_every > 0) => {
+                maintain(&engine, &view, Work::Optimize(settings.optimize_files), &mut backoff).await;
                 continue;
             }
         };
@@ -116,17 +116,17 @@ async fn all_views(engine: &Arc<Engine>, work: Work, backoff: &mut Backoff, stop
         if stop.is_cancelled() {
             break;
         }
-        tend(engine, view, work, backoff).await;
+        maintain(engine, view, work, backoff).await;
     }
     Ok(())
 }
 
 /// A view that many INSERTs have written into.
-async fn crowded(engine: &Arc<Engine>, wanted: bool) -> Arc<FeatureView> {
-    if wanted { engine.services().crowds.next().await } else { std::future::pending().await }
+async fn next_compaction(engine: &Arc<Engine>, wanted: bool) -> Arc<FeatureView> {
+    if wanted { engine.services().compaction_queue.next().await } else { std::future::pending().await }
 }
 
-async fn tend(engine: &Arc<Engine>, view: &FeatureView, work: Work, backoff: &mut Backoff) {
+async fn maintain(engine: &Arc<Engine>, view: &FeatureView, work: Work, backoff: &mut Backoff) {
     let (name, optimizes) = (view.versioned_name(), matches!(work, Work::Optimize(_)));
     if optimizes && !backoff.is_due(&name) {
         return;
@@ -300,7 +300,7 @@ mod tests {
         let session = engine.session();
         session.execute("CREATE ENTITY e KEY (k BIGINT)").await.unwrap();
         session.execute("CREATE FEATURE VIEW f (x BIGINT) ENTITY e EVENT TIMESTAMP ts").await.unwrap();
-        let upkeep = Upkeep::start(Arc::clone(&engine));
+        let maintenance = Maintenance::start(Arc::clone(&engine));
         insert(&session, "f", 3).await;
         tokio::time::sleep(Duration::from_millis(100)).await;
         assert_eq!(count(&session, "kind = 'optimize'").await, 0, "three are not many");
@@ -311,16 +311,16 @@ mod tests {
             assert!(tries < 3000, "never");
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
-        upkeep.end(Duration::from_secs(60)).await;
+        maintenance.end(Duration::from_secs(60)).await;
     }
 
     #[tokio::test]
     async fn zero_means_never() {
         let (_dir, engine) = engine(0, 0).await;
         insert(&engine.session(), "f", 5).await;
-        let upkeep = Upkeep::start(Arc::clone(&engine));
+        let maintenance = Maintenance::start(Arc::clone(&engine));
         tokio::time::sleep(Duration::from_millis(100)).await;
-        upkeep.end(Duration::from_secs(60)).await;
+        maintenance.end(Duration::from_secs(60)).await;
         assert_eq!(count(&engine.session(), "true").await, 0);
     }
 }

@@ -2,7 +2,7 @@
 //! gauges. It carries out the commands that a user could write, in sessions of its own, and knows nothing of clients.
 
 mod freshness;
-mod garbage;
+mod garbage_collection;
 mod maintenance;
 mod online_gauges;
 mod schedule;
@@ -16,24 +16,24 @@ use crate::session::Engine;
 
 /// All of it; ended when dropped.
 pub struct Background {
-    maintenance: maintenance::Upkeep,
+    maintenance: maintenance::Maintenance,
     schedule: schedule::Schedule,
-    garbage: garbage::Sweep,
+    garbage_collection: garbage_collection::GarbageCollection,
     _gauges: JoinSet<()>,
 }
 
 impl Background {
     pub fn start(engine: &Arc<Engine>) -> Self {
         Background {
-            maintenance: maintenance::Upkeep::start(Arc::clone(engine)),
+            maintenance: maintenance::Maintenance::start(Arc::clone(engine)),
             schedule: schedule::Schedule::start(Arc::clone(engine)),
-            garbage: garbage::Sweep::start(Arc::clone(engine)),
+            garbage_collection: garbage_collection::GarbageCollection::start(Arc::clone(engine)),
             _gauges: freshness::start(Arc::clone(engine)),
         }
     }
 
     /// Begins nothing new, and gives what runs `grace` to end.
     pub async fn end(self, grace: Duration) {
-        tokio::join!(self.maintenance.end(grace), self.schedule.end(grace), self.garbage.end(grace));
+        tokio::join!(self.maintenance.end(grace), self.schedule.end(grace), self.garbage_collection.end(grace));
     }
 }

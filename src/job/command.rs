@@ -17,7 +17,7 @@ use datafusion::physical_planner::{ExtensionPlanner, PhysicalPlanner};
 use parking_lot::Mutex;
 
 use super::push::PushSink;
-use super::{ddl, delete, garbage, ingest, materialize, optimize, refresh, training, vacuum, verify};
+use super::{ddl, delete, garbage_collection, ingest, materialize, optimize, refresh, training, vacuum, verify};
 use crate::catalog::ddl::{Ddl, Exists};
 use crate::catalog::is_undone;
 use crate::catalog::{Run, Runs};
@@ -180,7 +180,7 @@ async fn run(
         Command::Verify { target, sample } => verify::run(resolver, &verify_target(resolver, target)?, *sample).await,
         Command::Materialize { views, extent } => {
             let runs = boxed(materialize::run(resolver, &resolver.versions(views)?, *extent, cx)).await?;
-            boxed(garbage::behind_a_statement(services)).await;
+            boxed(garbage_collection::behind_a_statement(services)).await;
             runs_batch(runs)
         }
     }

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::{garbage, training};
+use super::{garbage_collection, training};
 use crate::catalog::ddl::{Ddl, Released, made, released};
 use crate::catalog::is_undone;
 use crate::error::{Error, Result};
@@ -57,7 +57,7 @@ async fn discard(resolver: &Resolver, view: &FeatureView) {
     }
 }
 
-/// Frees what definitions held. What cannot be freed now is told of, and the sweep takes it later.
+/// Frees what definitions held. What cannot be freed now is told of, and garbage collection takes it later.
 pub async fn free(resolver: &Arc<Resolver>, released: Vec<Released>) {
     let (mut views, mut left) = (false, false);
     for one in released {
@@ -73,7 +73,7 @@ pub async fn free(resolver: &Arc<Resolver>, released: Vec<Released>) {
         }
     }
     if views && !left {
-        boxed(garbage::behind_a_statement(&resolver.services)).await;
+        boxed(garbage_collection::behind_a_statement(&resolver.services)).await;
     }
 }
 
@@ -85,7 +85,7 @@ async fn clear_online(resolver: &Arc<Resolver>, view: &FeatureView) -> bool {
     let freed = async { resolver.services.online().await?.drop_view(&resolver.services.online_view(view)).await };
     let failed = freed.await.err();
     if let Some(e) = &failed {
-        resolver.notice(garbage::left_behind(view, e));
+        resolver.notice(garbage_collection::left_behind(view, e));
     }
     failed.is_none()
 }

@@ -16,7 +16,7 @@ use super::push::{claim, commit};
 use crate::clock::Micros;
 use crate::error::{Error, Result};
 use crate::model::FeatureView;
-use crate::services::push_queue::Waiting;
+use crate::services::commit_queue::Waiting;
 use crate::services::{Services, boxed};
 use crate::store::online::WriteClaim;
 use crate::table::conform::visible_schema;
@@ -34,7 +34,7 @@ pub fn store<'a>(
     Box::pin(async move {
         let (answer, done) = oneshot::channel();
         let waiting = Waiting { view: Arc::clone(view), rows, newest, answer };
-        let begins = services.pushes.add(&view.location, waiting);
+        let begins = services.commit_queue.add(&view.location, waiting);
         if begins {
             tokio::spawn(run(Arc::clone(services), view.location.clone(), Arc::clone(cx)));
         }
@@ -56,7 +56,7 @@ struct Ends {
 impl Drop for Ends {
     fn drop(&mut self) {
         if let Some(services) = self.services.upgrade().filter(|_| self.early) {
-            services.pushes.forget(&self.location);
+            services.commit_queue.forget(&self.location);
         }
     }
 }
@@ -71,7 +71,7 @@ fn run(services: Arc<Services>, location: String, cx: Arc<TaskContext>) -> BoxFu
             if pause > 0 {
                 tokio::time::sleep(Duration::from_micros(pause.unsigned_abs())).await;
             }
-            let group = services.pushes.take(&location);
+            let group = services.commit_queue.take(&location);
             let Some(first) = group.first() else {
                 // others may begin from here on
                 ends.early = false;

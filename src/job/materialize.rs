@@ -31,8 +31,8 @@ use crate::plan::command::Extent;
 use crate::plan::names::Names;
 use crate::progress::Task;
 use crate::resolve::resolver::Resolver;
-use crate::services::gates::Gates;
 use crate::services::record::recorded;
+use crate::services::view_locks::ViewLocks;
 use crate::services::{Services, boxed};
 use crate::store::offline::{Changed, Commit, Operation, Snapshot};
 use crate::store::online::{OnlineStore, OnlineView, Pointer, PutKind};
@@ -136,7 +136,7 @@ struct Job<'a> {
     cx: &'a Arc<TaskContext>,
     online: Arc<dyn OnlineStore>,
     id: OnlineView,
-    gates: Arc<Gates>,
+    locks: Arc<ViewLocks>,
     /// Later rows are left out. Taken anew after every look at the table: what others have stored and serve by then
     /// was not late for them.
     now: Micros,
@@ -167,7 +167,7 @@ impl<'a> Job<'a> {
                 services,
                 view,
                 cx,
-                gates: services.gates.of(&id),
+                locks: services.view_locks.of(&id),
                 online,
                 id,
                 now: services.clock.now(),
@@ -195,9 +195,9 @@ impl<'a> Job<'a> {
     /// Answers the Delta version that is online now.
     fn bring_up<'s>(&'s mut self, extent: Extent, notice: &'s (dyn Fn(String) + Sync)) -> BoxFuture<'s, Result<u64>> {
         Box::pin(async move {
-            let gates = Arc::clone(&self.gates);
+            let locks = Arc::clone(&self.locks);
             if extent == Extent::InPlace {
-                self.in_place(&gates, notice).await?;
+                self.in_place(&locks, notice).await?;
             }
             let mut forced = extent == Extent::Full;
             for _ in 0..MAX_ATTEMPTS {
@@ -207,7 +207,7 @@ impl<'a> Job<'a> {
                     Some(p) => match self.outdated(p) {
                         Some(why) => Some(why),
                         None => {
-                            let _apply = gates.apply.lock().await;
+                            let _apply = locks.apply.lock().await;
                             let target =
                                 Target { generation: p.generation, asof: 0, kind: None, ttl: longest(p.ttl, self.view.ttl), told: true };
                             let applied = self.catch_up(target).await;
@@ -226,7 +226,7 @@ impl<'a> Job<'a> {
                     },
                     None => None,
                 };
-                let _full = gates.full.lock().await;
+                let _full = locks.full.lock().await;
                 if !forced && self.online.pointer(&self.id).await? != pointer {
                     // another statement has loaded it while this one waited
                     continue;
@@ -234,7 +234,7 @@ impl<'a> Job<'a> {
                 if let Some(why) = why {
                     notice(format!("feature view {}: {why}; all of it is loaded again", self.view.name));
                 }
-                match self.load(&gates, &pointer, forced).await {
+                match self.load(&locks, &pointer, forced).await {
                     // What others have committed between the load's last look at the table and its switch is in
                     // neither generation: the next round applies it.
                     Ok(loaded) => forced &= !loaded,

@@ -3,7 +3,7 @@
 pub mod command;
 mod ddl;
 mod delete;
-pub mod garbage;
+pub mod garbage_collection;
 mod generations;
 mod group_commit;
 pub mod ingest;

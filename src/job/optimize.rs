@@ -18,7 +18,7 @@ use crate::plan::names::Names;
 use crate::resolve::resolver::Resolver;
 use crate::services::record::recorded;
 use crate::services::{Services, boxed};
-use crate::store::offline::{Commit, DataFile, NewFile, Operation, Snapshot, WriteSpec, unfit};
+use crate::store::offline::{Commit, DataFile, NewFile, Operation, Snapshot, WriteSpec, files_to_compact};
 use crate::table::read::scan;
 use crate::table::write::{order, sorted, spec};
 
@@ -33,7 +33,7 @@ pub struct Optimized {
     /// Files and bytes of the whole table.
     pub files: (usize, usize),
     pub bytes: (u64, u64),
-    /// Files that were written anew; 0: the table was fit.
+    /// Files that were written anew; 0: there was nothing to do.
     pub rewritten: usize,
     pub rows: u64,
     pub written: u64,
@@ -72,7 +72,7 @@ pub fn run<'a>(resolver: &'a Arc<Resolver>, view: &'a Arc<FeatureView>, cx: &'a 
 /// How many files an OPTIMIZE would write anew now.
 pub async fn wanted(services: &Services, view: &FeatureView) -> Result<usize> {
     let table = services.store.snapshot(&view.location, None).await?;
-    Ok(unfit(table.files(), &order(view), services.config.target_file_rows).len())
+    Ok(files_to_compact(table.files(), &order(view), services.config.target_file_rows).len())
 }
 
 fn answer(view: &FeatureView, run: &Run, done: &Optimized) -> Result<RecordBatch> {
@@ -103,7 +103,7 @@ fn optimize<'a>(
             let base = services.store.snapshot(&view.location, None).await?;
             let bytes = |s: &Snapshot| s.files().iter().map(|f| f.size).sum::<u64>();
             let (files, size) = (base.files().len(), bytes(&base));
-            let old = unfit(base.files(), &order(view), services.config.target_file_rows);
+            let old = files_to_compact(base.files(), &order(view), services.config.target_file_rows);
             if old.is_empty() {
                 return Ok(Optimized { files: (files, files), bytes: (size, size), version: base.version(), ..Default::default() });
             }

@@ -149,7 +149,7 @@ pub fn commit<'a>(
         let watermark = base.watermark().max(newest().map(|n| n.min(services.clock.now())));
         let commit = Commit { adds, operation: Operation::Append, run_id: Some(new_id()), watermark, exposed: true, ..Default::default() };
         let done = append::append(services, view, base, commit, cx).await.map_err(|e| e.context(format!("INSERT INTO {}", view.name)))?;
-        services.crowds.committed(view, services.config.maintenance.crowded_commits);
+        services.compaction_queue.committed(view, services.config.maintenance.crowded_commits);
         if view.online {
             serve(services, view, done.version(), cx).await?;
         }

@@ -18,7 +18,7 @@ use parking_lot::Mutex;
 
 use super::resolver::{Resolver, Tables};
 use super::source::external;
-use super::{by_name, insert};
+use super::{insert, named_files};
 use crate::clock::Micros;
 use crate::engine::functions;
 use crate::engine::physical::Physical;
@@ -86,7 +86,7 @@ async fn plan_statement(resolver: &Arc<Resolver>, mut statement: DfStatement, sc
     crate::statement::refuse_changes(&statement)?;
     let state = state(resolver, schema)?;
     check_functions(&statement, &state)?;
-    for (files, table) in by_name::open(&resolver.services, resolver.instant, resolver.loaded_tables(), &mut statement).await? {
+    for (files, table) in named_files::open(&resolver.services, resolver.instant, resolver.loaded_tables(), &mut statement).await? {
         resolver.provide_files(schema, files, table);
     }
     with_queries(&mut statement, &mut |q| {

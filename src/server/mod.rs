@@ -22,14 +22,15 @@
 // `tonic::Status` is what every RPC answers with; boxing it would only move the cost.
 #![allow(clippy::result_large_err)]
 
+mod admission;
 mod cancel;
 mod connections;
 mod decode;
 mod direct;
 mod encode;
+mod encoded_answers;
 mod flight;
 mod flight_sql;
-mod gate;
 mod handshake;
 mod incoming;
 mod ingest;
@@ -40,7 +41,6 @@ mod metadata;
 mod prepared;
 mod put;
 mod reader;
-mod ready;
 mod request;
 mod session_actions;
 mod sessions;
@@ -91,9 +91,9 @@ struct Shared {
     engine: Arc<Engine>,
     sessions: sessions::Sessions,
     statements: statements::Statements,
-    gate: Arc<gate::Gate>,
-    lookups: Arc<gate::Gate>,
-    wires: ready::Wires,
+    admission: Arc<admission::Admission>,
+    lookups: Arc<admission::Admission>,
+    encoded_answers: encoded_answers::EncodedAnswers,
     sql_info: Static<SqlInfoData>,
     type_info: Static<XdbcTypeInfoData>,
     /// No new work is taken.
@@ -122,9 +122,12 @@ impl Shared {
                 settings.max_prepared,
                 settings.max_parameter_bytes.saturating_mul(4),
             ),
-            gate: Arc::new(gate::Gate::new(settings.max_concurrent_statements, ("statements", "server.max_concurrent_statements"))),
-            lookups: Arc::new(gate::Gate::new(settings.max_concurrent_lookups, ("lookups", "server.max_concurrent_lookups"))),
-            wires: ready::Wires::new(engine.config().online_settings.kept_plans),
+            admission: Arc::new(admission::Admission::new(
+                settings.max_concurrent_statements,
+                ("statements", "server.max_concurrent_statements"),
+            )),
+            lookups: Arc::new(admission::Admission::new(settings.max_concurrent_lookups, ("lookups", "server.max_concurrent_lookups"))),
+            encoded_answers: encoded_answers::EncodedAnswers::new(engine.config().online_settings.kept_plans),
             sql_info: Static(sql_info::build()?),
             type_info: Static(type_info::build()?),
             draining: AtomicBool::new(false),

@@ -11,13 +11,13 @@ use crate::model::FeatureView;
 
 /// Commits of INSERTs in this process, by the table's location, and the tables that want OPTIMIZE.
 #[derive(Debug, Default)]
-pub struct Crowds {
+pub struct CompactionQueue {
     commits: Mutex<HashMap<String, usize>>,
     full: Mutex<HashMap<String, Arc<FeatureView>>>,
     told: Notify,
 }
 
-impl Crowds {
+impl CompactionQueue {
     /// Counts a commit; every `most`-th one makes the table want OPTIMIZE. 0: never.
     pub fn committed(&self, view: &Arc<FeatureView>, most: usize) {
         let mut commits = self.commits.lock();

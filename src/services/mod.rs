@@ -1,14 +1,14 @@
 //! The handles of one open warehouse: stores, registry, limits. One per process and warehouse.
 
+pub mod commit_queue;
 pub mod compaction_queue;
 pub mod due;
 pub mod freshness;
-pub mod gates;
 pub mod lease;
-pub mod push_queue;
 pub mod record;
 pub mod served;
 pub mod stall;
+pub mod view_locks;
 
 use std::sync::Arc;
 
@@ -20,10 +20,10 @@ use datafusion::execution::session_state::SessionState;
 use futures::future::BoxFuture;
 use tokio::sync::{OnceCell, Semaphore};
 
-use self::compaction_queue::Crowds;
-use self::gates::GateBook;
+use self::commit_queue::CommitQueue;
+use self::compaction_queue::CompactionQueue;
 use self::lease::{load_lease, maintenance_lease, schedule_lease};
-use self::push_queue::PushQueue;
+use self::view_locks::ViewLockTable;
 use crate::catalog::runs::is_lost;
 use crate::catalog::{Registry, Run, Runs, Verdict};
 use crate::clock::Clock;
@@ -52,10 +52,11 @@ pub struct Services {
     /// Turns of full loads.
     pub loads: Semaphore,
     /// Rows of small INSERTs that wait for a commit together.
-    pub pushes: PushQueue,
-    pub crowds: Crowds,
+    pub commit_queue: CommitQueue,
+    /// Tables that INSERTs have left many small files in.
+    pub compaction_queue: CompactionQueue,
     /// Order among the writers of a view's online rows.
-    pub gates: GateBook,
+    pub view_locks: ViewLockTable,
     /// A `SessionState` without tables: functions, rules, limits. Behind a trait object, because the compiler
     /// would otherwise prove anew at every use that all of it can be sent to another thread (minutes in all).
     pub session: Arc<dyn datafusion::catalog::Session>,
@@ -100,9 +101,9 @@ impl Services {
             runtime,
             online: OnceCell::new(),
             loads,
-            pushes: PushQueue::default(),
-            crowds: Crowds::default(),
-            gates: GateBook::default(),
+            commit_queue: CommitQueue::default(),
+            compaction_queue: CompactionQueue::default(),
+            view_locks: ViewLockTable::default(),
             session,
             workers: Workers::start(threads)?,
         };

@@ -11,17 +11,17 @@ use super::pump::{Choice, Chunk, Sent, Target};
 use super::{Job, longest};
 use crate::error::{Error, Kind, Result};
 use crate::model::codec::{EncodedKey, Row, row_schema};
-use crate::services::gates::Gates;
+use crate::services::view_locks::ViewLocks;
 use crate::store::offline::{Commit, Operation, Snapshot};
 use crate::store::online::{Pointer, PutKind};
 use crate::table::read::scan;
 
 impl Job<'_> {
     /// Writes the state of all keys over the current generation. In this process INSERTs wait meanwhile.
-    pub(super) fn in_place<'s>(&'s mut self, gates: &'s Gates, notice: &'s (dyn Fn(String) + Sync)) -> BoxFuture<'s, Result<()>> {
+    pub(super) fn in_place<'s>(&'s mut self, locks: &'s ViewLocks, notice: &'s (dyn Fn(String) + Sync)) -> BoxFuture<'s, Result<()>> {
         Box::pin(async move {
-            let _full = gates.full.lock().await;
-            let _apply = gates.apply.lock().await;
+            let _full = locks.full.lock().await;
+            let _apply = locks.apply.lock().await;
             let pointer = self.replaceable().await?;
             notice(format!(
                 "feature view {}: IN PLACE is not atomic: until it is done lookups read new rows of some keys and old rows of others",

@@ -12,8 +12,8 @@ use crate::clock::stopwatch;
 use crate::error::{Error, Result};
 use crate::model::codec::row_schema;
 use crate::services::boxed;
-use crate::services::gates::Gates;
 use crate::services::lease::{load_lease, while_held};
+use crate::services::view_locks::ViewLocks;
 use crate::store::online::Pointer;
 use crate::table::read::scan;
 
@@ -27,7 +27,7 @@ impl Job<'_> {
     /// Loads everything while no other process does. Whoever has the lease saves the others the work;
     /// generations keep them apart. `false`: the table changed too much meanwhile, or, where `wanted` is
     /// not set, somebody else has loaded it.
-    pub(super) fn load<'s>(&'s mut self, gates: &'s Gates, seen: &'s Option<Pointer>, wanted: bool) -> BoxFuture<'s, Result<bool>> {
+    pub(super) fn load<'s>(&'s mut self, locks: &'s ViewLocks, seen: &'s Option<Pointer>, wanted: bool) -> BoxFuture<'s, Result<bool>> {
         Box::pin(async move {
             let services = self.services;
             let lease = load_lease(&self.id);
@@ -36,7 +36,7 @@ impl Job<'_> {
             let watch = stopwatch();
             let patience = Duration::from_micros(services.config.online_settings.timeout.max(0) as u64);
             loop {
-                let done = while_held(services, &lease, boxed(self.full_load(gates))).await?;
+                let done = while_held(services, &lease, boxed(self.full_load(locks))).await?;
                 if let Some(done) = done {
                     return Ok(done);
                 }
@@ -58,7 +58,7 @@ impl Job<'_> {
         })
     }
 
-    fn full_load<'s>(&'s mut self, gates: &'s Gates) -> BoxFuture<'s, Result<bool>> {
+    fn full_load<'s>(&'s mut self, locks: &'s ViewLocks) -> BoxFuture<'s, Result<bool>> {
         Box::pin(async move {
             let services = self.services;
             let closed = |_| Error::internal("full loads take no more turns");
@@ -70,7 +70,7 @@ impl Job<'_> {
                 }
             };
             let generation = self.online.begin_generation(&self.id).await?;
-            let done = boxed(self.fill(generation, gates)).await;
+            let done = boxed(self.fill(generation, locks)).await;
             if !matches!(done, Ok(true))
                 && let Err(e) = self.online.drop_generation(&self.id, generation).await
             {
@@ -81,7 +81,7 @@ impl Job<'_> {
     }
 
     /// `false`: more changed meanwhile than can be caught up with.
-    fn fill<'s>(&'s mut self, generation: u32, gates: &'s Gates) -> BoxFuture<'s, Result<bool>> {
+    fn fill<'s>(&'s mut self, generation: u32, locks: &'s ViewLocks) -> BoxFuture<'s, Result<bool>> {
         Box::pin(async move {
             let expected = self.online.pointer(&self.id).await?;
             let snapshot = self.look(&self.view.location).await?;
@@ -101,7 +101,7 @@ impl Job<'_> {
                 return Err(Error::conflict(format!("generation {generation} is written by somebody else")));
             }
             // INSERTs of this process wait from here on, so that none of them is missed by the switch
-            let _apply = gates.apply.lock().await;
+            let _apply = locks.apply.lock().await;
             let pointer = Pointer {
                 generation,
                 schema_id: row_schema(self.view).0,

@@ -4,7 +4,7 @@ use super::meddler::{Meddler, Moment};
 use super::*;
 use crate::catalog::CatalogChange;
 use crate::clock::new_id;
-use crate::job::garbage;
+use crate::job::garbage_collection;
 use crate::job::materialize::Job;
 use crate::job::tests::put_online;
 use crate::model::{FeatureView, Name};
@@ -47,8 +47,8 @@ impl World {
         job.bring_up(extent, &|_| ()).await
     }
 
-    async fn sweep(&self) -> garbage::Swept {
-        garbage::pass(self.engine.services(), &|| false).await.unwrap()
+    async fn sweep(&self) -> garbage_collection::Collected {
+        garbage_collection::pass(self.engine.services(), &|| false).await.unwrap()
     }
 }
 
@@ -169,7 +169,7 @@ async fn old_generations_and_given_up_loads_are_swept(place: fn() -> Place) {
     let (both, current) = w.generations().await;
     assert_eq!((w.sweep().await.generations, both.len()), (0, 2), "it may still be read");
     w.clock.advance(2 * MINUTE);
-    assert_eq!(w.sweep().await, garbage::Swept { generations: 1, ..Default::default() });
+    assert_eq!(w.sweep().await, garbage_collection::Collected { generations: 1, ..Default::default() });
     assert_eq!(w.generations().await, (vec![current], current));
 
     let v = w.online().await;
@@ -185,7 +185,7 @@ async fn old_generations_and_given_up_loads_are_swept(place: fn() -> Place) {
     assert_eq!(w.generations().await, (vec![current], current));
     assert_eq!(v.store.load(&v.id, begun, vec![row]).await.unwrap_err().kind(), Kind::Conflict, "a loader that slept");
     assert_eq!(w.look("1").await, ["10|PRESENT"]);
-    assert_eq!(w.sweep().await, garbage::Swept::default());
+    assert_eq!(w.sweep().await, garbage_collection::Collected::default());
 }
 
 async fn rows_of_dropped_views_are_swept(place: fn() -> Place) {
@@ -199,12 +199,12 @@ async fn rows_of_dropped_views_are_swept(place: fn() -> Place) {
     assert_eq!(views().await, [v.id.online_id, u.id.online_id]);
     // a process that ended right after it changed the catalog
     services.registry.commit(None, |_| Ok((vec![CatalogChange::DropFeatureView(u.view.name.clone())], ()))).await.unwrap();
-    assert_eq!(w.sweep().await, garbage::Swept { views: 1, ..Default::default() });
+    assert_eq!(w.sweep().await, garbage_collection::Collected { views: 1, ..Default::default() });
     assert_eq!(views().await, [v.id.online_id]);
     assert_eq!(u.store.pointer(&u.id).await.unwrap(), None);
     assert_eq!(u.store.generations(&u.id).await.unwrap(), Vec::<u32>::new());
     assert_eq!(w.look("1").await, ["10|PRESENT"]);
-    assert_eq!(w.sweep().await, garbage::Swept::default());
+    assert_eq!(w.sweep().await, garbage_collection::Collected::default());
 
     // a loader with an old catalog makes it anew; DROP and MATERIALIZE of others look after that, too
     for statement in ["MATERIALIZE FEATURE VIEW v", "DROP FEATURE VIEW v"] {
@@ -235,14 +235,14 @@ async fn what_is_set_offline_goes_and_never_comes_back(place: fn() -> Place) {
     crate::job::materialize::apply(w.engine.services(), &old.view, &cx).await.unwrap();
     let catalog = w.engine.services().registry.snapshot().await.unwrap();
     assert!(!catalog.feature_view_series(&new.view.name).unwrap().materialized.contains(&1), "what nobody reads marks nothing");
-    assert_eq!(w.sweep().await, garbage::Swept { views: 1, ..Default::default() });
+    assert_eq!(w.sweep().await, garbage_collection::Collected { views: 1, ..Default::default() });
     assert_eq!(views().await, Vec::<u32>::new());
     w.run("MATERIALIZE FEATURE VIEW v").await;
     assert_eq!(w.look("1, 2").await, ["NULL|NOT_FOUND", "21|PRESENT"]);
     assert_eq!(views().await, [new.id.online_id]);
     // what an older binary left behind a view that it set OFFLINE
     w.put_online(false).await;
-    assert_eq!(w.sweep().await, garbage::Swept { views: 1, ..Default::default() });
+    assert_eq!(w.sweep().await, garbage_collection::Collected { views: 1, ..Default::default() });
     // an id is taken once, and never twice
     w.run("CREATE FEATURE VIEW u (x BIGINT) ENTITY e EVENT TIMESTAMP ts ONLINE").await;
     assert!(w.online_of("u").await.id.online_id > new.id.online_id);

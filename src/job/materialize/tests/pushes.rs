@@ -1,7 +1,7 @@
 //! INSERTs that share commits.
 
 use super::*;
-use crate::services::push_queue::PushQueue;
+use crate::services::commit_queue::CommitQueue;
 use tokio::task::JoinHandle;
 
 type Answer = JoinHandle<crate::error::Result<Outcome>>;
@@ -25,7 +25,7 @@ impl World {
     /// Statements that wait, each for the ones before it; the first one's commit is under way.
     async fn queue(&self, statements: &[String]) -> Vec<Answer> {
         let location = self.location().await;
-        let groups: &PushQueue = &self.engine.services().pushes;
+        let groups: &CommitQueue = &self.engine.services().commit_queue;
         let mut answers: Vec<Answer> = vec![];
         for (n, sql) in statements.iter().enumerate() {
             answers.push(self.spawn(sql.clone()));
@@ -72,7 +72,7 @@ async fn inserts_that_meet_share_a_commit(place: fn() -> Place) {
         assert_eq!(count(answer.await.unwrap().unwrap()), if n == 3 { 2 } else { 1 }, "statement {n}");
     }
     assert_eq!(w.version().await, before + 2, "the first one, and the nine that came meanwhile");
-    assert_eq!(w.engine.services().pushes.waiting(&location), None);
+    assert_eq!(w.engine.services().commit_queue.waiting(&location), None);
     // at one instant the later arrival wins, on both sides
     assert_eq!(w.look("1, 3, 4").await, ["9|PRESENT", "1|PRESENT", "3|PRESENT"]);
     let offline = "SELECT v.x FROM (SELECT 1 AS k, TIMESTAMP '2100-01-01' AS at) l ASOF JOIN v AT l.at";
@@ -118,7 +118,7 @@ async fn other_definitions_have_commits_of_their_own(place: fn() -> Place) {
     let mut answers = w.queue(&[insert(1, 1), insert(2, 2)]).await;
     w.run("ALTER FEATURE VIEW v SET ONLINE").await;
     answers.push(w.spawn(insert(3, 3)));
-    while w.engine.services().pushes.waiting(&location) != Some(2) {
+    while w.engine.services().commit_queue.waiting(&location) != Some(2) {
         tokio::time::sleep(std::time::Duration::from_millis(2)).await;
     }
     drop(turn);

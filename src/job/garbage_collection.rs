@@ -16,7 +16,7 @@ use crate::store::online::{OnlineStore, OnlineView, Pointer};
 
 /// What a pass has done.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub struct Swept {
+pub struct Collected {
     /// Views of which nothing is left.
     pub views: usize,
     /// Generations of other views.
@@ -63,19 +63,19 @@ pub fn dropped_views<'a>(services: &'a Services) -> BoxFuture<'a, Result<(usize,
 
 /// One pass over the whole warehouse; goes on with the next view where one fails, unless the store cannot be
 /// reached at all. `stop` ends it early.
-pub fn pass<'a>(services: &'a Arc<Services>, stop: &'a (dyn Fn() -> bool + Sync)) -> BoxFuture<'a, Result<Swept>> {
+pub fn pass<'a>(services: &'a Arc<Services>, stop: &'a (dyn Fn() -> bool + Sync)) -> BoxFuture<'a, Result<Collected>> {
     Box::pin(async move {
         let online = services.online().await?;
         let (views, kept) = dropped_views(services).await?;
-        let mut swept = Swept { views, ..Default::default() };
+        let mut collected = Collected { views, ..Default::default() };
         for view in &kept {
             if stop() {
                 break;
             }
             match boxed(one_view(services, online.as_ref(), view)).await {
                 Ok((generations, applied)) => {
-                    swept.generations += generations;
-                    swept.applied += usize::from(applied);
+                    collected.generations += generations;
+                    collected.applied += usize::from(applied);
                 }
                 // Of this view only, or the store is gone: then the others need not be tried.
                 Err(e) if e.kind() == Kind::Unavailable && online.check().await.is_err() => return Err(e),
@@ -84,7 +84,7 @@ pub fn pass<'a>(services: &'a Arc<Services>, stop: &'a (dyn Fn() -> bool + Sync)
                 Err(e) => tracing::warn!(view = view.versioned_name(), error = %e, "online rows could not be looked after"),
             }
         }
-        Ok(swept)
+        Ok(collected)
     })
 }
 

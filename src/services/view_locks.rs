@@ -1,4 +1,4 @@
-//! Turns among the writers of a view's online rows in this process.
+//! Locks of a view, which put the writers of its online rows in this process in order.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -10,19 +10,19 @@ use crate::store::online::OnlineView;
 /// Order among the writers of one view in this process: they need not do the same work twice, and no
 /// INSERT may fall between a full load's last look at the table and its switch.
 #[derive(Debug, Default)]
-pub struct Gates {
+pub struct ViewLocks {
     /// Of whoever loads all of it.
     pub full: tokio::sync::Mutex<()>,
     /// Of whoever applies changes, or switches.
     pub apply: tokio::sync::Mutex<()>,
 }
 
-/// The gates of the views of one open warehouse.
+/// The locks of all views of one open warehouse.
 #[derive(Debug, Default)]
-pub struct GateBook(Mutex<HashMap<OnlineView, Arc<Gates>>>);
+pub struct ViewLockTable(Mutex<HashMap<OnlineView, Arc<ViewLocks>>>);
 
-impl GateBook {
-    pub fn of(&self, id: &OnlineView) -> Arc<Gates> {
+impl ViewLockTable {
+    pub fn of(&self, id: &OnlineView) -> Arc<ViewLocks> {
         let mut all = self.0.lock();
         all.retain(|_, g| Arc::strong_count(g) > 1);
         Arc::clone(all.entry(id.clone()).or_default())

@@ -13,7 +13,7 @@ const LONGEST_WAIT: Duration = Duration::from_secs(30);
 const WAITERS_PER_PLACE: usize = 16;
 
 #[derive(Debug)]
-pub(super) struct Gate {
+pub(super) struct Admission {
     places: Arc<Semaphore>,
     count: usize,
     /// What has the places, and the setting that says how many there are.
@@ -22,10 +22,10 @@ pub(super) struct Gate {
     longest_wait: Duration,
 }
 
-impl Gate {
+impl Admission {
     pub fn new(count: usize, what: (&'static str, &'static str)) -> Self {
         let count = count.max(1);
-        Gate { places: Arc::new(Semaphore::new(count)), count, what, waiting: AtomicUsize::new(0), longest_wait: LONGEST_WAIT }
+        Admission { places: Arc::new(Semaphore::new(count)), count, what, waiting: AtomicUsize::new(0), longest_wait: LONGEST_WAIT }
     }
 
     /// A place to run one statement; free again when dropped.
@@ -53,20 +53,20 @@ impl Gate {
 /// A place of one statement, which is given back while a client is waited for.
 #[derive(Debug, Clone)]
 pub(super) struct Place {
-    gate: Arc<Gate>,
+    admission: Arc<Admission>,
     held: Arc<Mutex<Option<OwnedSemaphorePermit>>>,
 }
 
 impl Place {
     /// None is taken yet.
-    pub fn of(gate: &Arc<Gate>) -> Self {
-        Place { gate: Arc::clone(gate), held: Arc::default() }
+    pub fn of(admission: &Arc<Admission>) -> Self {
+        Place { admission: Arc::clone(admission), held: Arc::default() }
     }
 
     /// Waits for a place, unless there is one already.
     pub async fn take(&self) -> Result<()> {
         if !self.is_taken() {
-            let place = self.gate.enter().await?;
+            let place = self.admission.enter().await?;
             *self.held.lock() = Some(place);
         }
         Ok(())
@@ -102,19 +102,19 @@ mod tests {
 
     #[tokio::test]
     async fn a_place_is_free_again_when_dropped() {
-        let gate = Gate { longest_wait: Duration::from_millis(10), ..Gate::new(1, ("statements", "x")) };
-        let first = gate.enter().await.unwrap();
-        assert!(gate.enter().await.unwrap_err().message().contains("1 statements are running"));
+        let admission = Admission { longest_wait: Duration::from_millis(10), ..Admission::new(1, ("statements", "x")) };
+        let first = admission.enter().await.unwrap();
+        assert!(admission.enter().await.unwrap_err().message().contains("1 statements are running"));
         drop(first);
-        drop(gate.enter().await.unwrap());
-        let gate = Arc::new(gate);
-        let (one, other) = (Place::of(&gate), Place::of(&gate));
+        drop(admission.enter().await.unwrap());
+        let admission = Arc::new(admission);
+        let (one, other) = (Place::of(&admission), Place::of(&admission));
         one.take().await.unwrap();
         one.take().await.unwrap();
         assert!(other.take().await.is_err());
         one.give_back();
         other.take().await.unwrap();
         assert!(!one.is_taken() && other.is_taken());
-        assert_eq!(gate.waiting.load(Ordering::Relaxed), 0);
+        assert_eq!(admission.waiting.load(Ordering::Relaxed), 0);
     }
 }

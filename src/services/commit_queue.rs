@@ -16,7 +16,7 @@ const MOST_ROWS: usize = 200_000;
 
 /// Statements that wait for a commit, by the table that they write.
 #[derive(Debug, Default)]
-pub struct PushQueue(Mutex<HashMap<String, Vec<Waiting>>>);
+pub struct CommitQueue(Mutex<HashMap<String, Vec<Waiting>>>);
 
 /// The rows of one statement, conformed, and who waits for them.
 #[derive(Debug)]
@@ -33,7 +33,7 @@ impl Waiting {
     }
 }
 
-impl PushQueue {
+impl CommitQueue {
     /// Whether nobody commits for this table yet.
     pub fn add(&self, location: &str, waiting: Waiting) -> bool {
         let mut groups = self.0.lock();

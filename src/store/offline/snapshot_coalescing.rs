@@ -13,18 +13,18 @@ use crate::error::Result;
 type Last<T> = tokio::sync::Mutex<Option<(u64, T)>>;
 
 /// Looks under way, by the table's location.
-pub(crate) struct Looks<T> {
+pub(crate) struct Coalescing<T> {
     order: AtomicU64,
     tables: Mutex<HashMap<String, Arc<Last<T>>>>,
 }
 
-impl<T> Default for Looks<T> {
+impl<T> Default for Coalescing<T> {
     fn default() -> Self {
-        Looks { order: AtomicU64::new(0), tables: Mutex::default() }
+        Coalescing { order: AtomicU64::new(0), tables: Mutex::default() }
     }
 }
 
-impl<T: Clone> Looks<T> {
+impl<T: Clone> Coalescing<T> {
     /// Answers a look that began after this call: somebody else's, where one did, else that of `look`. So the
     /// answer holds every commit that was made before the call.
     pub async fn join<F: Future<Output = Result<T>>>(&self, location: &str, look: impl FnOnce() -> F) -> Result<T> {
@@ -46,7 +46,7 @@ impl<T: Clone> Looks<T> {
 
 /// One who waits or looks; the last one takes the table off the list.
 struct Place<'a, T> {
-    looks: &'a Looks<T>,
+    looks: &'a Coalescing<T>,
     location: &'a str,
     last: Arc<Last<T>>,
 }
@@ -72,7 +72,7 @@ mod tests {
 
     #[tokio::test]
     async fn who_comes_while_somebody_looks_shares_the_next_look() {
-        let (looks, count, gate) = (Looks::default(), AtomicUsize::new(0), Semaphore::new(0));
+        let (looks, count, gate) = (Coalescing::default(), AtomicUsize::new(0), Semaphore::new(0));
         let look = || async {
             let n = count.fetch_add(1, Ordering::SeqCst);
             gate.acquire().await.unwrap().forget();
@@ -94,7 +94,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_failure_and_one_who_gives_up_are_nobody_elses() {
-        let looks = Looks::<u8>::default();
+        let looks = Coalescing::<u8>::default();
         let failing = looks.join("t", || async {
             tokio::task::yield_now().await;
             Err(Error::unavailable("gone"))

@@ -26,9 +26,9 @@ pub(super) struct Copies {
 impl OfflineStore {
     /// Makes sure that the new files of a commit are there and stay. To look is not enough where no run speaks for
     /// them: a VACUUM may have put them on its list already. Copies under new names are on nobody's list.
-    pub(super) async fn secure(&self, location: &str, commit: &mut Commit) -> Result<Copies> {
+    pub(super) async fn renew_late_files(&self, location: &str, commit: &mut Commit) -> Result<Copies> {
         let mut copies = Copies::default();
-        let done = self.secure_each(location, commit, &mut copies).await;
+        let done = self.renew_each(location, commit, &mut copies).await;
         if let Err(e) = done {
             self.discard(location, &copies.new).await;
             return Err(e);
@@ -36,7 +36,7 @@ impl OfflineStore {
         Ok(copies)
     }
 
-    async fn secure_each(&self, location: &str, commit: &mut Commit, copies: &mut Copies) -> Result<()> {
+    async fn renew_each(&self, location: &str, commit: &mut Commit, copies: &mut Copies) -> Result<()> {
         let is_old = |f: &NewFile| self.clock().now().saturating_sub(f.written) > SURE_FOR;
         for file in commit.adds.iter_mut().filter(|f| is_old(f)) {
             if !commit.exposed {

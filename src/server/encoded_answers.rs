@@ -13,7 +13,7 @@ use super::encode::{FlightStream, MESSAGE_TARGET, batch_bytes, encode, to_wire, 
 use crate::error::{Error, Result};
 
 /// Schemas of lookups that were answered, the most used ones.
-pub(super) struct Wires(quick_cache::sync::Cache<usize, Arc<Wire>>);
+pub(super) struct EncodedAnswers(quick_cache::sync::Cache<usize, Arc<Wire>>);
 
 struct Wire {
     /// Held, so that its address, under which it is found, is no other's.
@@ -22,15 +22,15 @@ struct Wire {
     message: FlightData,
 }
 
-impl std::fmt::Debug for Wires {
+impl std::fmt::Debug for EncodedAnswers {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Wires({})", self.0.len())
+        write!(f, "EncodedAnswers({})", self.0.len())
     }
 }
 
-impl Wires {
+impl EncodedAnswers {
     pub fn new(kept: usize) -> Self {
-        Wires(quick_cache::sync::Cache::new(kept.max(1)))
+        EncodedAnswers(quick_cache::sync::Cache::new(kept.max(1)))
     }
 
     fn of(&self, plan: &SchemaRef) -> Arc<Wire> {

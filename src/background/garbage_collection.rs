@@ -9,16 +9,16 @@ use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use crate::error::Kind;
-use crate::job::garbage;
+use crate::job::garbage_collection;
 use crate::session::Engine;
 
 /// The task; ended when dropped.
-pub(super) struct Sweep {
+pub(super) struct GarbageCollection {
     stop: CancellationToken,
     task: JoinSet<()>,
 }
 
-impl Sweep {
+impl GarbageCollection {
     pub fn start(engine: Arc<Engine>) -> Self {
         let (stop, mut task) = (CancellationToken::new(), JoinSet::new());
         let every = engine.config().online_settings.sweep_every;
@@ -26,7 +26,7 @@ impl Sweep {
             let workers = engine.services().workers.handle().clone();
             task.spawn_on(run(engine, Duration::from_micros(every.unsigned_abs()), stop.clone()), &workers);
         }
-        Sweep { stop, task }
+        GarbageCollection { stop, task }
     }
 
     /// Begins nothing new; what is cut off after `grace` is done by the next pass of anybody.
@@ -45,10 +45,10 @@ async fn run(engine: Arc<Engine>, every: Duration, stop: CancellationToken) {
             () = stop.cancelled() => return,
             _ = ticks.tick() => {}
         }
-        match garbage::pass(engine.services(), &|| stop.is_cancelled()).await {
-            Ok(swept) => {
+        match garbage_collection::pass(engine.services(), &|| stop.is_cancelled()).await {
+            Ok(collected) => {
                 failing = false;
-                tracing::debug!(?swept, "looked after the online store");
+                tracing::debug!(?collected, "looked after the online store");
             }
             // said once, not twice a minute; a warehouse may be without an online store
             Err(e) if failing || e.kind() == Kind::Invalid => tracing::debug!(error = %e, "the online store could not be looked after"),

@@ -1,4 +1,4 @@
-//! When is a table fit? The rule by which OPTIMIZE chooses the files that it writes again.
+//! Compaction selection: the rule by which OPTIMIZE chooses the files that it writes again.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use super::sorted_runs::sorted_runs;
 /// Sorted runs of large files that a table may have: a reader merges as many cheaply.
 const MAX_RUNS: usize = 4;
 
-/// The files that one rewrite makes better; none: the table is fit.
+/// The files that one rewrite makes better; none: there is nothing to do.
 ///
 /// - A file that does not carry `order` (another engine wrote it) is chosen.
 /// - Small files, of less than half of `target_rows`, are chosen where there are two or more, or where something
@@ -16,7 +16,7 @@ const MAX_RUNS: usize = 4;
 /// - Large files in order stay, unless they form more than [`MAX_RUNS`] runs that overlap: then the smallest runs are
 ///   chosen until no more are left. Where something is chosen, runs no larger than what was chosen so far join it:
 ///   each row is rewritten once per doubling of its run, not once per call.
-pub fn unfit(files: &[Arc<DataFile>], order: &[String], target_rows: usize) -> Vec<Arc<DataFile>> {
+pub fn files_to_compact(files: &[Arc<DataFile>], order: &[String], target_rows: usize) -> Vec<Arc<DataFile>> {
     let rows = |f: &Arc<DataFile>| f.rows.unwrap_or(0);
     let small = |f: &Arc<DataFile>| f.rows.is_none_or(|r| r < target_rows as u64 / 2);
     let (loose, large): (Vec<_>, Vec<_>) = files.iter().cloned().partition(|f| f.order != order || small(f));
@@ -61,7 +61,7 @@ mod tests {
     }
 
     fn chosen(files: &[Arc<DataFile>]) -> Vec<String> {
-        let mut names: Vec<String> = unfit(files, &["k".to_string()], 100).iter().map(|f| f.path.clone()).collect();
+        let mut names: Vec<String> = files_to_compact(files, &["k".to_string()], 100).iter().map(|f| f.path.clone()).collect();
         names.sort();
         names
     }
