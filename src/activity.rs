@@ -1,5 +1,5 @@
 //! What a statement's tasks are doing: whether any of them runs, and whether one waits for a store. A statement of
-//! which neither is true makes no progress, and `exec::stall` ends it.
+//! which neither is true makes no progress, and `services::stall` ends it.
 //!
 //! DataFusion spawns the tasks of a plan through its `JoinSetTracer`; ours notes when each is polled. The statement
 //! that a task belongs to travels in a task-local, so that statements side by side are told apart.

@@ -1,94 +1,71 @@
-//! The whole pipeline on one screen.
+//! The pipeline: an open warehouse, and the way of a statement through it.
 //!
 //! ```text
 //! prepare: text ─sql─▶ Statement ─statement─▶ LogicalPlan          (names looked up, nothing changed)
-//! run:     the same with parameters ─exec─▶ ExecutionPlan ─▶ rows  (effects happen here)
+//! run:     the same with parameters ─engine─▶ ExecutionPlan ─▶ rows  (effects happen here)
 //! ```
 
 #[cfg(test)]
 mod commands;
+mod compiled;
 mod described;
+mod listing;
 mod lookup;
 mod parameters;
+mod plans;
+mod prepared;
 mod time_limit;
 #[cfg(test)]
 mod travel;
+mod variables;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use datafusion::arrow::array::{ArrayRef, AsArray};
-use datafusion::arrow::datatypes::{DataType, Schema, SchemaRef, UInt64Type};
+use datafusion::arrow::array::AsArray;
+use datafusion::arrow::datatypes::{SchemaRef, UInt64Type};
 use datafusion::arrow::record_batch::RecordBatch;
-use datafusion::common::config::ConfigNonZeroUsize;
-use datafusion::common::{DataFusionError, ParamValues};
+use datafusion::common::DataFusionError;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::execution::TaskContext;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::scalar::ScalarValue;
+use futures::TryStreamExt;
 use futures::future::BoxFuture;
-use futures::{StreamExt, TryStreamExt};
 use parking_lot::{Mutex, RwLock};
 
 use crate::cancel::Cancel;
-use crate::catalog::{CatalogSnapshot, Relation, SYSTEM_SCHEMA};
+use crate::catalog::CatalogSnapshot;
 use crate::clock::{Clock, Micros};
 use crate::config::Config;
+use crate::engine::session_state::explained;
+use crate::engine::workers::Workers;
 use crate::error::{Error, Result};
-use crate::exec::ingest::IngestRows;
-use crate::exec::planner::{StatementPlanner, explained, state};
-use crate::exec::resolve::{Resolver, Scope};
-use crate::exec::workers::Workers;
-use crate::exec::{Services, stall, system};
+use crate::job::command::Jobs;
+use crate::job::ingest::IngestRows;
 use crate::model::Name;
-use crate::model::exact::exactly;
 use crate::operator::bound_rows::BoundRows;
-use crate::operator::pit_join::{PitJoinOptions, PitStrategy};
 pub use crate::plan::StatementKind;
 use crate::plan::blame::place_of_outer;
-use crate::plan::bound_rows::{insert_over_bound_rows, parameter_schema};
 use crate::plan::command::{Command, CommandNode};
 use crate::progress::Progress;
+use crate::resolve::planner::{StatementPlanner, state};
+use crate::resolve::resolver::{Resolver, Scope};
+use crate::services::{Services, boxed, stall};
 use crate::statement::{self, Planned};
 
+pub use self::listing::TableInfo;
 pub use self::lookup::LookupRequest;
-use self::lookup::Plans;
-use self::time_limit::{TIMEOUT, TimeLimit, timeout};
+use self::plans::Plans;
+pub use self::prepared::Prepared;
 pub use crate::plan::command::IngestMode;
-
-/// The setting that says how point-in-time joins go about it.
-const STRATEGY: &str = "pit_join_strategy";
-const PARTS: &str = "pit_join_parts";
-/// Each part reads its own row groups and has its own share of memory: more than a machine has processors only cost.
-const MAX_PARTS: usize = 256;
 
 /// One open warehouse in this process.
 #[derive(Debug)]
 pub struct Engine {
     services: Arc<Services>,
     lookups: Plans,
-}
-
-/// A planned statement that can be run many times with different parameters.
-#[derive(Debug, Clone)]
-pub struct Prepared {
-    pub sql: String,
-    pub kind: StatementKind,
-    /// Columns of the result; empty for an Update.
-    pub schema: SchemaRef,
-    /// Columns that an INSERT fills, and those of what it reads; empty for other statements.
-    pub fills: SchemaRef,
-    /// One per placeholder, in the order $1, $2, …; `None`: any type (bind as text).
-    pub parameters: Vec<Option<DataType>>,
-    /// The same for clients, with a guess where any type will do.
-    pub announced: Vec<Option<DataType>>,
-    /// USE, SET and what else lasts for the session: refused where a client has none.
-    pub changes_session: bool,
-    /// It asks the online store.
-    pub looks_up: bool,
-    /// What a shell prints when it is done: `CREATE ENTITY`, `INSERT`, …
-    pub tag: &'static str,
 }
 
 pub enum Outcome {
@@ -110,19 +87,6 @@ pub struct Notice {
     /// `warning` or `notice`.
     pub level: &'static str,
     pub message: String,
-}
-
-#[derive(Debug, Clone)]
-pub struct TableInfo {
-    pub schema: String,
-    pub name: String,
-    /// `TABLE`, `VIEW`, `SYSTEM TABLE`
-    pub kind: &'static str,
-    pub comment: Option<String>,
-    /// Only where asked for.
-    pub columns: Option<SchemaRef>,
-    /// Join keys of a feature view.
-    pub primary_key: Vec<String>,
 }
 
 /// A statement that is planned and has begun.
@@ -228,7 +192,8 @@ impl Session {
 
     fn resolver_at(&self, catalog: Arc<CatalogSnapshot>, parameters: Vec<ScalarValue>, notices: Notices) -> Arc<Resolver> {
         let schema = self.current_schema();
-        let scope = Scope { schema, instant: self.services().clock.now(), parameters, notices, pins: Default::default() };
+        let scope =
+            Scope { schema, instant: self.services().clock.now(), parameters, notices, pins: Default::default(), effects: Arc::new(Jobs) };
         Resolver::new(Arc::clone(self.services()), catalog, scope)
     }
 
@@ -246,170 +211,6 @@ impl Session {
         statement.plan(&StatementPlanner::new(Arc::clone(resolver), warnings)).await
     }
 
-    /// Plans exactly one statement; runs nothing.
-    pub fn prepare<'a>(&'a self, sql: &'a str) -> BoxFuture<'a, Result<Prepared>> {
-        let (session, text) = (self.clone(), sql.to_string());
-        let work = self.workers().plan(&Cancel::default(), Box::pin(async move { session.prepare_one(text).await }));
-        Box::pin(self.time_limit().over(work))
-    }
-
-    async fn prepare_one(&self, sql: String) -> Result<Prepared> {
-        let notices = Notices::default();
-        let resolver = self.resolver(vec![], Arc::clone(&notices)).await?;
-        let planned = self.plan(&sql, &resolver).await?;
-        if !planned.tag.starts_with("SHOW") {
-            *self.own.notices.lock() = notices;
-        }
-        let parameters = parameters::parameters(&planned.plan)?;
-        Ok(Prepared {
-            kind: planned.kind,
-            schema: described::described(&planned),
-            fills: described::fills(&planned.plan),
-            announced: parameters::announced(&planned.plan, &parameters)?,
-            parameters,
-            changes_session: planned.changes_session,
-            looks_up: uses_lookup(&planned.plan)?,
-            tag: planned.tag,
-            sql,
-        })
-    }
-
-    /// Runs a prepared statement once per row of `parameters` (columns in placeholder order);
-    /// without parameters: once. Results of several rows follow one another; counts add up.
-    pub async fn run(&self, prepared: &Prepared, parameters: Option<RecordBatch>) -> Result<Outcome> {
-        if prepared.looks_up {
-            return self.run_all(prepared, parameters).await;
-        }
-        let limit = self.time_limit();
-        match limit.over(crate::exec::boxed(self.run_all(prepared, parameters))).await? {
-            Outcome::Rows(rows) => Ok(Outcome::Rows(limit.rows(rows))),
-            done => Ok(done),
-        }
-    }
-
-    /// What SET or the setting allows a statement that begins now.
-    fn time_limit(&self) -> TimeLimit {
-        let set = self.own.variables.read().get(TIMEOUT).and_then(|v| timeout(v).ok());
-        TimeLimit::begin(set.unwrap_or(self.engine.config().statement_timeout))
-    }
-
-    async fn run_all(&self, prepared: &Prepared, parameters: Option<RecordBatch>) -> Result<Outcome> {
-        let bound = match &parameters {
-            Some(b) => b.num_columns(),
-            None => 0,
-        };
-        if bound < prepared.parameters.len() {
-            return Err(Error::invalid(format!("the statement has {} parameter(s), {bound} bound", prepared.parameters.len())));
-        }
-        if let (true, Some(rows)) = (prepared.looks_up && prepared.kind == StatementKind::Query, &parameters)
-            && rows.num_columns() > 0
-            && let Some(outcome) = self.run_compiled(prepared, rows).await?
-        {
-            return Ok(outcome);
-        }
-        if let (true, Some(rows)) = (prepared.tag == "INSERT", &parameters)
-            && rows.num_columns() > 0
-            && rows.num_rows() > 0
-            && let Some(outcome) = crate::exec::boxed(self.insert_rows(prepared, rows)).await?
-        {
-            return Ok(outcome);
-        }
-        let rows = match parameters {
-            Some(b) if b.num_columns() > 0 && b.num_rows() != 1 => b,
-            one => {
-                let values = match one {
-                    Some(b) if b.num_columns() > 0 => row_values(&b, 0, prepared)?,
-                    _ => vec![],
-                };
-                return self.run_once(prepared, values).await;
-            }
-        };
-        match prepared.kind {
-            StatementKind::Update => {
-                let mut total = 0;
-                for row in 0..rows.num_rows() {
-                    if let Outcome::Updated(n) = self.run_once(prepared, row_values(&rows, row, prepared)?).await? {
-                        total += n;
-                    }
-                }
-                Ok(Outcome::Updated(total))
-            }
-            _ => self.run_rows(prepared, rows).await,
-        }
-    }
-
-    /// Runs an INSERT of a row of parameters once for all bound rows; `None` where each needs a run of its own.
-    async fn insert_rows(&self, prepared: &Prepared, rows: &RecordBatch) -> Result<Option<Outcome>> {
-        let Some(types) = prepared.parameters.iter().cloned().collect::<Option<Vec<DataType>>>() else { return Ok(None) };
-        let (session, prepared, rows, cancel) = (self.clone(), prepared.clone(), rows.clone(), Cancel::default());
-        let plan = async move { session.ready_for_rows(prepared, types, rows).await };
-        match self.workers().plan(&cancel, Box::pin(plan)).await? {
-            Some(ready) => self.finish(ready, &cancel).await.map(Some),
-            None => Ok(None),
-        }
-    }
-
-    async fn ready_for_rows(&self, prepared: Prepared, types: Vec<DataType>, rows: RecordBatch) -> Result<Option<Ready>> {
-        let notices = Notices::default();
-        let resolver = self.resolver(vec![], Arc::clone(&notices)).await?;
-        let mut planned = self.plan(&prepared.sql, &resolver).await?;
-        described::check(&prepared, &planned)?;
-        let Some(plan) = insert_over_bound_rows(&planned.plan, &types)? else { return Ok(None) };
-        let rows = crate::exec::insert::bound(&planned.plan, &rows, &types)?;
-        planned.plan = plan;
-        *self.own.notices.lock() = notices;
-        let rows = RecordBatch::try_new(Arc::new(parameter_schema(&types)), rows)?;
-        self.begin(planned, &resolver, Handed::Bound(BoundRows(rows))).await.map(Some)
-    }
-
-    /// A query for several bound rows: the results one after another.
-    async fn run_rows(&self, prepared: &Prepared, rows: RecordBatch) -> Result<Outcome> {
-        if rows.num_rows() == 0 {
-            // columns are promised for no rows too
-            let planned = self.plan(&prepared.sql, &self.resolver(vec![], Notices::default()).await?).await?;
-            described::check(prepared, &planned)?;
-        }
-        let (session, prepared) = (self.clone(), prepared.clone());
-        let schema = Arc::clone(&prepared.schema);
-        let values = (0..rows.num_rows()).map(|r| row_values(&rows, r, &prepared)).collect::<Result<Vec<_>>>()?;
-        let all = futures::stream::iter(values)
-            .then(move |v| {
-                let (session, prepared) = (session.clone(), prepared.clone());
-                async move {
-                    match session.run_once(&prepared, v).await? {
-                        Outcome::Rows(s) => Ok::<_, Error>(s),
-                        Outcome::Updated(_) => Err(Error::internal("a query answered a count")),
-                    }
-                }
-            })
-            .map_err(datafusion::common::DataFusionError::from)
-            .try_flatten();
-        Ok(Outcome::Rows(Box::pin(datafusion::physical_plan::stream::RecordBatchStreamAdapter::new(schema, all))))
-    }
-
-    /// Plans and begins on threads of planning; what is left to do is done by the workers.
-    fn run_once<'a>(&'a self, prepared: &'a Prepared, values: Vec<ScalarValue>) -> BoxFuture<'a, Result<Outcome>> {
-        Box::pin(async move {
-            let (session, prepared, cancel) = (self.clone(), prepared.clone(), Cancel::default());
-            let ready = self.workers().plan(&cancel, Box::pin(async move { session.ready(prepared, values).await })).await?;
-            self.finish(ready, &cancel).await
-        })
-    }
-
-    async fn ready(&self, prepared: Prepared, values: Vec<ScalarValue>) -> Result<Ready> {
-        let notices = Notices::default();
-        let resolver = self.resolver(values.clone(), Arc::clone(&notices)).await?;
-        let mut planned = self.plan(&prepared.sql, &resolver).await?;
-        described::check(&prepared, &planned)?;
-        if !planned.tag.starts_with("SHOW") {
-            *self.own.notices.lock() = notices;
-        }
-        if !values.is_empty() {
-            planned.plan = planned.plan.with_param_values(ParamValues::from(values))?;
-        }
-        self.begin(planned, &resolver, Handed::Nothing).await.map_err(|e| place_of_outer(e, &prepared.sql))
-    }
-
     async fn begin(&self, planned: Planned, resolver: &Arc<Resolver>, handed: Handed) -> Result<Ready> {
         let plan = planned.plan;
         if let Some(command) = session_command(&plan) {
@@ -425,7 +226,7 @@ impl Session {
         }
         let needs_online = uses_lookup(&plan)?;
         if needs_online {
-            let handle = crate::exec::services::lookups(self.services()).await?;
+            let handle = crate::services::lookups(self.services()).await?;
             state.config_mut().set_extension(handle);
         }
         let copies = matches!(plan, LogicalPlan::Copy(_));
@@ -454,7 +255,7 @@ impl Session {
             return Ok(Outcome::Updated(affected(&batches)));
         }
         let rows = futures::stream::iter(batches.into_iter().map(Ok));
-        Ok(Outcome::Rows(Box::pin(datafusion::physical_plan::stream::RecordBatchStreamAdapter::new(schema, rows))))
+        Ok(Outcome::Rows(Box::pin(RecordBatchStreamAdapter::new(schema, rows))))
     }
 
     /// Runs one statement without parameters.
@@ -470,7 +271,7 @@ impl Session {
         let outcome = match begun.looks_up {
             // lookups have a deadline of their own
             true => self.finish(begun.ready, &cancel).await?,
-            false => match limit.over(crate::exec::boxed(self.finish(begun.ready, &cancel))).await? {
+            false => match limit.over(boxed(self.finish(begun.ready, &cancel))).await? {
                 Outcome::Rows(rows) => Outcome::Rows(limit.rows(rows)),
                 done => done,
             },
@@ -488,7 +289,7 @@ impl Session {
             session.begin(Planned::command("JOB", command, vec![])?, &resolver, Handed::Nothing).await
         };
         let ready = limit.over(self.workers().plan(&cancel, Box::pin(plan))).await?;
-        limit.over(crate::exec::boxed(self.finish(ready, &cancel))).await
+        limit.over(boxed(self.finish(ready, &cancel))).await
     }
 
     async fn ready_at_once(&self, sql: &str) -> Result<Begun> {
@@ -512,110 +313,6 @@ impl Session {
         let list = Arc::clone(&self.own.notices.lock());
         let list = list.lock();
         list.iter().map(|m| Notice { level: "notice", message: m.clone() }).collect()
-    }
-
-    pub fn current_schema(&self) -> String {
-        self.own.schema.read().clone()
-    }
-
-    /// `USE`, for clients that set it as an option.
-    pub async fn set_current_schema(&self, schema: &str) -> Result<()> {
-        self.services().registry.snapshot().await?.schema(schema)?;
-        *self.own.schema.write() = schema.to_string();
-        Ok(())
-    }
-
-    /// USE, SET, RESET: what lasts for the session.
-    fn change(&self, command: &Command) -> Result<()> {
-        match command {
-            Command::Use { schema } => *self.own.schema.write() = schema.clone(),
-            Command::Set { variable, value } if variable == "schema" => {
-                self.services().registry.cached().schema(value)?;
-                *self.own.schema.write() = value.clone();
-            }
-            Command::Set { variable, value } if variable == STRATEGY => {
-                let strategy: PitStrategy = value.parse().map_err(|e| Error::invalid(format!("{variable} {e}, not {value:?}")))?;
-                self.own.variables.write().insert(variable.clone(), strategy.to_string());
-            }
-            Command::Set { variable, value } if variable == TIMEOUT => {
-                timeout(value).map_err(|e| Error::invalid(format!("{variable} {e}, not {value:?}")))?;
-                self.own.variables.write().insert(variable.clone(), value.clone());
-            }
-            Command::Set { variable, value } if variable == PARTS && !value.parse().is_ok_and(|n| (1..=MAX_PARTS).contains(&n)) => {
-                return Err(Error::invalid(format!("{variable} wants a whole number from 1 to {MAX_PARTS}, not {value:?}")));
-            }
-            Command::Set { variable, value } => {
-                if !value.parse::<usize>().is_ok_and(|n| n > 0) {
-                    return Err(Error::invalid(format!("{variable} wants a whole number greater than 0, not {value:?}")));
-                }
-                self.own.variables.write().insert(variable.clone(), value.clone());
-            }
-            Command::Reset { variable } if variable == "schema" => *self.own.schema.write() = self.engine.config().schema.clone(),
-            Command::Reset { variable } => {
-                self.own.variables.write().remove(variable);
-            }
-            other => return Err(Error::internal(format!("{} is no session command", other.describe()))),
-        }
-        Ok(())
-    }
-
-    fn apply_variables(&self, state: &mut datafusion::execution::session_state::SessionState) {
-        let variables = self.own.variables.read();
-        state.config_mut().set_extension(Arc::new(system::Variables(variables.clone())));
-        let strategy = variables.get(STRATEGY).and_then(|v| v.parse().ok()).unwrap_or_default();
-        let number = |n: &str| variables.get(n).and_then(|v| v.parse::<usize>().ok());
-        let parts = number(PARTS).unwrap_or(1).clamp(1, MAX_PARTS);
-        PitJoinOptions { strategy, parts, ..PitJoinOptions::default() }.put_into(state.config_mut());
-        let options = state.config_mut().options_mut();
-        if let Some(n) = number("batch_size").and_then(|n| ConfigNonZeroUsize::try_new(n).ok()) {
-            options.execution.batch_size = n;
-        }
-        if let Some(n) = number("threads").filter(|n| *n > 0) {
-            options.execution.target_partitions = n;
-        }
-    }
-
-    pub async fn schemas(&self) -> Result<Vec<String>> {
-        Ok(self.services().registry.snapshot().await?.schemas.keys().cloned().collect())
-    }
-
-    /// All tables, views, feature views and system tables. Columns are read only where wanted.
-    pub async fn tables(&self, with_columns: bool) -> Result<Vec<TableInfo>> {
-        let session = self.clone();
-        self.workers().plan(&Cancel::default(), Box::pin(async move { session.list_tables(with_columns).await })).await
-    }
-
-    async fn list_tables(&self, with_columns: bool) -> Result<Vec<TableInfo>> {
-        let resolver = self.resolver(vec![], Notices::default()).await?;
-        let catalog = Arc::clone(&resolver.catalog);
-        let mut out = vec![];
-        for name in catalog.relation_names() {
-            let Some(mut info) = info(&catalog, name) else { continue };
-            if with_columns {
-                // a source that cannot be read now is still listed
-                info.columns = match resolver.load(&name.schema, &name.name).await {
-                    Ok(Some(t)) => Some(t.schema()),
-                    _ => Some(Arc::new(Schema::empty())),
-                };
-            }
-            out.push(info);
-        }
-        for name in system::names() {
-            let mut info = TableInfo {
-                schema: SYSTEM_SCHEMA.into(),
-                name: name.to_string(),
-                kind: "SYSTEM TABLE",
-                comment: None,
-                columns: None,
-                primary_key: vec![],
-            };
-            if with_columns {
-                info.columns = resolver.load(SYSTEM_SCHEMA, name).await?.map(|t| t.schema());
-            }
-            out.push(info);
-        }
-        out.sort_by(|a, b| (&a.schema, &a.name).cmp(&(&b.schema, &b.name)));
-        Ok(out)
     }
 
     /// Bulk ingest: one atomic commit; answers rows stored.
@@ -643,41 +340,9 @@ impl Session {
     }
 }
 
-fn info(catalog: &CatalogSnapshot, name: &Name) -> Option<TableInfo> {
-    let table = |kind, comment: &Option<String>, primary_key| {
-        Some(TableInfo { schema: name.schema.clone(), name: name.name.clone(), kind, comment: comment.clone(), columns: None, primary_key })
-    };
-    match catalog.relation(name)? {
-        Relation::Table(t) => table("TABLE", &t.about.comment, vec![]),
-        Relation::View(v) => table("VIEW", &v.about.comment, vec![]),
-        Relation::TrainingSet(t) => table("TABLE", &t.about.comment, vec![]),
-        Relation::FeatureView(s) => {
-            let v = s.current()?;
-            table("TABLE", &v.about.comment, v.keys.iter().map(|k| k.name.clone()).collect())
-        }
-        Relation::Service(_) => None,
-    }
-}
-
 /// The columns of a query's result, all nullable, without the planner's private metadata.
 fn result_schema(plan: &LogicalPlan) -> SchemaRef {
     Arc::new(plan.schema().as_arrow().clone())
-}
-
-/// One row of bound values, in the types that the statement wants; a value that would be another one there is refused.
-fn row_values(batch: &RecordBatch, row: usize, prepared: &Prepared) -> Result<Vec<ScalarValue>> {
-    if row >= batch.num_rows() {
-        return Ok(vec![]);
-    }
-    let value = |(i, c): (usize, &ArrayRef)| {
-        let one = c.slice(row, 1);
-        let one = match prepared.parameters.get(i) {
-            Some(Some(want)) => exactly(&one, want).map_err(|e| e.context(format!("parameter ${}", i + 1)))?,
-            _ => one,
-        };
-        Ok(ScalarValue::try_from_array(&one, 0)?)
-    };
-    batch.columns().iter().enumerate().map(value).collect()
 }
 
 fn affected(batches: &[RecordBatch]) -> u64 {

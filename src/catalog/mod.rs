@@ -17,7 +17,7 @@ mod tests;
 
 pub use change::{CatalogChange, PutMode, SchemaDef};
 pub use event::Event;
-pub use registry::Registry;
+pub use registry::{Registry, is_undone};
 pub use runs::{Run, RunStatus, Runs, Verdict};
 pub use snapshot::{CatalogSnapshot, Relation};
 

@@ -20,6 +20,12 @@ const LOCATION: &str = "_remige/registry";
 /// How often a commit starts over after losing a race.
 const MAX_ATTEMPTS: u32 = 100;
 
+/// True where a failed catalog commit certainly did not happen, so that what it would have named may go. After any
+/// other error (the log cannot be reached or read back) the catalog may name it.
+pub fn is_undone(e: &Error) -> bool {
+    matches!(e.kind(), Kind::Syntax | Kind::NotFound | Kind::AlreadyExists | Kind::Invalid | Kind::Conflict | Kind::NotBuilt)
+}
+
 /// The catalog of a warehouse. One per process; shared.
 #[derive(Debug)]
 pub struct Registry {

@@ -17,10 +17,10 @@ use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt, future, stream};
 
+use super::admission::Place;
 use super::encode::wire_type;
-use super::gate::Place;
 use super::incoming::{Incoming, Pieces, guarded, unreadable};
-use super::put::Messages;
+use super::messages::Messages;
 use crate::error::{Error, Result};
 use crate::model::exact::exactly;
 

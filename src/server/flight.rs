@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use arrow_flight::flight_service_server::FlightService;
-use arrow_flight::sql::{ActionCreatePreparedStatementRequest, Any, Command, ProstMessageExt};
+use arrow_flight::sql::{ActionCreatePreparedStatementRequest, Any, ProstMessageExt};
 use arrow_flight::{
     Action, ActionType, Criteria, Empty, FlightData, FlightDescriptor, FlightInfo, HandshakeRequest, HandshakeResponse, PollInfo,
     PutResult, SchemaResult, Ticket,
@@ -19,6 +19,7 @@ use tonic::{Code, Request, Response, Status, Streaming};
 use super::Shared;
 use super::encode::FlightStream;
 use super::flight_sql::{BoxStream, FlightSql};
+use super::messages::{any, command};
 use super::prepared::Created;
 use super::request::Seen;
 use super::sessions::Caller;
@@ -78,14 +79,6 @@ fn with_is_update(created: &Created) -> Any {
     value.extend([4 << 3, u8::from(created.is_update)]);
     any.value = value.into();
     any
-}
-
-fn any(bytes: &[u8]) -> Result<Any, Status> {
-    Any::decode(bytes).map_err(|e| Status::invalid_argument(format!("not a Flight SQL command: {e}")))
-}
-
-pub(super) fn command(bytes: &[u8]) -> Result<Command, Status> {
-    Command::try_from(any(bytes)?).map_err(|e| Status::invalid_argument(format!("not a Flight SQL command: {e}")))
 }
 
 /// The time that the client grants (`grpc-timeout`); tonic applies it only until a stream begins. A century is what some

@@ -7,7 +7,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::Shared;
 use super::flight_sql::BoxStream;
-use super::put::readable;
+use super::messages::readable;
 use super::sessions::{Caller, strip_scheme};
 
 impl Shared {

@@ -3,8 +3,8 @@
 use arrow_flight::sql::{CommandStatementIngest, TableDefinitionOptions, TableExistsOption, TableNotExistOption};
 use tonic::Status;
 
-use super::gate::Place;
-use super::put::Messages;
+use super::admission::Place;
+use super::messages::Messages;
 use super::sessions::Caller;
 use super::statement::{caught, no_transaction};
 use super::{CATALOG, Shared, decode};
@@ -20,7 +20,7 @@ impl Shared {
         check_target(&command)?;
         let session = self.sessions.session(&caller)?;
         let since = clock::stopwatch();
-        let place = Place::of(&self.gate);
+        let place = Place::of(&self.admission);
         let rows = decode::rows(messages, self.room(), place.clone()).await?;
         let schema = command.schema.as_deref().filter(|s| !s.is_empty());
         let done = tokio::select! {

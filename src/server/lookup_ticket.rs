@@ -73,7 +73,7 @@ impl Shared {
         let looking = caught(async {
             let (schema, batches) = session.lookup(&request, &batch).await?;
             let text: Arc<str> = format!("ONLINE_LOOKUP('{}')", request.name).into();
-            self.wires.encode(&schema, batches, text)
+            self.encoded_answers.encode(&schema, batches, text)
         });
         let done = tokio::select! {
             done = looking => done,

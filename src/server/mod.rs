@@ -22,40 +22,36 @@
 // `tonic::Status` is what every RPC answers with; boxing it would only move the cost.
 #![allow(clippy::result_large_err)]
 
+mod admission;
 mod cancel;
 mod connections;
 mod decode;
 mod direct;
 mod encode;
+mod encoded_answers;
 mod flight;
 mod flight_sql;
-mod freshness;
-mod gate;
 mod handshake;
 mod incoming;
 mod ingest;
 mod lookup_ticket;
 mod lz4;
+mod messages;
 mod metadata;
-mod online_gauges;
 mod prepared;
 mod put;
 mod reader;
-mod ready;
 mod request;
-mod schedule;
 mod session_actions;
 mod sessions;
 mod sql_info;
 mod statement;
 mod statements;
 mod status;
-mod sweep;
 #[cfg(test)]
 mod tests;
 mod tls;
 mod type_info;
-mod upkeep;
 
 pub use direct::{DIRECT_QUERY, DirectQuery};
 pub use lookup_ticket::{ONLINE_LOOKUP, OnlineLookup, lookup_ticket};
@@ -73,6 +69,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
 
+use crate::background::Background;
 use crate::config::ServerSettings;
 use crate::error::{Error, Result};
 use crate::session::Engine;
@@ -94,9 +91,9 @@ struct Shared {
     engine: Arc<Engine>,
     sessions: sessions::Sessions,
     statements: statements::Statements,
-    gate: Arc<gate::Gate>,
-    lookups: Arc<gate::Gate>,
-    wires: ready::Wires,
+    admission: Arc<admission::Admission>,
+    lookups: Arc<admission::Admission>,
+    encoded_answers: encoded_answers::EncodedAnswers,
     sql_info: Static<SqlInfoData>,
     type_info: Static<XdbcTypeInfoData>,
     /// No new work is taken.
@@ -125,9 +122,12 @@ impl Shared {
                 settings.max_prepared,
                 settings.max_parameter_bytes.saturating_mul(4),
             ),
-            gate: Arc::new(gate::Gate::new(settings.max_concurrent_statements, ("statements", "server.max_concurrent_statements"))),
-            lookups: Arc::new(gate::Gate::new(settings.max_concurrent_lookups, ("lookups", "server.max_concurrent_lookups"))),
-            wires: ready::Wires::new(engine.config().online_settings.kept_plans),
+            admission: Arc::new(admission::Admission::new(
+                settings.max_concurrent_statements,
+                ("statements", "server.max_concurrent_statements"),
+            )),
+            lookups: Arc::new(admission::Admission::new(settings.max_concurrent_lookups, ("lookups", "server.max_concurrent_lookups"))),
+            encoded_answers: encoded_answers::EncodedAnswers::new(engine.config().online_settings.kept_plans),
             sql_info: Static(sql_info::build()?),
             type_info: Static(type_info::build()?),
             draining: AtomicBool::new(false),
@@ -176,10 +176,7 @@ pub async fn serve(engine: Arc<Engine>, listener: TcpListener, shutdown: impl Fu
     if let Some(tls) = tls {
         server = server.tls_config(tls).map_err(|e| Error::invalid(format!("server.tls_cert, server.tls_key: {}", causes(&e))))?;
     }
-    let upkeep = upkeep::Upkeep::start(Arc::clone(&shared.engine));
-    let schedule = schedule::Schedule::start(Arc::clone(&shared.engine));
-    let sweep = sweep::Sweep::start(Arc::clone(&shared.engine));
-    let _freshness = freshness::start(Arc::clone(&shared.engine));
+    let background = Background::start(&shared.engine);
     // ends with this function
     let mut ticking = JoinSet::new();
     ticking.spawn(tick());
@@ -206,7 +203,7 @@ pub async fn serve(engine: Arc<Engine>, listener: TcpListener, shutdown: impl Fu
             }
         }
     };
-    let (drained, (), (), ()) = tokio::join!(drain, upkeep.end(grace), schedule.end(grace), sweep.end(grace));
+    let (drained, ()) = tokio::join!(drain, background.end(grace));
     drained.map_err(|e| Error::unavailable(format!("the server stopped: {}", causes(&e))))
 }
 

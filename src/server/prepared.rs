@@ -13,7 +13,7 @@ use tonic::{Request, Response, Status};
 
 use super::Shared;
 use super::decode::Room;
-use super::put::Messages;
+use super::messages::Messages;
 use super::sessions::Caller;
 use super::statement::caught;
 use super::statements::Statement;

@@ -14,7 +14,7 @@ use futures::stream::BoxStream;
 use futures::{FutureExt, Stream, StreamExt};
 use parking_lot::Mutex;
 
-use super::gate::Place;
+use super::admission::Place;
 use crate::clock::stopwatch;
 use crate::error::{Error, Result};
 
@@ -149,7 +149,7 @@ impl Stream for Watched {
 mod tests {
     use futures::stream;
 
-    use super::super::gate::Gate;
+    use super::super::admission::Admission;
     use super::*;
 
     fn rows() -> Rows {
@@ -159,7 +159,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_all_there_keeps_no_place() {
-        let gate = Arc::new(Gate::new(1, ("statements", "x")));
+        let gate = Arc::new(Admission::new(1, ("statements", "x")));
         for (batches, kept) in [(0, false), (1, false), (3, true)] {
             let place = Place::of(&gate);
             place.take().await.unwrap();
@@ -172,7 +172,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_reader_that_pauses_gives_way_and_one_that_stops_loses_its_rows() {
-        let gate = Arc::new(Gate::new(1, ("statements", "x")));
+        let gate = Arc::new(Admission::new(1, ("statements", "x")));
         let place = Place::of(&gate);
         place.take().await.unwrap();
         let mut read = Watched::new(rows(), place.clone(), Duration::from_secs(3));

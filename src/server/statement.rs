@@ -16,8 +16,8 @@ use futures::{FutureExt, StreamExt, TryStreamExt, stream};
 use prost::Message;
 use tonic::{Request, Response, Status};
 
+use super::admission::Place;
 use super::encode::{FlightStream, encode};
-use super::gate::Place;
 use super::reader::Watched;
 use super::request::duration;
 use super::sessions::{Caller, no_session};
@@ -236,7 +236,7 @@ impl Shared {
     }
 
     async fn begin(&self, statement: &Arc<Statement>) -> Result<Run, Status> {
-        let gate = if statement.prepared.looks_up { &self.lookups } else { &self.gate };
+        let gate = if statement.prepared.looks_up { &self.lookups } else { &self.admission };
         let place = Place::of(gate);
         place.take().await?;
         Ok(Run {

@@ -9,67 +9,19 @@ use datafusion::arrow::datatypes::{DataType, SchemaRef};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use futures::future::BoxFuture;
 
+use super::compiled::{Compiled, compile};
 use super::described::same_columns;
 use super::parameters::parameters;
+use super::plans::{Form, Key, Plan};
 use super::{Notices, Outcome, Prepared, Session, state};
 use crate::cancel::Cancel;
 use crate::catalog::CatalogSnapshot;
 use crate::clock::Micros;
 use crate::error::{Error, Kind, Result};
-use crate::exec::compiled::{Compiled, compile};
 use crate::model::Column;
 use crate::model::exact::exactly;
 use crate::plan::lookup::find;
 use crate::sql::references::lookup_name;
-
-/// Which lookup: how it is named, and what changes its plan.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-struct Key {
-    /// For names without one.
-    schema: String,
-    form: Form,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-enum Form {
-    /// A statement, and the types that whoever prepared it was told of: another catalog may have others.
-    Text(String, Vec<DataType>),
-    Target {
-        name: String,
-        status: bool,
-    },
-}
-
-/// A lookup, planned; or known to be one that must be planned for each row.
-#[derive(Debug, Clone)]
-enum Plan {
-    Ready(Arc<Compiled>),
-    PerRow { catalog_version: u64 },
-}
-
-impl Plan {
-    fn catalog_version(&self) -> u64 {
-        match self {
-            Plan::Ready(plan) => plan.catalog_version,
-            Plan::PerRow { catalog_version } => *catalog_version,
-        }
-    }
-}
-
-/// Plans of lookups, the most used ones.
-pub(super) struct Plans(quick_cache::sync::Cache<Key, Plan>);
-
-impl std::fmt::Debug for Plans {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Plans({})", self.0.len())
-    }
-}
-
-impl Plans {
-    pub fn new(kept: usize) -> Self {
-        Plans(quick_cache::sync::Cache::new(kept.max(1)))
-    }
-}
 
 /// A lookup by name, as a ticket asks for it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -142,7 +94,7 @@ impl Session {
                 let schema = Arc::clone(&plan.schema);
                 Ok(Some((schema, plan.run(rows, at).await?)))
             };
-            match crate::exec::boxed(done).await {
+            match crate::services::boxed(done).await {
                 // what an old catalog says may be wrong
                 Err(e) if matches!(e.kind(), Kind::Invalid | Kind::NotFound | Kind::Conflict) => {
                     let newest = registry.snapshot().await?;

@@ -1,5 +1,6 @@
 //! Plans of whole statements, written down and run in another session of the same warehouse.
 
+use datafusion::arrow::datatypes::DataType;
 use datafusion::arrow::util::pretty::pretty_format_batches;
 use datafusion::execution::session_state::SessionState;
 use datafusion::physical_plan::{ExecutionPlan, collect, displayable};
@@ -58,7 +59,7 @@ async fn state_of(session: &Session) -> (SessionState, Arc<Resolver>) {
     let resolver = session.resolver(vec![], Notices::default()).await.unwrap();
     let mut state = state(&resolver, &session.current_schema()).unwrap();
     session.apply_variables(&mut state);
-    state.config_mut().set_extension(crate::exec::services::lookups(session.services()).await.unwrap());
+    state.config_mut().set_extension(crate::services::lookups(session.services()).await.unwrap());
     (state, resolver)
 }
 

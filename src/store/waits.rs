@@ -1,5 +1,5 @@
 //! Requests to object stores, noted as waits of the statement that made them: a slow store is no stalled statement
-//! (`exec::stall`).
+//! (`services::stall`).
 
 use std::fmt;
 use std::ops::Range;

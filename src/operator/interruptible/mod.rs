@@ -98,7 +98,7 @@ fn in_portions(node: Arc<dyn ExecutionPlan>) -> Result<Transformed<Arc<dyn Execu
 }
 
 /// A scan that leaves out row groups by the first terms of a long filter. It filters no rows itself (`pushdown_filters` is
-/// off, `exec::services`), so that nothing depends on the others.
+/// off, `engine::session_state`), so that nothing depends on the others.
 fn with_short_pruning(node: &Arc<dyn ExecutionPlan>) -> Option<Arc<dyn ExecutionPlan>> {
     let (config, source) = node.downcast_ref::<DataSourceExec>()?.downcast_to_file_source::<ParquetSource>()?;
     let predicate = source.filter()?;

@@ -76,7 +76,7 @@ impl OfflineStore {
                 others.await;
             }
             let commit = &mut commit;
-            let copies = self.secure(base.location(), commit).await?;
+            let copies = self.renew_late_files(base.location(), commit).await?;
             let done = self.commit_once(base, commit).await;
             match &done {
                 Ok(_) => self.discard(base.location(), &copies.old).await,

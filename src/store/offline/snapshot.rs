@@ -279,7 +279,7 @@ impl OfflineStore {
     pub fn snapshot<'a>(&'a self, location: &'a str, version: Option<u64>) -> futures::future::BoxFuture<'a, Result<Snapshot>> {
         Box::pin(async move {
             let Some(version) = version else {
-                return self.looks.join(location, || self.newest(location)).await;
+                return self.coalescing.join(location, || self.newest(location)).await;
             };
             match self.cached(location).filter(|known| known.version() == version) {
                 Some(known) => Ok(known),

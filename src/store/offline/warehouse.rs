@@ -54,7 +54,7 @@ pub struct OfflineStore {
     newest: Mutex<HashMap<String, Snapshot>>,
     turns: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
     /// Looks for the newest version that are under way.
-    pub(super) looks: super::looks::Looks<Snapshot>,
+    pub(super) coalescing: super::snapshot_coalescing::Coalescing<Snapshot>,
 }
 
 impl std::fmt::Debug for OfflineStore {
@@ -87,7 +87,7 @@ impl OfflineStore {
                 files,
                 newest: Mutex::new(HashMap::new()),
                 turns: Mutex::new(HashMap::new()),
-                looks: Default::default(),
+                coalescing: Default::default(),
             }))
         })
     }

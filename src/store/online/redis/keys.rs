@@ -150,7 +150,7 @@ mod tests {
         assert_eq!(rows.of(b"\x01k"), b"remige:%7Bw%7D:0000002a:00000007:\x01k");
         assert_eq!(k.mark(7, 3), "remige:%7Bw%7D:0000002a:mk:00000007{3}");
         let marks: std::collections::BTreeSet<u16> =
-            (0..super::super::marks::MARKS).map(|n| slot(k.mark(7, n).as_bytes()) / 1024).collect();
+            (0..super::super::server_watermarks::MARKS).map(|n| slot(k.mark(7, n).as_bytes()) / 1024).collect();
         assert!(marks.len() == 16 && !k.is_row(k.mark(7, 3).as_bytes()), "each of up to 16 servers has some");
         let slots: std::collections::BTreeSet<u16> = (0..100u8).map(|i| slot(rows.of(&[i]))).collect();
         assert!(slots.len() > 90, "rows are spread");

@@ -29,11 +29,11 @@ mod fault;
 mod keys;
 mod link;
 mod map;
-mod marks;
 mod node;
 mod read;
 mod scan;
 mod scripts;
+mod server_watermarks;
 #[cfg(test)]
 mod tests;
 mod write;
