@@ -79,7 +79,7 @@ pub fn names() -> impl Iterator<Item = &'static str> {
 pub enum Found {
     Table(Arc<dyn TableProvider>),
     /// It is planned as a view that a user had made.
-    View(View),
+    View(Box<View>),
 }
 
 /// A system table as of the statement; `None`: there is none of this name.
@@ -92,7 +92,7 @@ pub fn find(services: &Arc<Services>, catalog: &Arc<CatalogSnapshot>, name: &str
             services: Arc::clone(services),
             catalog: Arc::clone(catalog),
         })),
-        Table::View(view) => Found::View(definition(view)),
+        Table::View(view) => Found::View(Box::new(definition(view))),
     })
 }
 
