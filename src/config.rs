@@ -3,6 +3,7 @@
 
 mod load;
 mod settings;
+mod stores;
 mod value;
 
 use std::fmt;
@@ -12,6 +13,7 @@ use crate::clock::{DAY, HOUR, MILLISECOND, MINUTE, Micros, SECOND};
 
 pub use load::{FILE_NAME, Flag, Loaded, load, load_text, read_file};
 pub use settings::{SETTINGS, Setting, WAREHOUSE, example_file};
+pub use stores::{ONLINE_KINDS, OnlineKind};
 pub use value::{parse_duration, show_duration};
 
 /// The settings of one process. Order of precedence, highest first: flag, environment
@@ -61,21 +63,8 @@ pub struct OnlineSettings {
     pub catalog_max_age: Micros,
     /// Lookups whose plans are kept.
     pub kept_plans: usize,
-    /// Connections for lookups to each server of the online store.
-    pub read_connections: usize,
-    /// Certificates of the authorities that signed the certificate of the online store (PEM). `None`: the system's.
-    pub tls_ca: Option<PathBuf>,
-    /// Our certificate and its key, where the online store asks for one (PEM).
-    pub tls_cert: Option<PathBuf>,
-    pub tls_key: Option<PathBuf>,
-    /// Keys in one read command.
-    pub read_chunk: usize,
-    /// Rows in one write command.
-    pub write_chunk: usize,
     /// Keys that one lookup may ask for.
     pub max_keys: usize,
-    /// Bytes of cache of one embedded file.
-    pub embedded_cache: usize,
     /// Bytes for a cache of hot rows in this process, in front of the online store; 0: none.
     pub cache_bytes: usize,
     /// A lookup answers from that cache what was read at most this long ago.
@@ -88,6 +77,31 @@ pub struct OnlineSettings {
     pub concurrent_loads: usize,
     /// A server looks this often for online rows that nobody reads any more, and for stored ones that are due; 0: never.
     pub sweep_every: Micros,
+    pub embedded: EmbeddedSettings,
+    pub redis: RedisSettings,
+}
+
+/// Of the embedded online store.
+#[derive(Debug, Clone)]
+pub struct EmbeddedSettings {
+    /// Bytes of cache of one file.
+    pub cache: usize,
+}
+
+/// Of Redis as the online store.
+#[derive(Debug, Clone)]
+pub struct RedisSettings {
+    /// Connections for lookups to each server.
+    pub read_connections: usize,
+    /// Certificates of the authorities that signed the servers' (PEM). `None`: the system's.
+    pub tls_ca: Option<PathBuf>,
+    /// Our certificate and its key, where the servers ask for one (PEM).
+    pub tls_cert: Option<PathBuf>,
+    pub tls_key: Option<PathBuf>,
+    /// Keys in one read command.
+    pub read_chunk: usize,
+    /// Rows in one write command.
+    pub write_chunk: usize,
 }
 
 /// Rows that come by INSERT or bulk ingest into push views.
@@ -171,21 +185,28 @@ impl Default for OnlineSettings {
             lookup_deadline: 4 * SECOND,
             catalog_max_age: SECOND,
             kept_plans: 1000,
-            read_connections: 4,
-            tls_ca: None,
-            tls_cert: None,
-            tls_key: None,
-            read_chunk: 500,
-            write_chunk: 500,
             max_keys: 100_000,
-            embedded_cache: 64 << 20,
             cache_bytes: 0,
             cache_freshness: SECOND,
             generation_grace: MINUTE,
             tombstone_retention: 7 * DAY,
             concurrent_loads: 2,
             sweep_every: 30 * SECOND,
+            embedded: EmbeddedSettings::default(),
+            redis: RedisSettings::default(),
         }
+    }
+}
+
+impl Default for EmbeddedSettings {
+    fn default() -> Self {
+        EmbeddedSettings { cache: 64 << 20 }
+    }
+}
+
+impl Default for RedisSettings {
+    fn default() -> Self {
+        RedisSettings { read_connections: 4, tls_ca: None, tls_cert: None, tls_key: None, read_chunk: 500, write_chunk: 500 }
     }
 }
 

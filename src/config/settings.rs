@@ -118,28 +118,36 @@ pub const SETTINGS: &[Setting] = &[
     ),
     setting!(
         "online_settings.read_connections",
-        |c| Slot::Count(&mut c.online_settings.read_connections, 1, 64),
+        |c| Slot::Count(&mut c.online_settings.redis.read_connections, 1, 64),
         "Connections for lookups to each server of the online store."
     ),
     setting!(
         "online_settings.tls_ca",
-        |c| Slot::Path(&mut c.online_settings.tls_ca),
+        |c| Slot::Path(&mut c.online_settings.redis.tls_ca),
         "Certificates of the authorities that signed the online store's (PEM file), for rediss://. Default: the system's.",
         "redis-ca.crt"
     ),
     setting!(
         "online_settings.tls_cert",
-        |c| Slot::Path(&mut c.online_settings.tls_cert),
+        |c| Slot::Path(&mut c.online_settings.redis.tls_cert),
         "Our certificate, where the online store asks clients for one (PEM file).",
         "redis-client.crt"
     ),
-    setting!("online_settings.tls_key", |c| Slot::Path(&mut c.online_settings.tls_key), "Its key (PEM file).", "redis-client.key"),
-    setting!("online_settings.read_chunk", |c| Slot::Count(&mut c.online_settings.read_chunk, 1, 100_000), "Keys in one read command."),
-    setting!("online_settings.write_chunk", |c| Slot::Count(&mut c.online_settings.write_chunk, 1, 100_000), "Rows in one write command."),
+    setting!("online_settings.tls_key", |c| Slot::Path(&mut c.online_settings.redis.tls_key), "Its key (PEM file).", "redis-client.key"),
+    setting!(
+        "online_settings.read_chunk",
+        |c| Slot::Count(&mut c.online_settings.redis.read_chunk, 1, 100_000),
+        "Keys in one read command."
+    ),
+    setting!(
+        "online_settings.write_chunk",
+        |c| Slot::Count(&mut c.online_settings.redis.write_chunk, 1, 100_000),
+        "Rows in one write command."
+    ),
     setting!("online_settings.max_keys", |c| Slot::Count(&mut c.online_settings.max_keys, 1, 1 << 30), "Keys that one lookup may ask for."),
     setting!(
         "online_settings.embedded_cache",
-        |c| Slot::Bytes(&mut c.online_settings.embedded_cache, 1 << 20),
+        |c| Slot::Bytes(&mut c.online_settings.embedded.cache, 1 << 20),
         "Cache of one file of the embedded online store."
     ),
     setting!(
@@ -403,12 +411,7 @@ fn store<T>(to: &mut T, value: Result<T, String>) -> Result<(), String> {
 }
 
 fn check_store(value: &str) -> Result<String, String> {
-    const SCHEMES: [&str; 6] =
-        ["redis://", "rediss://", "redis+cluster://", "rediss+cluster://", "redis+sentinel://", "rediss+sentinel://"];
-    if value == "embedded" || SCHEMES.iter().any(|s| value.len() > s.len() && value.starts_with(s)) {
-        return Ok(value.to_string());
-    }
-    Err(format!("must be embedded or an address that begins with {}", SCHEMES.join(", ")))
+    super::stores::check(value).map(|()| value.to_string())
 }
 
 fn check_address(value: &str) -> Result<String, String> {
@@ -428,16 +431,20 @@ mod tests {
 
     use super::*;
 
-    /// The names of all fields, as `Debug` shows them.
+    /// The names of all fields, as `Debug` shows them. Settings of one kind of online store are named as they were when
+    /// there was one list of all kinds.
     fn fields() -> BTreeSet<String> {
-        let mut section = String::new();
+        let (mut section, mut kind) = (String::new(), "");
         let mut names = BTreeSet::new();
         for line in format!("{:#?}", Config::default()).lines() {
             let Some((name, rest)) = line.trim_start().split_once(": ") else { continue };
             match line.len() - line.trim_start().len() {
                 4 if rest.ends_with("Settings {") => section = format!("{name}."),
                 4 => assert!(names.insert(name.to_string())),
+                8 if rest == "EmbeddedSettings {" => kind = "embedded_",
+                8 if rest == "RedisSettings {" => kind = "",
                 8 => assert!(names.insert(format!("{section}{name}"))),
+                12 if section == "online_settings." && !rest.starts_with('"') => assert!(names.insert(format!("{section}{kind}{name}"))),
                 _ => {}
             }
         }

@@ -70,11 +70,29 @@ pub struct Entity {
     pub created_at: Micros,
 }
 
+/// What a feature's value at an instant is made of.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FeatureKind {
+    /// A column of the latest row at or before the instant.
+    #[default]
+    Latest,
+}
+
+impl FeatureKind {
+    fn is_latest(&self) -> bool {
+        *self == FeatureKind::Latest
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Feature {
     pub name: String,
     #[serde(rename = "type")]
     pub data_type: ColumnType,
+    /// Not written where it is `latest`, as in every registry of older versions.
+    #[serde(default, skip_serializing_if = "FeatureKind::is_latest")]
+    pub kind: FeatureKind,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub comment: Option<String>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]

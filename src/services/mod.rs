@@ -27,7 +27,7 @@ use self::view_locks::ViewLockTable;
 use crate::catalog::runs::is_lost;
 use crate::catalog::{Registry, Run, Runs, Verdict};
 use crate::clock::Clock;
-use crate::config::{Config, OnlineSettings};
+use crate::config::{Config, OnlineKind, OnlineSettings};
 use crate::engine::session_state::base_state;
 use crate::engine::workers::Workers;
 use crate::error::{Error, Result};
@@ -107,7 +107,7 @@ impl Services {
             session,
             workers: Workers::start(threads)?,
         };
-        if services.config.online != "embedded" {
+        if OnlineKind::of(&services.config.online).is_some_and(|kind| kind.is_server) {
             // a wrong address is better refused now than at the first lookup; no server is waited for
             services.online().await?;
         }

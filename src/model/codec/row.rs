@@ -5,7 +5,7 @@
 //!  8  8  created_ts   likewise; NULL: all zero
 //! 16  8  _seq         likewise
 //! 24  8  asof         Delta version up to which this row is the state of its key, big endian
-//! 32  1  codec version
+//! 32  1  kind of row: 1, the features of one event (`RowKind`)
 //! 33  1  flags: 1 tombstone, 4 full key follows (2 is kept for compression)
 //! 34  4  schema id, big endian
 //! 38     [u32 length and bytes of the full key]  body
@@ -35,9 +35,25 @@ pub const ORDER_LEN: usize = 24;
 pub const CONTENT_AT: usize = 34;
 /// The shortest row.
 pub const HEADER_LEN: usize = 38;
-const VERSION: u8 = 1;
 const TOMBSTONE: u8 = 1;
 const FULL_KEY: u8 = 4;
+
+/// What the bytes behind a row's header are. A store may hold rows of kinds that only a newer program knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RowKind {
+    /// The features of the event that wins: a body, as above. The kind of every row until windows came.
+    Latest = 1,
+}
+
+impl RowKind {
+    fn read(byte: u8) -> Result<Self> {
+        match byte {
+            b if b == RowKind::Latest as u8 => Ok(RowKind::Latest),
+            other => Err(Error::invalid(format!("an online row is of kind {other}, which this version of Remige cannot read"))
+                .with_hint("a newer version wrote it: use that one here, too; nothing was changed")),
+        }
+    }
+}
 
 /// The part of a row that decides whether another may replace it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,6 +99,7 @@ impl Prefix {
 #[derive(Debug, Clone, Copy)]
 pub struct Row<'a> {
     pub prefix: Prefix,
+    pub kind: RowKind,
     pub tombstone: bool,
     pub schema_id: u32,
     /// The whole key, where the stored key is a hash.
@@ -97,11 +114,7 @@ impl<'a> Row<'a> {
         }
         let prefix = Prefix::read(row)?;
         let header = row.get(PREFIX_LEN..HEADER_LEN).ok_or_else(|| corrupt("it is shorter than its header"))?;
-        let (version, flags) = (header[0], header[1]);
-        if version != VERSION {
-            return Err(Error::internal(format!("an online row has codec version {version}, this program reads version {VERSION}"))
-                .with_hint("use the program that wrote it, or a newer one"));
-        }
+        let (kind, flags) = (RowKind::read(header[0])?, header[1]);
         if flags & !(TOMBSTONE | FULL_KEY) != 0 {
             return Err(corrupt(&format!("its flags {flags:#04x} are unknown")));
         }
@@ -113,7 +126,7 @@ impl<'a> Row<'a> {
         } else {
             None
         };
-        Ok(Row { prefix, tombstone: flags & TOMBSTONE != 0, schema_id, full_key, body: rest.0 })
+        Ok(Row { prefix, kind, tombstone: flags & TOMBSTONE != 0, schema_id, full_key, body: rest.0 })
     }
 
     /// Whether the row belongs to `key` and not to another key with the same hash.
@@ -244,7 +257,7 @@ impl RowEncoder {
 
     fn header(&self, prefix: &Prefix, flags: u8, key: &EncodedKey, out: &mut Vec<u8>) {
         prefix.write(out);
-        out.push(VERSION);
+        out.push(RowKind::Latest as u8);
         out.push(flags | if key.full().is_some() { FULL_KEY } else { 0 });
         out.extend_from_slice(&self.schema_id.to_be_bytes());
         if let Some(full) = key.full() {

@@ -21,7 +21,7 @@ use super::*;
 use crate::clock::Micros;
 use crate::error::{Error, Kind};
 use crate::model::codec::{RowEncoder, encode_keys};
-use crate::model::{About, Feature, Name};
+use crate::model::{About, Feature, FeatureKind, Name};
 use crate::plan::online_lookup::{LookupItem, OnlineLookupNode};
 use crate::store::online::{KeysOf, Pointer, PutKind, PutRow, PutStats, RowPage, RowsOf, WriteClaim, connect};
 
@@ -75,7 +75,13 @@ fn view(name: &str, online_id: u32, ttl: Option<Micros>, keys: &[(&str, &str)], 
         created_timestamp: None,
         features: features
             .iter()
-            .map(|(n, t)| Feature { name: n.to_string(), data_type: t.parse().unwrap(), comment: None, tags: BTreeMap::new() })
+            .map(|(n, t)| Feature {
+                name: n.to_string(),
+                data_type: t.parse().unwrap(),
+                kind: FeatureKind::Latest,
+                comment: None,
+                tags: BTreeMap::new(),
+            })
             .collect(),
         ttl,
         lookback: 0,

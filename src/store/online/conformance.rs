@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::clock::stopwatch;
+use crate::config::RedisSettings;
 use crate::error::Kind;
 use crate::model::Column;
 use crate::model::codec::{EncodedKey, Row, RowDecoder, RowEncoder, encode_keys};
@@ -247,8 +248,13 @@ async fn watermarks_only_advance(p: &Place) {
     assert_eq!((got[0].watermark, got[0].pointer.as_ref()), (Some(big + 1), Some(&pointer(g))));
 }
 
+/// So many keys in one read, and rows in one write, where a store cuts them.
+fn in_chunks(read_chunk: usize, write_chunk: usize) -> OnlineSettings {
+    OnlineSettings { redis: RedisSettings { read_chunk, write_chunk, ..Default::default() }, ..Default::default() }
+}
+
 async fn one_batch_reads_many_views_and_keys(p: &Place) {
-    let store = p.open_with(&OnlineSettings { read_chunk: 7, write_chunk: 5, ..Default::default() }).await;
+    let store = p.open_with(&in_chunks(7, 5)).await;
     let (x, y, none) = (view(1), view(2), view(3));
     let (gx, gy) = (published(&*store, &x).await, published(&*store, &y).await);
     assert_eq!(store.load(&x, gx, (0..40).map(|k| offer(k, 1, 1, 1, k)).collect()).await.unwrap(), 40);
@@ -384,7 +390,7 @@ async fn the_views_that_hold_space_are_known(p: &Place) {
 async fn readers_never_see_two_generations(p: &Place) {
     let (writer, v) = (p.open().await, view(1));
     // Few keys per command, so that one answer is put together from several.
-    let reader = p.open_with(&OnlineSettings { read_chunk: 7, ..Default::default() }).await;
+    let reader = p.open_with(&in_chunks(7, 500)).await;
     let mut current = published(&*writer, &v).await;
     writer.load(&v, current, (0..20).map(|k| offer(k, 1, 1, 1, 0)).collect()).await.unwrap();
     let task = {

@@ -18,7 +18,7 @@ use redb::{
 };
 
 use super::embedded_files::{self as files, FileLock, Opened, redb_error};
-use super::{KeysOf, OnlineStore, OnlineView, Pointer, PutRow, PutStats, RowPage, RowsOf, WriteClaim, mixed, supersedes};
+use super::{KeysOf, OnlineStore, OnlineView, Opening, Pointer, PutRow, PutStats, RowPage, RowsOf, WriteClaim, mixed, supersedes};
 use crate::config::OnlineSettings;
 use crate::error::{Error, Result};
 use crate::model::codec::key;
@@ -88,12 +88,21 @@ impl std::fmt::Debug for Reader {
     }
 }
 
+/// As the list of stores opens it.
+pub(super) fn open(opening: Opening<'_>) -> Result<Arc<dyn OnlineStore>> {
+    match opening.warehouse {
+        Some(dir) => Ok(Arc::new(EmbeddedStore::new(dir, opening.settings))),
+        None => Err(Error::invalid("the embedded online store needs a warehouse in a local directory, this one is on an object store")
+            .with_hint("use a server: --online redis://host:port")),
+    }
+}
+
 impl EmbeddedStore {
     /// The store of the warehouse at `warehouse`; files are made by the first write.
     pub fn new(warehouse: &Path, settings: &OnlineSettings) -> Self {
         EmbeddedStore {
             root: warehouse.join("_online"),
-            cache: settings.embedded_cache,
+            cache: settings.embedded.cache,
             wait: Duration::from_micros(settings.timeout.max(0) as u64),
             views: Mutex::default(),
         }

@@ -14,7 +14,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::{Clock, Micros};
-use crate::config::OnlineSettings;
+use crate::config::{OnlineKind, OnlineSettings};
 use crate::error::{Error, Result};
 
 mod cached;
@@ -208,45 +208,52 @@ pub trait OnlineStore: Send + Sync + Debug {
     async fn stats(&self, view: &OnlineView, generation: u32) -> Result<(u64, u64)>;
 }
 
-/// Opens the store that `url` names: `embedded` (files in the warehouse directory) or Redis in one of
-/// the forms of `redis/address.rs`. Does not wait for a server: use [`OnlineStore::check`]; its
-/// warnings are written to the log once, in the background.
-#[cfg_attr(not(feature = "redis"), allow(unused_variables))]
-async fn open(url: &str, warehouse_dir: Option<&Path>, settings: &OnlineSettings, clock: Clock) -> Result<Arc<dyn OnlineStore>> {
-    let scheme = url.split_once(':').map_or(url, |(s, _)| s);
-    match scheme {
-        "embedded" if url == scheme => match warehouse_dir {
-            Some(dir) => Ok(Arc::new(EmbeddedStore::new(dir, settings))),
-            None => Err(Error::invalid("the embedded online store needs a warehouse in a local directory, this one is on an object store")
-                .with_hint("use a server: --online redis://host:port")),
-        },
-        #[cfg(feature = "redis")]
-        "redis" | "rediss" | "redis+cluster" | "rediss+cluster" | "redis+sentinel" | "rediss+sentinel" => {
-            let store = Arc::new(RedisStore::connect(url, settings, clock)?);
-            let checked = Arc::clone(&store);
-            tokio::spawn(async move {
-                // Where it cannot be reached, whoever needs it will say so.
-                for warning in checked.check().await.unwrap_or_default() {
-                    tracing::warn!("{warning}");
-                }
-            });
-            Ok(store)
-        }
-        #[cfg(not(feature = "redis"))]
-        _ if scheme.starts_with("redis") => {
-            Err(Error::invalid("this program was built without Redis").with_hint("build it with --features redis"))
-        }
-        _ => {
-            // Only the scheme is named: what follows it may hold a password.
-            Err(Error::invalid(format!("unknown online store {scheme:?}"))
-                .with_hint("the stores are `embedded`, `redis://host:port`, `redis+cluster://…` and `redis+sentinel://…`"))
-        }
+/// What a store is opened with: its address, where the warehouse is a local directory that directory, settings, clock.
+struct Opening<'a> {
+    address: &'a str,
+    warehouse: Option<&'a Path>,
+    settings: &'a OnlineSettings,
+    clock: Clock,
+}
+
+type Open = fn(Opening<'_>) -> Result<Arc<dyn OnlineStore>>;
+
+/// How each kind of `config::ONLINE_KINDS` is opened, by its name.
+const STORES: &[(&str, Open)] = &[
+    ("embedded", embedded::open),
+    #[cfg(feature = "redis")]
+    ("redis", redis::open),
+];
+
+/// Opens the store that an address names. Does not wait for a server: use [`OnlineStore::check`]; its warnings are
+/// written to the log once, in the background.
+async fn open(opening: Opening<'_>) -> Result<Arc<dyn OnlineStore>> {
+    let Some(kind) = OnlineKind::of(opening.address) else {
+        // Only the scheme is named: what follows it may hold a password.
+        let scheme = opening.address.split_once(':').map_or(opening.address, |(s, _)| s);
+        return Err(Error::invalid(format!("unknown online store {scheme:?}")).with_hint(format!("the stores are {}", OnlineKind::forms())));
+    };
+    let Some((name, open)) = STORES.iter().find(|(name, _)| *name == kind.name) else {
+        let name = kind.name;
+        return Err(Error::invalid(format!("this program was built without {name}")).with_hint(format!("build it with --features {name}")));
+    };
+    tracing::debug!(store = name, "opening the online store");
+    let store = open(opening)?;
+    if kind.is_server {
+        let checked = Arc::clone(&store);
+        tokio::spawn(async move {
+            // Where it cannot be reached, whoever needs it will say so.
+            for warning in checked.check().await.unwrap_or_default() {
+                tracing::warn!("{warning}");
+            }
+        });
     }
+    Ok(store)
 }
 
 /// As `open`, with a cache of hot rows in front of the store where the settings ask for one.
 pub async fn connect(url: &str, warehouse_dir: Option<&Path>, settings: &OnlineSettings, clock: Clock) -> Result<Arc<dyn OnlineStore>> {
-    let store = open(url, warehouse_dir, settings, clock.clone()).await?;
+    let store = open(Opening { address: url, warehouse: warehouse_dir, settings, clock: clock.clone() }).await?;
     match settings.cache_bytes {
         0 => Ok(store),
         _ => Ok(Arc::new(CachedStore::new(store, settings, clock))),

@@ -320,7 +320,7 @@ def rows_corrupted(play):
     def flipped(at, to):
         return row[:at] + bytes([to]) + row[at + 1:]
     damages = {"garbage": play.rng.randbytes(7), "nothing": b"", "cut in its values": row[:play.rng.randrange(39, len(row))],
-               "cut in its head": row[:play.rng.randrange(1, 38)], "another codec version": flipped(32, 99), "unknown flags": flipped(33, 0x80),
+               "cut in its head": row[:play.rng.randrange(1, 38)], "another kind of row": flipped(32, 99), "unknown flags": flipped(33, 0x80),
                "another schema": row[:34] + b"\xff\xff\xff\x01" + row[38:], "long garbage": play.rng.randbytes(300),
                "no text": row[:-3] + b"\xff\xfe\xff", "a list": ["x"]}
 
@@ -343,7 +343,7 @@ def rows_corrupted(play):
                 out = caller.run(text)
                 if out.returncode != 1 or out.stdout.strip():
                     found.append(f"{what}: {out.stdout}")
-                told = ("public.p", f"key ({damaged})", "help:", "codec version" if "codec" in what else "online row")
+                told = ("public.p", f"key ({damaged})", "help:", "is of kind 99" if "kind" in what else "online row")
                 if not all(words in out.stderr for words in told):
                     found.append(f"{what}: {out.stderr}")
             got = caller.rows(f"SELECT k, load, s FROM ONLINE_LOOKUP('p', (SELECT k FROM (SELECT value AS k FROM"
@@ -353,7 +353,7 @@ def rows_corrupted(play):
     repairs = {"a load": lambda _: "MATERIALIZE FEATURE VIEW p FULL", "a load in place": lambda _: "MATERIALIZE FEATURE VIEW p IN PLACE",
                "a push of the key": lambda i: f"INSERT INTO p {pushed(50 + i, f'k = {damaged}', KEYS)}"}
     for what, repair in repairs.items():
-        for i, damage in enumerate(damages[name] for name in ("garbage", "another codec version", "cut in its values", "a list")):
+        for i, damage in enumerate(damages[name] for name in ("garbage", "another kind of row", "cut in its values", "a list")):
             current = redis.call("GET", prefix.rsplit(b":", 2)[0] + b":cur")
             generation = b"%08x" % int(current.split(b'"generation":')[1].split(b",")[0])
             damage_with(stored_key(prefix.rsplit(b":", 2)[0] + b":" + generation + b":", damaged), damage)

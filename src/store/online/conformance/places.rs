@@ -260,7 +260,7 @@ impl Place {
         }
         let mut settings = settings.clone();
         if self.tls {
-            settings.tls_ca = Some(test_certificate().0);
+            settings.redis.tls_ca = Some(test_certificate().0);
         }
         connect(&self.url, Some(self.dir.path()), &settings, Clock::system()).await.unwrap()
     }

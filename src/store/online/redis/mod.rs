@@ -11,7 +11,7 @@ use bytes::Bytes;
 use parking_lot::RwLock;
 use redis::{Cmd, FromRedisValue, Value, cmd, from_redis_value};
 
-use super::{Health, KeysOf, OnlineStore, OnlineView, Pointer, PutRow, PutStats, RowPage, RowsOf, WriteClaim};
+use super::{Health, KeysOf, OnlineStore, OnlineView, Opening, Pointer, PutRow, PutStats, RowPage, RowsOf, WriteClaim};
 use crate::clock::Clock;
 use crate::config::OnlineSettings;
 use crate::error::{Error, Result};
@@ -54,6 +54,11 @@ impl std::fmt::Debug for RedisStore {
     }
 }
 
+/// As the list of stores opens it.
+pub(super) fn open(opening: Opening<'_>) -> Result<Arc<dyn OnlineStore>> {
+    Ok(Arc::new(RedisStore::connect(opening.address, opening.settings, opening.clock)?))
+}
+
 impl RedisStore {
     /// Prepares connections to the address (see `address.rs`); waits for nothing.
     pub fn connect(url: &str, settings: &OnlineSettings, clock: Clock) -> Result<Self> {
@@ -64,8 +69,8 @@ impl RedisStore {
         let link = Link::new(address, connector, scripts.all()).map_err(|e| Error::invalid(format!("{bad}: {}", e.category())))?;
         Ok(RedisStore {
             link: Arc::new(link),
-            read_chunk: settings.read_chunk.max(1),
-            write_chunk: settings.write_chunk.max(1),
+            read_chunk: settings.redis.read_chunk.max(1),
+            write_chunk: settings.redis.write_chunk.max(1),
             clock,
             known: RwLock::default(),
             scripts,

@@ -49,7 +49,7 @@ impl Connector {
             db: address.db,
             timeout: duration(settings.timeout),
             read_timeout: duration(settings.timeout.min(settings.lookup_deadline)),
-            read_connections: settings.read_connections.max(1),
+            read_connections: settings.redis.read_connections.max(1),
         })
     }
 
@@ -111,9 +111,9 @@ impl Connector {
 /// Reads the files that the settings name.
 fn certificates(address: &Address, settings: &OnlineSettings) -> Result<Option<TlsCertificates>> {
     let given = [
-        ("online_settings.tls_ca", &settings.tls_ca),
-        ("online_settings.tls_cert", &settings.tls_cert),
-        ("online_settings.tls_key", &settings.tls_key),
+        ("online_settings.tls_ca", &settings.redis.tls_ca),
+        ("online_settings.tls_cert", &settings.redis.tls_cert),
+        ("online_settings.tls_key", &settings.redis.tls_key),
     ];
     if !address.tls {
         return match given.into_iter().find(|(_, path)| path.is_some()) {

@@ -6,6 +6,7 @@ use super::keys::RowKeys;
 use super::map::slot;
 use super::*;
 use crate::clock::{SECOND, stopwatch};
+use crate::config::RedisSettings;
 use crate::error::Kind;
 use crate::model::codec::Row;
 use crate::store::online::conformance::{Place, key, offer, pointer, published, put, test_certificate, values, view, wait_for};
@@ -323,21 +324,17 @@ async fn a_damaged_pointer_says_how_to_repair_it() {
 async fn certificates_are_checked_on_both_sides() {
     let p = Place::tls("yes");
     let (cert, key) = test_certificate();
-    let settings = OnlineSettings {
-        tls_ca: Some(cert.clone()),
-        tls_cert: Some(cert.clone()),
-        tls_key: Some(key.clone()),
-        timeout: 2 * SECOND,
-        ..Default::default()
-    };
+    let ours = RedisSettings { tls_ca: Some(cert.clone()), tls_cert: Some(cert.clone()), tls_key: Some(key.clone()), ..Default::default() };
+    let with = |redis: RedisSettings| OnlineSettings { timeout: 2 * SECOND, redis, ..Default::default() };
+    let settings = with(ours.clone());
     let store = open(&p.url, &settings).await.unwrap();
     assert_eq!(store.check().await.unwrap(), Vec::<String>::new());
     published(&*store, &view(1)).await;
     let refused = async |url: &str, settings: OnlineSettings| open(url, &settings).await.unwrap().check().await.unwrap_err();
     // Ours is missing; theirs is not believed; it is for another name; no TLS at all on either side.
-    let e = refused(&p.url, OnlineSettings { tls_cert: None, tls_key: None, ..settings.clone() }).await;
+    let e = refused(&p.url, with(RedisSettings { tls_cert: None, tls_key: None, ..ours.clone() })).await;
     assert_eq!(e.kind(), Kind::Unavailable, "{e}");
-    let e = refused(&p.url, OnlineSettings { tls_ca: None, ..settings.clone() }).await;
+    let e = refused(&p.url, with(RedisSettings { tls_ca: None, ..ours.clone() })).await;
     assert!(e.kind() == Kind::Unavailable && e.hint().unwrap().contains("online_settings.tls_ca"), "{e}");
     let e = refused(&p.url.replace("localhost", "127.0.0.1"), settings.clone()).await;
     assert!(e.kind() == Kind::Unavailable && e.message().contains("127.0.0.1"), "{e}");
@@ -348,11 +345,11 @@ async fn certificates_are_checked_on_both_sides() {
     assert!(e.kind() == Kind::Unavailable && e.hint().unwrap().contains("TLS"), "{e}");
     // Settings that cannot be.
     let wrong = async |url: &str, settings: OnlineSettings| open(url, &settings).await.unwrap_err();
-    let e = wrong(&p.url, OnlineSettings { tls_ca: Some("/nowhere/ca.crt".into()), ..settings.clone() }).await;
+    let e = wrong(&p.url, with(RedisSettings { tls_ca: Some("/nowhere/ca.crt".into()), ..ours.clone() })).await;
     assert!(e.message().contains("online_settings.tls_ca") && e.message().contains("/nowhere/ca.crt"), "{e}");
-    let e = wrong(&p.url, OnlineSettings { tls_key: Some(cert.clone()), ..settings.clone() }).await;
+    let e = wrong(&p.url, with(RedisSettings { tls_key: Some(cert.clone()), ..ours.clone() })).await;
     assert!(e.kind() == Kind::Invalid && e.hint().unwrap().contains("PEM"), "{e}");
-    let e = wrong(&p.url, OnlineSettings { tls_key: None, ..settings.clone() }).await;
+    let e = wrong(&p.url, with(RedisSettings { tls_key: None, ..ours.clone() })).await;
     assert!(e.kind() == Kind::Invalid && e.hint().unwrap().contains("tls_key"), "{e}");
     let e = wrong(&plain.url, settings).await;
     assert!(e.kind() == Kind::Invalid && e.hint().unwrap().contains("rediss"), "{e}");
