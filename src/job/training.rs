@@ -24,7 +24,7 @@ use crate::plan::command::TrainingSetSpec;
 use crate::plan::names::Names;
 use crate::resolve::planner;
 use crate::resolve::resolver::{Resolver, Scope};
-use crate::resolve::source::external;
+use crate::resolve::source;
 use crate::table::managed;
 use crate::table::write::stream_of;
 
@@ -280,7 +280,7 @@ async fn check_files(resolver: &Resolver, catalog: &CatalogSnapshot, m: &Manifes
     for name in names {
         let table = catalog.tables.values().find(|t| t.name.to_string() == name);
         let table = table.ok_or_else(|| Error::internal(format!("table {name} is not in catalog version {}", catalog.version)))?;
-        now.extend(external::files(&resolver.services, table).await?);
+        now.extend(source::files(&resolver.services, table).await?);
     }
     let changed = differences(&m.files, &now);
     if changed.is_empty() {

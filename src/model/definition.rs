@@ -99,6 +99,13 @@ pub struct Feature {
     pub tags: Tags,
 }
 
+impl Feature {
+    /// The latest value of a column, about which nothing is said.
+    pub fn new(name: String, data_type: ColumnType) -> Self {
+        Feature { name, data_type, kind: FeatureKind::Latest, comment: None, tags: Tags::new() }
+    }
+}
+
 /// One version of a feature view.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct FeatureView {

@@ -8,7 +8,9 @@ pub mod instant;
 pub mod layout;
 pub mod live;
 pub mod local_time;
+mod source;
 pub mod types;
 
 pub use definition::*;
 pub use dependencies::{Dependency, ObjectKind, Travel};
+pub use source::{SOURCE_KINDS, SourceKind};

@@ -11,22 +11,11 @@ use datafusion::sql::sqlparser::ast::{
     Expr, FunctionArg, FunctionArgExpr, Ident, ObjectName, Spanned, TableAlias, TableFactor, Value, VisitMut, VisitorMut,
 };
 
-use super::source::external;
+use super::source;
 use crate::clock::Micros;
 use crate::error::{Error, Result, Span};
-use crate::model::{About, Name, Table};
+use crate::model::{About, Name, SOURCE_KINDS, SourceKind, Table};
 use crate::services::Services;
-
-const FUNCTIONS: [(&str, &str); 8] = [
-    ("read_parquet", "PARQUET"),
-    ("parquet_scan", "PARQUET"),
-    ("read_csv", "CSV"),
-    ("read_csv_auto", "CSV"),
-    ("read_json", "JSON"),
-    ("read_json_auto", "JSON"),
-    ("read_ndjson", "JSON"),
-    ("read_delta", "DELTA"),
-];
 
 /// Schema of the names that stand for files. No user can make it.
 const SCHEMA: &str = "";
@@ -53,11 +42,11 @@ pub async fn open(services: &Services, instant: Micros, loaded: usize, statement
     let mut all = vec![];
     for (mut table, place) in find.found {
         let opened = async {
-            if external::finds_hive(services, &table).await? {
-                table.options.insert(external::HIVE.into(), "true".into());
+            if source::finds_hive(services, &table).await? {
+                table.options.insert(source::HIVE.into(), "true".into());
             }
-            external::look_through(services, &table).await?;
-            external::open(services, &table).await
+            source::look_through(services, &table).await?;
+            source::open(services, &table).await
         };
         let provider = opened.await.map_err(|e| e.or_span(place))?;
         all.push((Arc::new(table), provider));
@@ -130,39 +119,31 @@ fn by_extension(path: &str) -> Read {
     for packed in [".gz", ".bz2", ".xz", ".zst"] {
         bare = bare.strip_suffix(packed).map(str::to_string).unwrap_or(bare);
     }
-    let mut options = BTreeMap::new();
-    let format = match bare.rsplit_once('.').map(|(_, e)| e) {
-        Some("parquet" | "pq") => "PARQUET",
-        Some("csv") => "CSV",
-        Some("tsv") => {
-            options.insert("delimiter".to_string(), "\\t".to_string());
-            "CSV"
-        }
-        Some("json" | "ndjson" | "jsonl") => "JSON",
-        _ => {
-            return Err(Error::invalid(format!("the format of {path:?} is not known"))
-                .with_hint("read it with read_parquet('…'), read_csv('…'), read_json('…') or read_delta('…')"));
-        }
+    let Some((kind, implied)) = bare.rsplit_once('.').and_then(|(_, ending)| SourceKind::of_ending(ending)) else {
+        let readers: Vec<String> = SourceKind::readers().iter().map(|f| format!("{f}('…')")).collect();
+        let (last, others) = (readers.last().cloned().unwrap_or_default(), readers[..readers.len().saturating_sub(1)].join(", "));
+        return Err(Error::invalid(format!("the format of {path:?} is not known")).with_hint(format!("read it with {others} or {last}")));
     };
+    let options = implied.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect();
     let shown = file.split(['.', '*', '?', '[']).next().filter(|s| !s.is_empty()).unwrap_or("files").to_string();
-    Ok((table(format, &[path.to_string()], options)?, shown))
+    Ok((table(kind.name, &[path.to_string()], options)?, shown))
 }
 
 /// `read_csv('path' | ['path', …], option => value, …)`
 fn called(name: &ObjectName, args: &[FunctionArg]) -> Option<Read> {
     let [part] = &name.0[..] else { return None };
     let function = part.as_ident()?.value.to_lowercase();
-    let Some((_, format)) = FUNCTIONS.iter().find(|(f, _)| *f == function) else {
+    let Some(kind) = SourceKind::of_function(&function) else {
         return function.starts_with("read_").then(|| {
-            let known = FUNCTIONS.iter().map(|(f, _)| *f);
+            let known = SOURCE_KINDS.iter().flat_map(|k| k.functions).filter(|f| f.starts_with("read_"));
             Err(Error::not_found(format!("there is no function {function}"))
-                .with_hint(format!("files are read with {}", known.filter(|f| f.starts_with("read_")).collect::<Vec<_>>().join(", "))))
+                .with_hint(format!("files are read with {}", known.copied().collect::<Vec<_>>().join(", "))))
         });
     };
-    Some(arguments(&function, format, args))
+    Some(arguments(&function, kind, args))
 }
 
-fn arguments(function: &str, format: &str, args: &[FunctionArg]) -> Read {
+fn arguments(function: &str, kind: &SourceKind, args: &[FunctionArg]) -> Read {
     let usage = format!("write {function}('path') or {function}(['path', 'path'], option => value); a path may hold * and **");
     let (mut paths, mut options) = (vec![], BTreeMap::new());
     for arg in args {
@@ -194,10 +175,12 @@ fn arguments(function: &str, format: &str, args: &[FunctionArg]) -> Read {
     if paths.is_empty() {
         return Err(Error::invalid(format!("{function} wants a path")).with_hint(usage));
     }
-    if paths.len() > 1 && format == "DELTA" {
-        return Err(Error::invalid("read_delta reads one table").with_hint("write one SELECT per table, with UNION ALL between them"));
+    if paths.len() > 1 && !kind.is_files {
+        return Err(
+            Error::invalid(format!("{function} reads one table")).with_hint("write one SELECT per table, with UNION ALL between them")
+        );
     }
-    Ok((table(format, &paths, options)?, function.to_string()))
+    Ok((table(kind.name, &paths, options)?, function.to_string()))
 }
 
 fn text(e: &Expr) -> Option<String> {

@@ -17,7 +17,7 @@ use futures::future::BoxFuture;
 use parking_lot::Mutex;
 
 use super::resolver::{Resolver, Tables};
-use super::source::external;
+use super::source;
 use super::{insert, named_files};
 use crate::clock::Micros;
 use crate::engine::functions;
@@ -308,11 +308,11 @@ impl Planning for StatementPlanner {
     }
 
     async fn infer(&self, table: &crate::model::Table) -> Result<SchemaRef> {
-        external::infer(&self.resolver.services, table).await
+        source::infer(&self.resolver.services, table).await
     }
 
     async fn finds_hive(&self, table: &crate::model::Table) -> Result<bool> {
-        external::finds_hive(&self.resolver.services, table).await
+        source::finds_hive(&self.resolver.services, table).await
     }
 
     fn clock_tolerance(&self) -> Micros {

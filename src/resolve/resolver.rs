@@ -15,7 +15,7 @@ use futures::future::BoxFuture;
 use parking_lot::Mutex;
 
 use super::effects::Effects;
-use super::source::external;
+use super::source;
 use super::system;
 use crate::catalog::{CatalogSnapshot, Relation, SYSTEM_SCHEMA};
 use crate::clock::Micros;
@@ -200,7 +200,7 @@ impl Resolver {
                 return Err(Error::invalid("files that a query names by itself are not remembered, so nobody could make this again")
                     .with_hint("CREATE EXTERNAL TABLE … LOCATION '…' gives them a name, or CREATE TABLE … AS SELECT keeps their rows"));
             }
-            out.extend(external::files(&self.services, &t).await?);
+            out.extend(source::files(&self.services, &t).await?);
         }
         Ok(out)
     }
@@ -292,9 +292,9 @@ impl Resolver {
                 let writable = travel.is_none();
                 Arc::new(ManagedTable::new(Arc::clone(&self.services), Arc::new((**t).clone()), s, read, writable))
             }
-            Relation::Table(t) if t.format == "DELTA" => {
+            Relation::Table(t) if source::is_versioned(t) => {
                 let pin = self.pins.get(&t.location).copied();
-                let found = external::open_delta(t, travel, pin).await.map_err(|e| e.context(format!("table {name}")))?;
+                let found = source::open_at(t, travel, pin).await.map_err(|e| e.context(format!("table {name}")))?;
                 let pinned =
                     PinnedTable { name: name.to_string(), location: t.location.clone(), table_id: found.table_id, version: found.version };
                 self.loaded.lock().snapshots.insert(format!("{}@{}", t.location, found.version), pinned);
@@ -305,7 +305,7 @@ impl Resolver {
                     return Err(Error::invalid(format!("table {name} is stored as {}: only Delta tables can be read in time", t.format)));
                 }
                 self.loaded.lock().external.insert(name.to_string(), Arc::new((**t).clone()));
-                external::open(&self.services, t).await.map_err(|e| e.context(format!("table {name}")))?
+                source::open(&self.services, t).await.map_err(|e| e.context(format!("table {name}")))?
             }
             Relation::TrainingSet(t) => {
                 let s = self.snapshot(name.to_string(), &t.location, travel).await?;

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use super::copy_options;
 use crate::error::{Error, Result};
+use crate::model::SourceKind;
 use crate::model::types::quote;
 use crate::sql::Cursor;
 
@@ -175,13 +176,11 @@ pub fn from(text: &str) -> Result<Option<String>> {
                 Error::invalid(format!("the format of {path:?} is not known"))
                     .with_hint("write (FORMAT csv) behind the path, or parquet, json, delta")
             })?;
-            if !["csv", "parquet", "json", "delta"].contains(&format.as_str()) {
-                return Err(
-                    Error::invalid(format!("files are not read as {format}")).with_hint("write (FORMAT csv), or parquet, json, delta")
-                );
-            }
+            let reader = SourceKind::of(&format.to_uppercase()).and_then(|k| k.functions.first()).ok_or_else(|| {
+                Error::invalid(format!("files are not read as {format}")).with_hint("write (FORMAT csv), or parquet, json, delta")
+            })?;
             let options: Vec<String> = options.iter().map(|(k, v)| format!(", {} => {}", quote(k), literal(v))).collect();
-            format!("read_{format}({}{})", literal(&path), options.concat())
+            format!("{reader}({}{})", literal(&path), options.concat())
         }
     };
     let schema = name.schema.as_ref().map(|s| format!("{}.", quote(s))).unwrap_or_default();

@@ -13,7 +13,7 @@ use crate::clock::{Micros, new_id};
 use crate::error::{Error, Result, Span};
 use crate::model::layout::check_column_name;
 use crate::model::types::ColumnType;
-use crate::model::{About, Column, Feature, FeatureKind, FeatureView, Name, Tags};
+use crate::model::{About, Column, Feature, FeatureView, Name, Tags};
 use crate::plan::command::Command;
 use crate::plan::online_lookup::asks_online;
 use crate::sql::Cursor;
@@ -282,13 +282,7 @@ impl CreateFeatureView {
             if features.iter().any(|f: &Feature| f.name == l.name) {
                 return Err(Error::invalid(format!("two features of feature view {name} are called {:?}", l.name)).with_span(l.span));
             }
-            features.push(Feature {
-                name: l.name.clone(),
-                data_type: t.clone(),
-                kind: FeatureKind::Latest,
-                comment: l.comment.clone(),
-                tags: l.tags.clone(),
-            });
+            features.push(Feature { comment: l.comment.clone(), tags: l.tags.clone(), ..Feature::new(l.name.clone(), t.clone()) });
         }
         self.distinct(name, keys)?;
         if features.is_empty() {
@@ -403,7 +397,7 @@ impl CreateFeatureView {
                 continue;
             }
             let data_type = ColumnType::stored(f.data_type()).map_err(|e| e.context(format!("feature {n:?} of feature view {name}")))?;
-            features.push(Feature { name: n.clone(), data_type, kind: FeatureKind::Latest, comment: None, tags: Tags::new() });
+            features.push(Feature::new(n.clone(), data_type));
         }
         if features.is_empty() {
             return Err(

@@ -16,7 +16,7 @@ use crate::clock::new_id;
 use crate::error::{Error, Result, Span};
 use crate::model::layout::check_column_name;
 use crate::model::types::{ColumnType, quote};
-use crate::model::{About, Column, Name, Table, View};
+use crate::model::{About, Column, Name, SourceKind, Table, View};
 use crate::plan::command::Command;
 use crate::plan::wildcard::renamed;
 use crate::sql::Cursor;
@@ -25,8 +25,6 @@ use crate::sql::cursor::NameRef;
 /// For errors of CREATE EXTERNAL TABLE.
 const LOOK: &str = "write CREATE EXTERNAL TABLE name STORED AS PARQUET LOCATION '…'; only to look at files, SELECT * FROM read_parquet('…'), \
      read_csv('…'), read_json('…') or read_delta('…')";
-
-const FORMATS: [&str; 4] = ["PARQUET", "CSV", "JSON", "DELTA"];
 
 #[derive(Debug, Clone)]
 pub struct CreateView {
@@ -198,17 +196,15 @@ impl Statement for CreateExternal {
         let s = self.syntax;
         let name = p.names().name(&self.name);
         let span = self.name.span;
-        let format = match s.file_type.to_uppercase().as_str() {
-            "NDJSON" | "NDJSONFILE" => "JSON".to_string(),
-            "DELTATABLE" => "DELTA".to_string(),
-            f if FORMATS.contains(&f) => f.to_string(),
-            f => {
-                return Err(Error::invalid(format!("external tables are not read as {f}"))
-                    .suggest(f, FORMATS)
-                    .or_hint(&format!("STORED AS one of {}; {LOOK}", FORMATS.join(", ")))
-                    .or_span(span));
-            }
+        let named = s.file_type.to_uppercase();
+        let Some(kind) = SourceKind::of(&named) else {
+            let known = SourceKind::names();
+            return Err(Error::invalid(format!("external tables are not read as {named}"))
+                .suggest(&named, known.iter().copied())
+                .or_hint(&format!("STORED AS one of {}; {LOOK}", known.join(", ")))
+                .or_span(span));
         };
+        let format = kind.name.to_string();
         let mut options = BTreeMap::new();
         for (key, value) in &s.options {
             let lower = key.to_lowercase();

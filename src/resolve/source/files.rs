@@ -28,7 +28,7 @@ use object_store::{ObjectMeta, ObjectStoreExt};
 
 pub use self::hive::{infer as infer_hive, keys as hive_keys, value as hive_value};
 pub use self::text::{Text, TextFormat};
-use super::external::bounds::has_floats;
+use super::bounds::has_floats;
 use crate::error::{Error, Result};
 use crate::services::Services;
 

@@ -222,7 +222,7 @@ type Open = fn(Opening<'_>) -> Result<Arc<dyn OnlineStore>>;
 const STORES: &[(&str, Open)] = &[
     ("embedded", embedded::open),
     #[cfg(feature = "redis")]
-    ("redis", redis::open),
+    ("redis", self::redis::open),
 ];
 
 /// Opens the store that an address names. Does not wait for a server: use [`OnlineStore::check`]; its warnings are
