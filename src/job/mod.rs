@@ -3,6 +3,7 @@
 pub mod command;
 mod ddl;
 mod delete;
+mod delete_rows;
 pub mod garbage_collection;
 mod generations;
 mod group_commit;

@@ -15,6 +15,7 @@ pub mod names;
 pub mod online_join;
 pub mod online_lookup;
 pub mod pit_join;
+pub mod plain_table;
 pub mod relations;
 pub mod rewrites;
 pub mod service;

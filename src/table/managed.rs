@@ -118,11 +118,13 @@ impl DataSink for Append {
         &self.schema
     }
     async fn write_all(&self, data: SendableRecordBatchStream, _cx: &Arc<TaskContext>) -> DfResult<u64> {
-        Ok(append(&self.services, &self.table, crate::services::stall::watch(&self.services, data), self.overwrites.as_ref()).await?)
+        let data = crate::services::stall::watch(&self.services, data);
+        Ok(append(&self.services, &self.table, data, self.overwrites.as_ref()).await?)
     }
 }
 
-/// Appends a stream (columns by position) to a managed table in one commit, or replaces the rows of a version.
+/// Appends a stream (columns by position) to a managed table in one commit, or replaces the rows
+/// of a version.
 pub async fn append(services: &Services, table: &Table, data: SendableRecordBatchStream, overwrites: Option<&Snapshot>) -> Result<u64> {
     let stored = boxed(store(services, table, data, overwrites)).await;
     if matches!(stored, Ok(0)) {
@@ -161,14 +163,20 @@ async fn store(services: &Services, table: &Table, data: SendableRecordBatchStre
 }
 
 /// Streams rows into data files of a table; nothing is visible yet.
-pub async fn write(
+pub async fn write(services: &Services, location: &str, schema: SchemaRef, data: SendableRecordBatchStream) -> Result<(u64, Vec<NewFile>)> {
+    write_files(services, location, schema, data, services.config.target_file_rows).await
+}
+
+/// The same into files of so many rows.
+pub async fn write_files(
     services: &Services,
     location: &str,
     schema: SchemaRef,
     mut data: SendableRecordBatchStream,
+    target_file_rows: usize,
 ) -> Result<(u64, Vec<NewFile>)> {
     let spec = WriteSpec {
-        target_file_rows: services.config.target_file_rows,
+        target_file_rows,
         row_group_rows: services.config.row_group_rows,
         memory: Some(Arc::clone(&services.runtime.memory_pool)),
         ..WriteSpec::plain(Arc::clone(&schema))
