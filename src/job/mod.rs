@@ -1,5 +1,6 @@
 //! One file, or folder, per effect. `command` carries out what a plan asks for; the others are what it calls.
 
+mod alter_table;
 pub mod command;
 mod ddl;
 mod delete;

@@ -11,6 +11,7 @@ use datafusion::common::{DFSchema, DFSchemaRef, Result as DfResult};
 use datafusion::logical_expr::{Expr, Extension, LogicalPlan, UserDefinedLogicalNodeCore};
 use serde::{Deserialize, Serialize};
 
+use super::alteration::Alteration;
 use super::answers;
 use crate::catalog::Runs;
 use crate::catalog::ddl::{Ddl, Exists};
@@ -125,6 +126,8 @@ pub enum Command {
     CreateTrainingSet(TrainingSetSpec),
     RebuildTrainingSet(Name),
     Delete(Deletion),
+    /// Other columns of a plain table.
+    AlterTable(Alteration),
     /// Rows that a client sends as a stream.
     Ingest {
         table: Name,
@@ -175,6 +178,7 @@ impl Command {
             Command::CreateTrainingSet(s) => format!("CREATE TRAINING SET {}", s.name),
             Command::RebuildTrainingSet(name) => format!("REBUILD TRAINING SET {name}"),
             Command::Delete(d) => format!("DELETE FROM {}", d.target),
+            Command::AlterTable(a) => format!("ALTER TABLE {} {}", a.table, a.change),
             Command::Ingest { table, mode } => format!("INGEST {mode:?} {table}"),
             Command::Refresh { views, range, at } => {
                 let range = match range {

@@ -1,5 +1,6 @@
 //! Logical nodes and rewrites: names and rules, no IO.
 
+pub mod alteration;
 pub mod answers;
 pub mod at_time_zone;
 pub mod blame;

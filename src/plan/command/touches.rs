@@ -24,6 +24,7 @@ impl Command {
                 DeleteTarget::FeatureView(id) => vec![view(Write, Privilege::Manage, id)],
                 DeleteTarget::Table { name, location: _ } => vec![Touch::new(Write, Privilege::Manage, ObjectKind::Table, name)],
             },
+            Command::AlterTable(a) => vec![Touch::new(Write, Privilege::Manage, ObjectKind::Table, &a.table)],
             Command::Ingest { table, mode } => {
                 let (access, privilege) = match mode {
                     IngestMode::Create | IngestMode::CreateOrAppend => (Create, Privilege::Create),
