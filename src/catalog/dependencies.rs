@@ -36,6 +36,28 @@ pub fn readers_of(c: &CatalogSnapshot, name: &Name, version: Option<u32>) -> Vec
     views.chain(features).collect()
 }
 
+/// Feature views whose rows come from an object, through views too.
+pub fn feature_views_over(c: &CatalogSnapshot, name: &Name) -> Vec<String> {
+    let (mut seen, mut next, mut out) = (vec![name.clone()], vec![name.clone()], vec![]);
+    while let Some(of) = next.pop() {
+        for reader in readers_of(c, &of, None) {
+            let name = match reader {
+                Reader::View(name) => name,
+                Reader::FeatureView { name, version, alone } => {
+                    let at = if alone { String::new() } else { format!("@v{version}") };
+                    add(&mut out, format!("{}{at}", in_sql(&name)));
+                    name
+                }
+            };
+            if !seen.contains(&name) {
+                seen.push(name.clone());
+                next.push(name);
+            }
+        }
+    }
+    out
+}
+
 /// The statements that drop all that reads an object, and what reads that, last readers first.
 pub fn to_drop(c: &CatalogSnapshot, name: &Name, version: Option<u32>) -> Vec<String> {
     let mut out = vec![];

@@ -17,7 +17,7 @@ use datafusion::physical_planner::{ExtensionPlanner, PhysicalPlanner};
 use parking_lot::Mutex;
 
 use super::push::PushSink;
-use super::{ddl, delete, garbage_collection, ingest, materialize, optimize, refresh, training, vacuum, verify};
+use super::{alter_table, ddl, delete, garbage_collection, ingest, materialize, optimize, refresh, training, vacuum, verify};
 use crate::catalog::ddl::{Ddl, Exists};
 use crate::catalog::is_undone;
 use crate::catalog::{Run, Runs};
@@ -165,6 +165,7 @@ async fn run(
         Command::Use { .. } | Command::Set { .. } | Command::Reset { .. } => Err(Error::internal("a session carries this out itself")),
         Command::Ddl(change) => boxed(ddl::run(resolver, change)).await.and_then(|_| count(0)),
         Command::Delete(deletion) => count(delete::run(resolver, deletion, query()?, cx).await?),
+        Command::AlterTable(alteration) => boxed(alter_table::run(resolver, alteration, cx)).await.and_then(|_| count(0)),
         Command::CreateTableAs { table, exists } => {
             let rows = if inputs.is_empty() { None } else { Some(rows()?) };
             count(boxed(create_table(resolver, table, *exists, rows)).await?)

@@ -71,7 +71,7 @@ pub async fn run(resolver: &Arc<Resolver>, name: &Name, mode: IngestMode, cx: &A
         Some(Relation::Table(t)) if t.managed && mode == IngestMode::Replace => create(resolver, name, rows, Exists::Replace).await,
         Some(Relation::Table(t)) if t.managed => {
             let target = services.store.snapshot(&t.location, None).await?;
-            append(services, t, by_name(rows, target.schema(), name)?, None).await
+            append(services, t, by_name(rows, target.schema(), name)?, target.schema(), None).await
         }
         Some(r) => Err(Error::invalid(format!("{} {name} is not a table that rows can be put into", r.kind()))),
     }

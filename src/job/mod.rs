@@ -1,8 +1,10 @@
 //! One file, or folder, per effect. `command` carries out what a plan asks for; the others are what it calls.
 
+mod alter_table;
 pub mod command;
 mod ddl;
 mod delete;
+mod delete_rows;
 pub mod garbage_collection;
 mod generations;
 mod group_commit;

@@ -69,6 +69,13 @@ impl Numbers {
         self.ranges.iter().map(|(first, last)| last.abs_diff(*first) + 1).sum()
     }
 
+    /// How many of them lie between two numbers, both ends included.
+    pub fn count_in(&self, min: i64, max: i64) -> u64 {
+        let from = self.ranges.partition_point(|(_, last)| *last < min);
+        let inside = self.ranges[from..].iter().take_while(|(first, _)| *first <= max);
+        inside.map(|(first, last)| (*last).min(max).abs_diff((*first).max(min)) + 1).sum()
+    }
+
     pub fn contains(&self, n: i64) -> bool {
         self.meets(n, n)
     }
@@ -103,6 +110,12 @@ mod tests {
             assert!(!set.meets(start + 2, start + 2) && set.meets(start + 2, start + 3) && !set.meets(start + 200_000, start + 300_000));
         }
         assert!(set.contains(i64::MIN) && set.contains(i64::MAX));
+        let (a, b) = (3_i64 << 32, 5_i64 << 32);
+        assert_eq!(
+            (set.count_in(a, b - 1), set.count_in(a, b + 3), set.count_in(a + 1, a + 3), set.count_in(a + 2, a + 2)),
+            (133_334, 133_337, 2, 0)
+        );
+        assert_eq!(set.count_in(i64::MIN, i64::MAX), set.count());
     }
 
     #[test]

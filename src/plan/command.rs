@@ -11,6 +11,7 @@ use datafusion::common::{DFSchema, DFSchemaRef, Result as DfResult};
 use datafusion::logical_expr::{Expr, Extension, LogicalPlan, UserDefinedLogicalNodeCore};
 use serde::{Deserialize, Serialize};
 
+use super::alteration::Alteration;
 use super::answers;
 use crate::catalog::Runs;
 use crate::catalog::ddl::{Ddl, Exists};
@@ -65,10 +66,30 @@ pub enum VerifyTarget {
     Service(Name),
 }
 
+/// What a DELETE removes rows from.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum DeleteTarget {
+    FeatureView(ViewVersionId),
+    /// A table of CREATE TABLE; by its place, because the name may come to mean another one.
+    Table {
+        name: Name,
+        location: String,
+    },
+}
+
+impl fmt::Display for DeleteTarget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            DeleteTarget::FeatureView(id) => id.fmt(f),
+            DeleteTarget::Table { name, .. } => name.fmt(f),
+        }
+    }
+}
+
 /// The rows that a DELETE removes are found by the query beside it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Deletion {
-    pub view: ViewVersionId,
+    pub target: DeleteTarget,
     /// Of the Delta table, at which the query was planned.
     pub delta_version: u64,
     /// The statement, to be planned again where the table has changed since.
@@ -105,6 +126,8 @@ pub enum Command {
     CreateTrainingSet(TrainingSetSpec),
     RebuildTrainingSet(Name),
     Delete(Deletion),
+    /// Other columns of a plain table.
+    AlterTable(Alteration),
     /// Rows that a client sends as a stream.
     Ingest {
         table: Name,
@@ -154,7 +177,8 @@ impl Command {
             Command::CreateTableAs { table, .. } => format!("CREATE TABLE {}", table.name),
             Command::CreateTrainingSet(s) => format!("CREATE TRAINING SET {}", s.name),
             Command::RebuildTrainingSet(name) => format!("REBUILD TRAINING SET {name}"),
-            Command::Delete(d) => format!("DELETE FROM {}", d.view),
+            Command::Delete(d) => format!("DELETE FROM {}", d.target),
+            Command::AlterTable(a) => format!("ALTER TABLE {} {}", a.table, a.change),
             Command::Ingest { table, mode } => format!("INGEST {mode:?} {table}"),
             Command::Refresh { views, range, at } => {
                 let range = match range {

@@ -1,5 +1,6 @@
 //! Logical nodes and rewrites: names and rules, no IO.
 
+pub mod alteration;
 pub mod answers;
 pub mod at_time_zone;
 pub mod blame;
@@ -15,6 +16,7 @@ pub mod names;
 pub mod online_join;
 pub mod online_lookup;
 pub mod pit_join;
+pub mod plain_table;
 pub mod relations;
 pub mod rewrites;
 pub mod service;

@@ -8,6 +8,7 @@ use datafusion::logical_expr::Expr;
 use datafusion::scalar::ScalarValue;
 
 use super::feature_table::FeatureTable;
+use super::plain_table::PlainTable;
 use crate::catalog::CatalogSnapshot;
 use crate::error::{Error, Result};
 use crate::model::{FeatureView, Name, ServiceItem, VersionSpec};
@@ -22,6 +23,9 @@ pub trait Names: Debug + Send + Sync {
 
     /// The table of a view version that this statement names, at the Delta version it was loaded at.
     fn feature_table(&self, view: &FeatureView) -> Result<Arc<FeatureTable>>;
+
+    /// A plain table that this statement reads as it is now.
+    fn plain_table(&self, name: &Name) -> Result<PlainTable>;
 
     /// Plans a parsed expression over a schema.
     fn sql_expression(&self, parsed: datafusion::sql::sqlparser::ast::Expr, schema: &DFSchema) -> Result<Expr>;

@@ -23,6 +23,7 @@ use crate::error::{Error, Result};
 use crate::model::{Dependency, FeatureView, Name, ObjectKind, PinnedFile, PinnedTable, Table, Travel, VersionSpec, View, ViewVersionId};
 use crate::plan::feature_table::FeatureTable;
 use crate::plan::names::Names;
+use crate::plan::plain_table::PlainTable;
 use crate::plan::weight::Weight;
 use crate::plan::wildcard::renamed;
 use crate::services::Services;
@@ -413,6 +414,13 @@ impl Names for Resolver {
             .get(&key)
             .cloned()
             .ok_or_else(|| Error::internal(format!("the table of {} was not loaded", view.versioned_name())))
+    }
+
+    fn plain_table(&self, name: &Name) -> Result<PlainTable> {
+        let table = self.catalog.tables.get(name).zip(self.reads(name));
+        let (table, snapshot) = table.ok_or_else(|| Error::internal(format!("table {name} was not loaded")))?;
+        let numbered = self.services.store.numbered_provider(&snapshot)?;
+        Ok(PlainTable { table: Arc::clone(table), snapshot, numbered })
     }
 
     fn sql_expression(&self, mut parsed: datafusion::sql::sqlparser::ast::Expr, schema: &DFSchema) -> Result<Expr> {

@@ -22,7 +22,7 @@ pub fn parse(head: Head<'_>) -> Result<Parsed> {
             .with_hint("CREATE OR REPLACE FEATURE SERVICE pins the versions that its names mean now"));
     }
     if !c.eat("FEATURE VIEW") {
-        return Err(c.expected("FEATURE VIEW or FEATURE SERVICE after ALTER"));
+        return Err(c.expected("FEATURE VIEW, FEATURE SERVICE or TABLE after ALTER"));
     }
     let name = c.name("the name of a feature view")?;
     let words = "SET TTL, SET COMMENT, SET OWNER, SET TAGS, SET ONLINE, SET OFFLINE, SET LOOKBACK, SET REFRESH EVERY, UNSET of one of them, SUSPEND, RESUME";

@@ -1,4 +1,4 @@
-//! `[WITH …] DELETE FROM view [[AS] alias] [WHERE …]`. Every other clause that the parser reads is refused.
+//! `[WITH …] DELETE FROM table | view [[AS] alias] [WHERE …]`. Every other clause that the parser reads is refused.
 
 use async_trait::async_trait;
 use datafusion::sql::parser::Statement as DfStatement;
@@ -35,7 +35,7 @@ fn read(text: &str, with: Option<With>, delete: SqlDelete) -> Result<Delete> {
     if from.len() > 1 {
         return Err(several(from[1].span()));
     }
-    let Some(table) = from.pop() else { return Err(Error::syntax("DELETE names no table").with_hint("write DELETE FROM view WHERE …")) };
+    let Some(table) = from.pop() else { return Err(Error::syntax("DELETE names no table").with_hint("write DELETE FROM table WHERE …")) };
     if let Some(join) = table.joins.first() {
         return Err(several(join.span()));
     }
@@ -59,7 +59,7 @@ fn refuse_clauses(d: &SqlDelete) -> Result<()> {
     let refuse =
         |what: &str, at: Option<Span>, hint: &str| Err(Error::not_built(format!("DELETE with {what}")).or_span(at).with_hint(hint));
     if let Some(t) = d.tables.first() {
-        return refuse("a list of tables before FROM", Span::from_sql(t.span()), "write one DELETE FROM view WHERE … per feature view");
+        return refuse("a list of tables before FROM", Span::from_sql(t.span()), "write one DELETE FROM table WHERE … per table");
     }
     if let Some(using) = &d.using {
         return refuse("USING", using.first().and_then(|t| Span::from_sql(t.span())), JOIN);
@@ -91,11 +91,11 @@ fn several(at: datafusion::sql::sqlparser::tokenizer::Span) -> Error {
 /// The name of the one table; all that may stand behind it is an alias.
 fn target(table: &TableWithJoins) -> Result<NameRef> {
     let at = Span::from_sql(table.relation.span());
-    let refuse = |what: &str| Err(Error::not_built(format!("DELETE FROM {what}")).or_span(at).with_hint("write DELETE FROM view WHERE …"));
+    let refuse = |what: &str| Err(Error::not_built(format!("DELETE FROM {what}")).or_span(at).with_hint("write DELETE FROM table WHERE …"));
     let TableFactor::Table { name, alias, args, with_hints, version, with_ordinality, partitions, json_path, sample, index_hints } =
         &table.relation
     else {
-        return refuse("something that is not the name of a feature view");
+        return refuse("something that is not the name of a table or feature view");
     };
     if args.is_some() || *with_ordinality || json_path.is_some() {
         return refuse("a function");
@@ -114,7 +114,7 @@ fn target(table: &TableWithJoins) -> Result<NameRef> {
 
 fn named(name: &ObjectName, at: Option<Span>) -> Result<NameRef> {
     let parts = name.0.iter().map(|p| p.as_ident().map(fold)).collect::<Option<Vec<_>>>();
-    let parts = parts.ok_or_else(|| Error::syntax(format!("{name} is not the name of a feature view")).or_span(at))?;
+    let parts = parts.ok_or_else(|| Error::syntax(format!("{name} is not the name of a table or feature view")).or_span(at))?;
     if let Some((table, _)) = parts.last().and_then(|t| t.split_once(TIME_TRAVEL)) {
         return Err(Error::invalid(format!("DELETE FROM {table}: an old version cannot be changed"))
             .or_span(at)
@@ -142,7 +142,7 @@ fn refuse_shadowed(with: &With, target: &NameRef) -> Result<()> {
 impl Statement for Delete {
     async fn plan(self: Box<Self>, p: &dyn Planning) -> Result<Planned> {
         let name = p.names().name(&self.target);
-        self.check_target(p, &name)?;
+        let is_table = self.check_target(p, &name)?;
         let statement = DfStatement::Statement(Box::new(SqlStatement::Query(Box::new(self.query.clone()))));
         let schema = p.names().schema().to_string();
         let plan = p.sql(statement, &schema).await?;
@@ -153,11 +153,12 @@ impl Statement for Delete {
             .or_span(self.target.span)
             .with_hint("choose the rows by their values, or by the keys that a SELECT found"));
         }
-        let (rows, table) = matching_rows(&plan, self.is_chosen)?;
-        if table.view.name != name {
-            return Err(Error::internal(format!("DELETE FROM {name} was planned for {}; nothing was removed", table.view.name)));
+        let table = is_table.then(|| p.names().plain_table(&name)).transpose()?;
+        let (rows, source) = matching_rows(&plan, self.is_chosen, table)?;
+        if *source.name() != name {
+            return Err(Error::internal(format!("DELETE FROM {name} was planned for {}; nothing was removed", source.name())));
         }
-        let deletion = Deletion { view: table.view.as_ref().into(), delta_version: table.snapshot.version(), statement: self.text, schema };
+        let deletion = Deletion { target: source.target(), delta_version: source.snapshot().version(), statement: self.text, schema };
         Planned::command("DELETE", Command::Delete(deletion), vec![rows])
     }
 }
@@ -174,29 +175,31 @@ impl Delete {
         }
     }
 
-    /// A push view is what rows can be removed from.
-    fn check_target(&self, p: &dyn Planning, name: &Name) -> Result<()> {
+    /// Rows can be removed from push views and from our tables; answers whether it is a table.
+    fn check_target(&self, p: &dyn Planning, name: &Name) -> Result<bool> {
         let error = match p.names().catalog().relation(name) {
             Some(Relation::FeatureView(_)) => {
                 let view = p.names().feature_view(&self.target)?;
                 if view.is_push() {
-                    return Ok(());
+                    return Ok(false);
                 }
                 Error::invalid(format!("feature view {name} is computed by its query; rows cannot be deleted"))
                     .with_hint(format!("change the source and REFRESH FEATURE VIEW {name}"))
             }
             // the planner says that there is no such table
-            None if name.schema != crate::catalog::SYSTEM_SCHEMA => return Ok(()),
-            Some(Relation::Table(t)) if t.managed => {
-                let table = &name.name;
-                Error::not_built(format!("DELETE FROM {table}: it is no feature view, and removing rows of other tables")).with_hint(
-                    format!("keep the other rows: CREATE OR REPLACE TABLE {table} AS SELECT * FROM {table} WHERE (…) IS NOT TRUE"),
-                )
-            }
+            None if name.schema != crate::catalog::SYSTEM_SCHEMA => return Ok(false),
+            Some(Relation::Table(t)) if t.managed => return Ok(true),
+            Some(Relation::Table(t)) => Error::invalid(format!(
+                "DELETE FROM {name}: rows of an external table cannot be removed, its files are others'"
+            ))
+            .with_hint(format!(
+                "remove them where {} is written, or keep the others: CREATE TABLE … AS SELECT * FROM {name} WHERE …",
+                t.location
+            )),
             other => {
                 let kind = other.map_or("system table", |r| r.kind());
                 Error::invalid(format!("DELETE FROM {name}: rows of a {kind} cannot be removed"))
-                    .with_hint("DELETE removes rows of push views, which are fed by INSERT")
+                    .with_hint("DELETE removes rows of push views, which are fed by INSERT, and of tables that CREATE TABLE has made")
             }
         };
         Err(error.or_span(self.target.span))

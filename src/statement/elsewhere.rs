@@ -34,8 +34,6 @@ const KEPT: &str = "CREATE FEATURE VIEW keeps the rows of a query, and REFRESH b
 const QUERY_NAMES: &str = "write the expression in the query, or in a view: CREATE VIEW … AS SELECT …";
 const NO_INDEX: &str =
     "leave it out: there are no indexes; feature views are kept in the order of their keys, and ONLINE views have a store by key";
-const ALTER_COLUMN: &str =
-    "write the table anew: CREATE OR REPLACE TABLE {} AS SELECT * REPLACE (CAST(column AS BIGINT) AS column) FROM {}";
 const STATISTICS: &str = "leave it out: statistics of files are kept as they are written";
 const IN_MEMORY: &str = "leave it out: statements read the newest version, and what servers keep in memory follows it";
 const SETTINGS: &str = "SHOW ALL lists the settings";
@@ -144,13 +142,6 @@ const OTHERS: &[Other] = &[
     other("DROP SEQUENCE", "there are no sequences to drop"),
     other("DROP TYPE", "there are no types of users to drop"),
     // changes of tables
-    other("ALTER TABLE", "write the table anew: CREATE OR REPLACE TABLE {} AS SELECT … FROM {}"),
-    with("ALTER TABLE", "ADD", "write the table anew: CREATE OR REPLACE TABLE {} AS SELECT *, CAST(NULL AS BIGINT) AS column FROM {}"),
-    with("ALTER TABLE", "DROP", "write the table anew: CREATE OR REPLACE TABLE {} AS SELECT * EXCLUDE (column) FROM {}"),
-    with("ALTER TABLE", "RENAME COLUMN", "write the table anew: CREATE OR REPLACE TABLE {} AS SELECT * EXCLUDE (column), column AS new_name FROM {}"),
-    with("ALTER TABLE", "RENAME TO", "write CREATE TABLE new_name AS SELECT * FROM {}, then DROP TABLE {}"),
-    with("ALTER TABLE", "ALTER", ALTER_COLUMN),
-    with("ALTER TABLE", "MODIFY", ALTER_COLUMN),
     other("RENAME", "write CREATE TABLE new_name AS SELECT * FROM name, then DROP TABLE name"),
     other("RENAME TABLE", "write CREATE TABLE new_name AS SELECT * FROM {}, then DROP TABLE {}"),
     other("ALTER VIEW", "write CREATE OR REPLACE VIEW {} AS SELECT …; SHOW CREATE VIEW {} shows its query"),

@@ -3,6 +3,7 @@
 
 mod about;
 mod alter;
+mod alter_table;
 mod copy;
 mod copy_options;
 mod create_entity;

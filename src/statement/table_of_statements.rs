@@ -2,8 +2,8 @@
 //! explains statements reads this list.
 
 use super::{
-    Head, Parsed, alter, create_entity, create_feature_view, create_service, describe, drop, explain, maintain, refresh, schema, settings,
-    show, show_create, sql, table, training_set, truncate, verify,
+    Head, Parsed, alter, alter_table, create_entity, create_feature_view, create_service, describe, drop, explain, maintain, refresh,
+    schema, settings, show, show_create, sql, table, training_set, truncate, verify,
 };
 use crate::error::{Error, Result};
 use crate::sql::Cursor;
@@ -66,6 +66,7 @@ pub const STATEMENTS: &[Entry] = &[
     ours("DROP TRAINING SET", drop::parse),
     hidden(ours("DROP", drop::parse)),
     ours("ALTER FEATURE VIEW", alter::parse),
+    ours("ALTER TABLE", alter_table::parse),
     hidden(ours("ALTER", alter::parse)),
     ours("REFRESH", refresh::parse),
     ours("MATERIALIZE", refresh::parse_materialize),

@@ -118,13 +118,21 @@ impl DataSink for Append {
         &self.schema
     }
     async fn write_all(&self, data: SendableRecordBatchStream, _cx: &Arc<TaskContext>) -> DfResult<u64> {
-        Ok(append(&self.services, &self.table, crate::services::stall::watch(&self.services, data), self.overwrites.as_ref()).await?)
+        let data = crate::services::stall::watch(&self.services, data);
+        Ok(append(&self.services, &self.table, data, &self.schema, self.overwrites.as_ref()).await?)
     }
 }
 
-/// Appends a stream (columns by position) to a managed table in one commit, or replaces the rows of a version.
-pub async fn append(services: &Services, table: &Table, data: SendableRecordBatchStream, overwrites: Option<&Snapshot>) -> Result<u64> {
-    let stored = boxed(store(services, table, data, overwrites)).await;
+/// Appends a stream (columns by position, those that were `planned`) to a managed table in one commit, or replaces the rows
+/// of a version.
+pub async fn append(
+    services: &Services,
+    table: &Table,
+    data: SendableRecordBatchStream,
+    planned: &SchemaRef,
+    overwrites: Option<&Snapshot>,
+) -> Result<u64> {
+    let stored = boxed(store(services, table, data, planned, overwrites)).await;
     if matches!(stored, Ok(0)) {
         return stored;
     }
@@ -134,11 +142,21 @@ pub async fn append(services: &Services, table: &Table, data: SendableRecordBatc
     }
 }
 
-async fn store(services: &Services, table: &Table, data: SendableRecordBatchStream, overwrites: Option<&Snapshot>) -> Result<u64> {
+async fn store(
+    services: &Services,
+    table: &Table,
+    data: SendableRecordBatchStream,
+    planned: &SchemaRef,
+    overwrites: Option<&Snapshot>,
+) -> Result<u64> {
     let base = match overwrites {
         Some(version) => version.clone(),
         None => services.store.snapshot(&table.location, None).await?,
     };
+    let columns = |s: &Schema| s.fields().iter().map(|f| (f.name().clone(), f.data_type().clone())).collect::<Vec<_>>();
+    if columns(base.schema()) != columns(planned) {
+        return Err(Error::conflict("its columns were changed meanwhile; no rows were stored").with_hint("run it again"));
+    }
     let (rows, adds) = write(services, &table.location, Arc::clone(base.schema()), data).await?;
     let removes: Vec<String> = overwrites.map_or(vec![], |v| v.files().iter().map(|f| f.path.clone()).collect());
     if adds.is_empty() && removes.is_empty() {
@@ -161,14 +179,20 @@ async fn store(services: &Services, table: &Table, data: SendableRecordBatchStre
 }
 
 /// Streams rows into data files of a table; nothing is visible yet.
-pub async fn write(
+pub async fn write(services: &Services, location: &str, schema: SchemaRef, data: SendableRecordBatchStream) -> Result<(u64, Vec<NewFile>)> {
+    write_files(services, location, schema, data, services.config.target_file_rows).await
+}
+
+/// The same into files of so many rows.
+pub async fn write_files(
     services: &Services,
     location: &str,
     schema: SchemaRef,
     mut data: SendableRecordBatchStream,
+    target_file_rows: usize,
 ) -> Result<(u64, Vec<NewFile>)> {
     let spec = WriteSpec {
-        target_file_rows: services.config.target_file_rows,
+        target_file_rows,
         row_group_rows: services.config.row_group_rows,
         memory: Some(Arc::clone(&services.runtime.memory_pool)),
         ..WriteSpec::plain(Arc::clone(&schema))

@@ -119,6 +119,16 @@ pub fn numbers<'a>(
     scan(services, base, file, Columns::Seq, None, cx)
 }
 
+/// All columns of a file's rows, in their order.
+pub fn whole<'a>(
+    services: &'a Services,
+    base: &'a Snapshot,
+    file: &'a Arc<DataFile>,
+    cx: &'a Arc<TaskContext>,
+) -> futures::future::BoxFuture<'a, Result<datafusion::execution::SendableRecordBatchStream>> {
+    scan(services, base, file, Columns::All, None, cx)
+}
+
 fn scan<'a>(
     services: &'a Services,
     base: &'a Snapshot,

@@ -1,4 +1,5 @@
-//! DELETE against SELECT of the same WHERE: what the query finds goes, the rest stays, offline and online.
+//! DELETE against SELECT of the same WHERE: what the query finds goes, the rest stays, offline and online; from a push
+//! view `v`, and from a table `p` with the same rows.
 //!
 //! `PROPTEST_CASES=10000` makes a long run, `PROPTEST_RNG_SEED` repeats one.
 
@@ -17,7 +18,7 @@ use remige::error::{Error, Kind};
 use remige::session::{Engine, Outcome, Session};
 
 const NOW: i64 = 1_772_366_400_000_000;
-const FEW: u32 = 60;
+const FEW: u32 = 100;
 /// Rows of the view, eight keys, `uid` from 1.
 const ROWS: i64 = 40;
 const KEYS: i64 = 8;
@@ -69,6 +70,9 @@ const DEFINITIONS: &str = "
 
 const VIEW: &str = "CREATE FEATURE VIEW v (uid BIGINT, x BIGINT, d DOUBLE, s VARCHAR, b BOOLEAN, t TIMESTAMP, n DECIMAL(9, 2))
     ENTITY user EVENT TIMESTAMP ts ONLINE";
+
+const TABLE: &str = "CREATE OR REPLACE TABLE p (id BIGINT, ts TIMESTAMP, uid BIGINT, x BIGINT, d DOUBLE, s VARCHAR, b BOOLEAN, t TIMESTAMP,
+    n DECIMAL(9, 2))";
 
 /// A value bound as a parameter.
 #[derive(Debug, Clone)]
@@ -183,6 +187,9 @@ fn asking() -> BoxedStrategy<Sql> {
         "@id IN (SELECT id FROM ONLINE_LOOKUP('w', 1, 2, 9) WHERE z IS NOT NULL)",
         "@id NOT IN (SELECT id FROM ONLINE_LOOKUP('w', 1, 2))",
         "@id IN (SELECT id FROM v@v1 WHERE x = 2)",
+        "@uid = (SELECT max(uid) FROM p)",
+        "@uid > (SELECT avg(u.uid) FROM p u WHERE u.id = #id)",
+        "@uid NOT IN (SELECT uid FROM p WHERE x > 2)",
         "@id IN (WITH q AS (SELECT id FROM o WHERE x = 2) SELECT id FROM q)",
     ])
 }
@@ -230,13 +237,27 @@ struct Case {
     named: (&'static str, &'static str),
 }
 
-const NAMES: [(&str, &str); 5] = [("v", ""), ("v", "v."), ("v AS d", "d."), ("public.v e", "e."), ("v@v1 \"D\"", "\"D\".")];
+const NAMES: [(&str, &str); 9] = [
+    ("v", ""),
+    ("v", "v."),
+    ("v AS d", "d."),
+    ("public.v e", "e."),
+    ("v@v1 \"D\"", "\"D\"."),
+    ("p", ""),
+    ("p", "p."),
+    ("p AS d", "d."),
+    ("public.p e", "e."),
+];
 
 fn case() -> impl Strategy<Value = Case> {
     (truth(), prop::sample::select(&NAMES[..])).prop_map(|(predicate, named)| Case { predicate, named })
 }
 
 impl Case {
+    fn target(&self) -> &'static str {
+        if self.named.0.trim_start_matches("public.").starts_with('p') { "p" } else { "v" }
+    }
+
     fn condition(&self) -> String {
         let (table, qualifier) = self.named;
         let sure = if qualifier.is_empty() { format!("{table}.") } else { qualifier.to_string() };
@@ -273,10 +294,11 @@ impl Case {
 }
 
 /// The rows that are missing come back, in several commits.
-async fn refill(session: &Session) {
+async fn refill(session: &Session, target: &str) {
     for part in 0..2 {
-        let text =
-            format!("INSERT INTO v SELECT id, ts, uid, x, d, s, b, t, n FROM m WHERE uid % 2 = {part} AND uid NOT IN (SELECT uid FROM v)");
+        let text = format!(
+            "INSERT INTO {target} SELECT id, ts, uid, x, d, s, b, t, n FROM m WHERE uid % 2 = {part} AND uid NOT IN (SELECT uid FROM {target})"
+        );
         run(session, &text, None).await.unwrap();
     }
 }
@@ -300,7 +322,7 @@ async fn agree(session: &Session, case: &Case) -> Result<bool, TestCaseError> {
     let q = if case.named.1.is_empty() { "uid".to_string() } else { format!("{}uid", case.named.1) };
     let found = uids(session, &format!("SELECT {q} FROM {table} WHERE {condition}"), parameters.clone()).await;
     let removed = run(session, &format!("DELETE FROM {table} WHERE {condition}"), parameters).await;
-    let left = uids(session, "SELECT uid FROM v", None).await.unwrap();
+    let left = uids(session, &format!("SELECT uid FROM {}", case.target()), None).await.unwrap();
     let failed = |what: String| Err(TestCaseError::fail(format!("DELETE FROM {table} WHERE {condition}: {what}")));
     let asked = match (found, removed) {
         (Ok(found), Ok((count, _))) => {
@@ -313,12 +335,12 @@ async fn agree(session: &Session, case: &Case) -> Result<bool, TestCaseError> {
         (Err(_), Err(_)) if left == all => false,
         (found, removed) => return failed(format!("SELECT: {found:?}, DELETE: {removed:?}, and {left:?} are left")),
     };
-    let served = online(session).await;
+    let served = if case.target() == "v" { online(session).await } else { newest(&left) };
     if served != newest(&left) {
         return failed(format!("{left:?} are left, and served are {served:?}"));
     }
     if left != all {
-        refill(session).await;
+        refill(session, case.target()).await;
     }
     Ok(asked)
 }
@@ -345,8 +367,9 @@ fn delete_removes_what_select_finds() {
             let (n, sound) = tried.get();
             if n % 25 == 0 {
                 // the log of a table that is changed for ever grows
-                script(&session, &format!("{} {VIEW}", if n == 0 { "" } else { "DROP FEATURE VIEW v;" })).await;
-                refill(&session).await;
+                script(&session, &format!("{} {VIEW}; {TABLE}", if n == 0 { "" } else { "DROP FEATURE VIEW v;" })).await;
+                refill(&session, "v").await;
+                refill(&session, "p").await;
             }
             let asked = agree(&session, &case).await;
             tried.set((n + 1, sound + u32::from(matches!(asked, Ok(true)))));
@@ -364,49 +387,80 @@ fn delete_removes_what_select_finds() {
     }
 }
 
+async fn filled(dir: &tempfile::TempDir) -> Session {
+    let session = open(dir).await;
+    script(&session, &format!("{DEFINITIONS}; {VIEW}; {TABLE}")).await;
+    refill(&session, "v").await;
+    refill(&session, "p").await;
+    session
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn many_bound_rows_remove_the_rows_of_each() {
     let dir = tempfile::tempdir().unwrap();
-    let session = open(&dir).await;
-    script(&session, &format!("{DEFINITIONS}; {VIEW}")).await;
-    refill(&session).await;
+    let session = filled(&dir).await;
     let rows = |ids: Vec<Option<i64>>| Some(RecordBatch::try_from_iter([("$1", Arc::new(Int64Array::from(ids)) as ArrayRef)]).unwrap());
-    let text = "DELETE FROM v WHERE id = $1 AND uid IN (SELECT uid FROM m WHERE uid > $1)";
-    let (count, _) = run(&session, text, rows(vec![Some(1), Some(3), None, Some(99)])).await.unwrap();
-    assert_eq!(count, 8, "the first row of each key is no later than the key");
-    assert_eq!(uids(&session, "SELECT uid FROM v WHERE id IN (1, 3)", None).await.unwrap(), BTreeSet::from([1, 3]));
-    let (count, _) = run(&session, text, rows(vec![])).await.unwrap();
-    assert_eq!((count, uids(&session, "SELECT uid FROM v", None).await.unwrap().len()), (0, 32));
-    // a parameter without a value is no predicate
-    let e = run(&session, text, None).await.unwrap_err();
-    assert_eq!((e.kind(), uids(&session, "SELECT uid FROM v", None).await.unwrap().len()), (Kind::Invalid, 32), "{e}");
+    for target in ["v", "p"] {
+        let left = format!("SELECT uid FROM {target}");
+        let text = &format!("DELETE FROM {target} WHERE id = $1 AND uid IN (SELECT uid FROM m WHERE uid > $1)");
+        let (count, _) = run(&session, text, rows(vec![Some(1), Some(3), None, Some(99)])).await.unwrap();
+        assert_eq!(count, 8, "the first row of each key is no later than the key");
+        assert_eq!(uids(&session, &format!("{left} WHERE id IN (1, 3)"), None).await.unwrap(), BTreeSet::from([1, 3]));
+        let (count, _) = run(&session, text, rows(vec![])).await.unwrap();
+        assert_eq!((count, uids(&session, &left, None).await.unwrap().len()), (0, 32));
+        // a parameter without a value is no predicate
+        let e = run(&session, text, None).await.unwrap_err();
+        assert_eq!((e.kind(), uids(&session, &left, None).await.unwrap().len()), (Kind::Invalid, 32), "{e}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn deletes_and_inserts_at_once_lose_nothing() {
     let dir = tempfile::tempdir().unwrap();
-    let session = open(&dir).await;
-    script(&session, &format!("{DEFINITIONS}; {VIEW}")).await;
-    refill(&session).await;
-    let work = (0..8i64).map(|i| {
-        let session = session.engine().session();
-        tokio::spawn(async move {
-            let text = match i % 2 {
-                0 => format!("DELETE FROM v WHERE uid IN (SELECT uid FROM m WHERE id = {i})"),
-                _ => format!("INSERT INTO v (id, ts, uid) VALUES ({}, TIMESTAMP '2026-02-01', {})", 100 + i, 100 + i),
-            };
-            // ten lost races are an answer too, which is to be tried again
-            loop {
-                match run(&session, &text, None).await {
-                    Err(e) if e.kind() == Kind::Conflict => {}
-                    done => return done.unwrap().0,
+    let session = filled(&dir).await;
+    for target in ["v", "p"] {
+        let work = (0..8i64).map(|i| {
+            let session = session.engine().session();
+            tokio::spawn(async move {
+                let text = match i % 2 {
+                    0 => format!("DELETE FROM {target} WHERE uid IN (SELECT uid FROM m WHERE id = {i})"),
+                    _ => format!("INSERT INTO {target} (id, ts, uid) VALUES ({}, TIMESTAMP '2026-02-01', {})", 100 + i, 100 + i),
+                };
+                // ten lost races are an answer too, which is to be tried again
+                loop {
+                    match run(&session, &text, None).await {
+                        Err(e) if e.kind() == Kind::Conflict => {}
+                        done => return done.unwrap().0,
+                    }
                 }
-            }
-        })
-    });
-    let counts = futures::future::join_all(work).await;
-    assert_eq!(counts.into_iter().map(|c| c.unwrap()).collect::<Vec<_>>(), [5, 1, 5, 1, 5, 1, 5, 1]);
-    let left = uids(&session, "SELECT uid FROM v", None).await.unwrap();
-    assert_eq!(left, (1..=ROWS).filter(|uid| uid % 2 == 1).chain([101, 103, 105, 107]).collect());
-    assert_eq!(online(&session).await, newest(&left.into_iter().filter(|uid| *uid <= ROWS).collect()));
+            })
+        });
+        let counts = futures::future::join_all(work).await;
+        assert_eq!(counts.into_iter().map(|c| c.unwrap()).collect::<Vec<_>>(), [5, 1, 5, 1, 5, 1, 5, 1]);
+        let left = uids(&session, &format!("SELECT uid FROM {target}"), None).await.unwrap();
+        assert_eq!(left, (1..=ROWS).filter(|uid| uid % 2 == 1).chain([101, 103, 105, 107]).collect());
+        if target == "v" {
+            assert_eq!(online(&session).await, newest(&left.into_iter().filter(|uid| *uid <= ROWS).collect()));
+        }
+    }
+}
+
+/// A table that another one replaces meanwhile: whatever is answered, no row is lost that no DELETE was for.
+#[tokio::test(flavor = "multi_thread")]
+async fn deletes_and_replacements_at_once_are_one_after_the_other() {
+    let dir = tempfile::tempdir().unwrap();
+    let session = filled(&dir).await;
+    for round in 0..6i64 {
+        let (one, other) = (session.engine().session(), session.engine().session());
+        let removed = tokio::spawn(async move { run(&one, &format!("DELETE FROM p WHERE uid % 8 = {round}"), None).await });
+        let replaced = tokio::spawn(async move { run(&other, "CREATE OR REPLACE TABLE p AS SELECT * FROM p", None).await });
+        let (removed, replaced) = (removed.await.unwrap(), replaced.await.unwrap());
+        for e in [removed.as_ref().err(), replaced.as_ref().err()].into_iter().flatten() {
+            assert_eq!(e.kind(), Kind::Conflict, "{e}");
+        }
+        let left = uids(&session, &format!("SELECT uid FROM p WHERE uid % 8 = {round}"), None).await.unwrap();
+        assert_eq!(left.is_empty(), removed.is_ok(), "{removed:?}, {replaced:?}, and {left:?} are left");
+        let rest = uids(&session, &format!("SELECT uid FROM p WHERE uid % 8 > {round}"), None).await.unwrap();
+        assert_eq!(rest.len() as i64, 5 * (7 - round));
+    }
 }

@@ -36,6 +36,13 @@ pub fn left_behind(c: &CatalogSnapshot, old: &FeatureView, new: &FeatureView) ->
     })
 }
 
+/// Views, feature views and services whose stored query may name one of the columns of a table or view.
+pub fn readers_of_columns(c: &CatalogSnapshot, of: &Name, columns: &[String]) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    readers(c, of, columns, &mut vec![], &mut found);
+    found
+}
+
 /// Whose query names one of the columns. A view that gives on all columns of what it reads is looked through.
 fn readers(c: &CatalogSnapshot, of: &Name, columns: &[String], seen: &mut Vec<Name>, found: &mut BTreeSet<String>) {
     seen.push(of.clone());

@@ -19,6 +19,7 @@ use crate::model::{Entity, FeatureView, Name, Service, Table, TrainingSet, View}
 pub use alter::ViewChange;
 pub use create::{Announcement, overtaken};
 pub use feature_view::{Outcome, create as feature_view_outcome};
+pub use left_behind::readers_of_columns;
 pub use touches::{Access, Privilege, Touch};
 
 /// What a CREATE does where an object of that name exists.

@@ -1,6 +1,6 @@
 //! Which objects a command touches: what grants, audit and a dry run go by.
 
-use super::{Command, IngestMode, TrainingSetSpec, VerifyTarget};
+use super::{Command, DeleteTarget, IngestMode, TrainingSetSpec, VerifyTarget};
 use crate::catalog::ddl::{Access, Privilege, Touch};
 use crate::model::{ObjectKind, ViewVersionId};
 
@@ -20,7 +20,11 @@ impl Command {
                 vec![Touch::new(Create, Privilege::Create, ObjectKind::TrainingSet, name)]
             }
             Command::RebuildTrainingSet(name) => vec![Touch::new(Read, Privilege::Select, ObjectKind::TrainingSet, name)],
-            Command::Delete(d) => vec![view(Write, Privilege::Manage, &d.view)],
+            Command::Delete(d) => match &d.target {
+                DeleteTarget::FeatureView(id) => vec![view(Write, Privilege::Manage, id)],
+                DeleteTarget::Table { name, location: _ } => vec![Touch::new(Write, Privilege::Manage, ObjectKind::Table, name)],
+            },
+            Command::AlterTable(a) => vec![Touch::new(Write, Privilege::Manage, ObjectKind::Table, &a.table)],
             Command::Ingest { table, mode } => {
                 let (access, privilege) = match mode {
                     IngestMode::Create | IngestMode::CreateOrAppend => (Create, Privilege::Create),

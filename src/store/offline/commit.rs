@@ -34,6 +34,7 @@ pub enum Operation {
     Overwrite,
     Delete,
     Optimize,
+    AddColumn,
 }
 
 /// What one commit does. Times are microseconds, UTC.
@@ -48,7 +49,7 @@ pub struct Commit {
     /// New watermark; `None` leaves it as it is, `NO_WATERMARK` takes it away.
     pub watermark: Option<Micros>,
     /// The table's columns from now on: the old ones, then nullable new ones, which files written
-    /// before do not have (they read as NULL).
+    /// before do not have (they read as NULL); any columns where all files are removed.
     pub new_schema: Option<SchemaRef>,
     /// Further application transactions (name, number).
     pub txns: Vec<(String, i64)>,
@@ -197,7 +198,7 @@ impl OfflineStore {
             ..delta_operation(commit.operation).get_commit_info()
         })];
         if let Some(schema) = &commit.new_schema {
-            actions.push(Action::Metadata(widened(base, schema)?));
+            actions.push(Action::Metadata(changed_columns(base, schema, commit)?));
         }
         let mut ahead = 0;
         for path in &commit.removes {
@@ -239,11 +240,12 @@ impl OfflineStore {
     }
 }
 
-fn widened(base: &Snapshot, schema: &SchemaRef) -> Result<Metadata> {
+fn changed_columns(base: &Snapshot, schema: &SchemaRef, commit: &Commit) -> Result<Metadata> {
     let what = format!("table {:?}", base.location());
     let (old, new) = (base.schema().fields(), schema.fields());
     let kept = old.len() <= new.len() && old.iter().zip(new).all(|(a, b)| a.name() == b.name() && a.data_type() == b.data_type());
-    if !kept || new.iter().skip(old.len()).any(|f| !f.is_nullable()) {
+    let all_written = base.files().iter().all(|f| commit.removes.contains(&f.path));
+    if !all_written && (!kept || new.iter().skip(old.len()).any(|f| !f.is_nullable())) {
         return Err(Error::internal(format!("{what}: only nullable columns can be added, behind the others")));
     }
     let kernel: StructType = schema.as_ref().try_into_kernel().map_err(|e: ArrowError| Error::invalid(e.to_string()).context(&what))?;
@@ -262,6 +264,8 @@ fn delta_operation(operation: Operation) -> DeltaOperation {
         Operation::Append => write(SaveMode::Append),
         Operation::Overwrite => write(SaveMode::Overwrite),
         Operation::Delete => DeltaOperation::Delete { predicate: None },
+        // the columns stand in the metadata of the same commit
+        Operation::AddColumn => DeltaOperation::AddColumn { fields: vec![] },
         Operation::Optimize => DeltaOperation::Optimize { predicate: None, target_size: 0 },
     }
 }

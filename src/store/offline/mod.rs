@@ -12,6 +12,7 @@ mod foreign;
 mod late_commits;
 pub mod lease;
 mod log_table;
+mod numbered;
 mod scan;
 mod snapshot;
 mod snapshot_coalescing;
@@ -31,6 +32,7 @@ pub use commit::{Commit, Operation};
 pub use compaction_selection::files_to_compact;
 pub use foreign::{ForeignTable, open_foreign_delta};
 pub use lease::Lease;
+pub use numbered::{ROW, numbers_of_file};
 pub use scan::{Ordering, PRUNING_TERMS, ScanOptions};
 pub use snapshot::{DataFile, Snapshot, TableOptions};
 pub use stats::{ColumnRange, SureBounds};
@@ -54,7 +56,7 @@ pub use crate::model::layout::SEQ;
 /// Key of a data file's order, in its Parquet footer and in its tags in the Delta log.
 pub(crate) const ORDER_KEY: &str = "remige.order";
 
-/// Tag of a data file: `<version that added it>.<place in the commit>`.
+/// Tag of a data file: `<version that added it>.<place in the commit>`, or that of the file of which it is what is left.
 pub(crate) const ADDED_KEY: &str = "remige.added";
 
 /// Tag of a data file: by how much the high words of its `_seq` may exceed the versions that brought its rows. Left out

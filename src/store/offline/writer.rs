@@ -62,15 +62,21 @@ pub struct NewFile {
     pub(super) written: Micros,
     order: Vec<String>,
     ranges: Ranges,
+    /// Place among the files of the table, where it is that of a file of which this is what is left.
+    stands_at: Option<(u64, u32)>,
 }
 
 impl NewFile {
+    /// To stand where `file` stood: the rows that stay keep their order among those of other files.
+    pub fn in_place_of(self, file: &DataFile) -> Self {
+        NewFile { stands_at: Some(file.added), ..self }
+    }
     pub(crate) fn stats_json(&self) -> String {
         to_json(self.rows, &self.ranges)
     }
     /// `ahead`: of the files whose rows these may be.
     pub(crate) fn tags(&self, version: u64, place: u32, ahead: u64) -> HashMap<String, Option<String>> {
-        file_tags(&self.order, (version, place), ahead.max(numbers_ahead(&self.ranges, version)))
+        file_tags(&self.order, self.stands_at.unwrap_or((version, place)), ahead.max(numbers_ahead(&self.ranges, version)))
     }
     /// As a file of a table, so that it can be read before a commit names it.
     pub fn data_file(&self) -> DataFile {
@@ -260,6 +266,7 @@ impl FileWriter {
             written: self.clock.now(),
             order: self.spec.order.clone(),
             ranges: from_footer(&footer, &self.spec.schema, &self.stats_columns)?,
+            stands_at: None,
         });
         Ok(())
     }
