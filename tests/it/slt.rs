@@ -152,6 +152,7 @@ slt_files! {
     statement_if_not_exists "statement/if_not_exists.slt"
     statement_maintenance "statement/maintenance.slt"
     statement_objects "statement/objects.slt"
+    statement_prepare "statement/prepare.slt"
     statement_training_set "statement/training_set.slt"
     statement_truncate "statement/truncate.slt"
     statement_verify "statement/verify.slt"
