@@ -11,6 +11,7 @@ mod compiled;
 mod described;
 mod listing;
 mod lookup;
+mod named;
 mod parameters;
 mod plans;
 mod prepared;
@@ -129,6 +130,8 @@ type Notices = Arc<Mutex<Vec<String>>>;
 struct Own {
     schema: RwLock<String>,
     variables: RwLock<BTreeMap<String, String>>,
+    /// What PREPARE keeps.
+    named: named::Names,
     /// Of the last statement that was not SHOW WARNINGS, and of the one before it.
     notices: Mutex<Notices>,
 }
@@ -161,7 +164,12 @@ impl Engine {
     }
 
     pub fn session(self: &Arc<Self>) -> Session {
-        let own = Own { schema: RwLock::new(self.config().schema.clone()), variables: RwLock::default(), notices: Mutex::default() };
+        let own = Own {
+            schema: RwLock::new(self.config().schema.clone()),
+            variables: RwLock::default(),
+            named: Default::default(),
+            notices: Mutex::default(),
+        };
         Session { engine: Arc::clone(self), own: Arc::new(own) }
     }
 }
@@ -214,8 +222,7 @@ impl Session {
     async fn begin(&self, planned: Planned, resolver: &Arc<Resolver>, handed: Handed) -> Result<Ready> {
         let plan = planned.plan;
         if let Some(command) = session_command(&plan) {
-            self.change(&command)?;
-            return Ok(Ready::Done);
+            return self.of_session(&command, resolver).await;
         }
         let mut state = state(resolver, &self.current_schema())?;
         self.apply_variables(&mut state);
@@ -305,6 +312,11 @@ impl Session {
         }
         let (kind, tag, looks_up) = (planned.kind, planned.tag, uses_lookup(&planned.plan)?);
         let ready = self.begin(planned, &resolver, Handed::Nothing).await.map_err(|e| place_of_outer(e, sql))?;
+        // EXECUTE answers as what it runs
+        let (kind, tag) = match &ready {
+            Ready::Rows { kind, tag, .. } => (*kind, *tag),
+            Ready::Done => (kind, tag),
+        };
         Ok(Begun { ready, kind, tag, looks_up })
     }
 

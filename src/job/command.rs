@@ -162,7 +162,12 @@ async fn run(
     let rows = || crate::services::stall::execute(services, query()?, Arc::clone(cx));
     match command {
         Command::Nothing { .. } => count(0),
-        Command::Use { .. } | Command::Set { .. } | Command::Reset { .. } => Err(Error::internal("a session carries this out itself")),
+        Command::Use { .. }
+        | Command::Set { .. }
+        | Command::Reset { .. }
+        | Command::Prepare { .. }
+        | Command::Execute { .. }
+        | Command::Deallocate { .. } => Err(Error::internal("a session carries this out itself")),
         Command::Ddl(change) => boxed(ddl::run(resolver, change)).await.and_then(|_| count(0)),
         Command::Delete(deletion) => count(delete::run(resolver, deletion, query()?, cx).await?),
         Command::AlterTable(alteration) => boxed(alter_table::run(resolver, alteration, cx)).await.and_then(|_| count(0)),

@@ -17,6 +17,7 @@ use crate::catalog::Runs;
 use crate::catalog::ddl::{Ddl, Exists};
 use crate::clock::{Micros, format_micros};
 use crate::error::Result;
+use crate::model::types::ColumnType;
 use crate::model::{About, Name, Table, ViewVersionId};
 use crate::sql::cursor::format_interval;
 
@@ -156,6 +157,22 @@ pub enum Command {
         /// `None`: all keys.
         sample: Option<Sample>,
     },
+    /// A statement with a name, for the session.
+    Prepare {
+        name: String,
+        /// Of its parameters; empty: as the statement wants them.
+        types: Vec<ColumnType>,
+        statement: String,
+    },
+    Execute {
+        name: String,
+        /// Constant expressions.
+        arguments: Vec<String>,
+    },
+    Deallocate {
+        /// `None`: all.
+        name: Option<String>,
+    },
     Use {
         schema: String,
     },
@@ -210,6 +227,9 @@ impl Command {
                 let seed = sample.and_then(|s| s.seed).map_or(String::new(), |s| format!(" SEED {s}"));
                 format!("VERIFY {what}{}", sample.map_or(String::new(), |s| format!(" SAMPLE {}{seed}", s.keys)))
             }
+            Command::Prepare { name, types: _, statement } => format!("PREPARE {name} AS {statement}"),
+            Command::Execute { name, arguments } => format!("EXECUTE {name}({})", arguments.join(", ")),
+            Command::Deallocate { name } => format!("DEALLOCATE {}", name.as_deref().unwrap_or("ALL")),
             Command::Use { schema } => format!("USE {schema}"),
             Command::Set { variable, value } => format!("SET {variable} = {value}"),
             Command::Reset { variable } => format!("RESET {variable}"),
@@ -228,9 +248,10 @@ impl Command {
         }
     }
 
-    /// Whether it changes the session alone, which carries it out itself.
+    /// Whether it is about the session alone, which carries it out itself.
     pub fn is_of_session(&self) -> bool {
-        matches!(self, Command::Use { .. } | Command::Set { .. } | Command::Reset { .. })
+        use Command::{Deallocate, Execute, Prepare, Reset, Set, Use};
+        matches!(self, Use { .. } | Set { .. } | Reset { .. } | Prepare { .. } | Execute { .. } | Deallocate { .. })
     }
 }
 

@@ -17,6 +17,7 @@ use datafusion::sql::sqlparser::ast::{
 use super::names::Names;
 use super::online_lookup::{INSTANT, LookupItem, OnlineLookupNode, STATUS};
 use super::pit_join::keys::check_instant;
+use super::shallow::shallow_all;
 use super::target::{Target, TargetItem};
 use super::{service, settle};
 use crate::clock::Micros;
@@ -90,7 +91,6 @@ pub fn plan(
     cx: &mut dyn RelationPlannerContext,
 ) -> Result<LogicalPlan> {
     let (target, place, args) = read_args(names, args)?;
-    let name = target.name.clone();
     check_online(&target).map_err(|e| e.or_span(place))?;
     let wanted = target.wanted()?;
     let input = input(names, &target, &wanted, args.rows, cx)?;
@@ -102,7 +102,33 @@ pub fn plan(
         Some(a) => TableReference::bare(cx.normalize_ident(a.name.clone())),
         None => TableReference::bare(ONLINE_LOOKUP),
     };
-    let outputs = service::outputs(names, &target)?;
+    answer(names, &target, &wanted, Asked { input, status: args.status, at }, &qualifier)
+}
+
+/// The lookup of a target for rows that are bound when it runs: a parameter for each column that it wants, in their order.
+pub fn over_parameters(names: &dyn Names, target: &Target, wanted: &[Column], status: bool) -> Result<LogicalPlan> {
+    check_online(target)?;
+    let parameter = |(i, column): (usize, &Column)| {
+        let id = format!("${}", i + 1);
+        let field = Arc::new(Field::new(&id, column.data_type.arrow().clone(), true));
+        Expr::Placeholder(Placeholder::new_with_field(id, Some(field)))
+    };
+    let input = keys(wanted, vec![wanted.iter().enumerate().map(parameter).collect()])?;
+    let plan = answer(names, target, wanted, Asked { input, status, at: None }, &TableReference::bare(ONLINE_LOOKUP))?;
+    Ok(shallow_all(settle::plan(plan)?)?)
+}
+
+/// What a lookup asks for.
+struct Asked {
+    /// Rows of the wanted columns.
+    input: LogicalPlan,
+    status: bool,
+    at: Option<Micros>,
+}
+
+/// The wanted columns, the outputs of the target, and the status of its items.
+fn answer(names: &dyn Names, target: &Target, wanted: &[Column], asked: Asked, qualifier: &TableReference) -> Result<LogicalPlan> {
+    let outputs = service::outputs(names, target)?;
     let items = target
         .items
         .iter()
@@ -119,12 +145,12 @@ pub fn plan(
             Ok(LookupItem { alias: item.alias.clone(), view: Arc::clone(&item.view), key_inputs, features })
         })
         .collect::<Result<Vec<_>>>()?;
-    let node = OnlineLookupNode::try_new(input, items, at)?;
+    let node = OnlineLookupNode::try_new(asked.input, items, asked.at)?;
     let plan = LogicalPlan::Extension(Extension { node: Arc::new(node) });
 
     let bare = |name: &str| Expr::Column(ColumnRef::new_unqualified(name));
     let mut list: Vec<Expr> = wanted.iter().map(|w| bare(&w.name).alias_qualified(Some(qualifier.clone()), &w.name)).collect();
-    let row_instant = match at {
+    let row_instant = match asked.at {
         Some(micros) => lit(ScalarValue::TimestampMicrosecond(Some(micros), Some("UTC".into()))),
         // decided when the lookup runs, so that its plan can be used again
         None => bare(INSTANT),
@@ -133,25 +159,25 @@ pub fn plan(
         let column = |c: &ColumnRef| match &c.relation {
             Some(r) => match target.items.iter().find(|i| i.alias == r.table()) {
                 Some(item) if item.view.keys.iter().any(|k| k.name == c.name) => Ok(bare(item.callers_name(&c.name))),
-                Some(item) => kept_online(&target, item, &c.name).map(|()| Expr::Column(c.clone())),
+                Some(item) => kept_online(target, item, &c.name).map(|()| Expr::Column(c.clone())),
                 None => Ok(Expr::Column(c.clone())),
             },
             None => Ok(bare(&c.name)),
         };
         list.push(service::place(expr, &column, Some(&row_instant))?.alias_qualified(Some(qualifier.clone()), output));
     }
-    if args.status {
+    if asked.status {
         for item in &target.items {
             let own = |n: &str| Expr::Column(ColumnRef::new(Some(TableReference::bare(item.alias.as_str())), n));
             list.push(own(STATUS).alias_qualified(Some(qualifier.clone()), format!("{}__status", item.alias)));
             list.push(own(&item.view.event_timestamp).alias_qualified(Some(qualifier.clone()), format!("{}__event_timestamp", item.alias)));
         }
     }
-    each_once(&list, &name.to_string())?;
+    each_once(&list, &target.name.to_string())?;
     LogicalPlanBuilder::from(plan)
         .project(list)
         .and_then(|b| b.build())
-        .map_err(|e| Error::from(e).context(format!("ONLINE_LOOKUP('{name}')")))
+        .map_err(|e| Error::from(e).context(format!("ONLINE_LOOKUP('{}')", target.name)))
 }
 
 /// The columns that `status => true` adds may have the name of a feature.
@@ -322,6 +348,11 @@ fn input(
         }
         values.push(out);
     }
+    keys(wanted, values)
+}
+
+/// Rows of values as the wanted columns.
+fn keys(wanted: &[Column], values: Vec<Vec<Expr>>) -> Result<LogicalPlan> {
     let names: Vec<String> = wanted.iter().map(|w| w.name.clone()).collect();
     let plan = LogicalPlanBuilder::values(values)?.build()?;
     let list: Vec<Expr> = plan

@@ -1,6 +1,8 @@
 //! The resolve step: the one place where names become tables. It runs before planning and does all the
 //! IO that planning needs: the catalog as of the statement, and the snapshots of the tables named.
 
+mod plain;
+
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Debug;
 use std::sync::{Arc, Weak};
@@ -142,13 +144,6 @@ impl Resolver {
 
     pub fn notice_list(&self) -> Arc<Mutex<Vec<String>>> {
         Arc::clone(&self.notices)
-    }
-
-    /// The version of a plain table that the statement reads as it is now; `None`: it does not read it so.
-    pub fn reads(&self, name: &Name) -> Option<Snapshot> {
-        let loaded = self.loaded.lock();
-        let table: &dyn std::any::Any = loaded.tables.get(&(name.schema.clone(), name.name.clone()))?.as_ref()?.as_ref();
-        table.downcast_ref::<ManagedTable>().map(|t| t.snapshot().clone())
     }
 
     /// A version of a feature view that a command names, as the statement's catalog has it.
@@ -417,10 +412,7 @@ impl Names for Resolver {
     }
 
     fn plain_table(&self, name: &Name) -> Result<PlainTable> {
-        let table = self.catalog.tables.get(name).zip(self.reads(name));
-        let (table, snapshot) = table.ok_or_else(|| Error::internal(format!("table {name} was not loaded")))?;
-        let numbered = self.services.store.numbered_provider(&snapshot)?;
-        Ok(PlainTable { table: Arc::clone(table), snapshot, numbered })
+        self.numbered(name)
     }
 
     fn sql_expression(&self, mut parsed: datafusion::sql::sqlparser::ast::Expr, schema: &DFSchema) -> Result<Expr> {

@@ -14,6 +14,7 @@ const SETUP: &str = "
     CREATE FEATURE VIEW p (n BIGINT) ENTITY u EVENT TIMESTAMP ts;
     CREATE FEATURE SERVICE s AS SELECT v.* FROM v;
     CREATE TRAINING SET t AS SELECT l.id, l.ts, v.x FROM src l ASOF JOIN v AT l.ts;
+    CREATE TABLE q AS SELECT 1 AS id;
     CREATE SCHEMA other";
 
 /// Statements with what they touch: access privilege kind name[@version].
@@ -41,6 +42,8 @@ const STATEMENTS: &[(&str, &str)] = &[
     ("DROP TRAINING SET t", "drop manage training_set public.t"),
     ("DROP TABLE IF EXISTS nothing", ""),
     ("DELETE FROM p WHERE id = 1", "write manage feature_view public.p@v1"),
+    ("DELETE FROM q WHERE id = 1", "write manage table public.q"),
+    ("ALTER TABLE q ADD COLUMN z BIGINT", "write manage table public.q"),
     ("REFRESH FEATURE VIEW v FULL", "write refresh feature_view public.v@v1"),
     ("REFRESH FEATURE VIEW v FROM '2026-01-01' TO '2026-01-02'", "write refresh feature_view public.v@v1"),
     ("MATERIALIZE ALL FEATURE VIEWS", "write materialize feature_view public.v@v1"),

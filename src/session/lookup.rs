@@ -20,7 +20,7 @@ use crate::clock::Micros;
 use crate::error::{Error, Kind, Result};
 use crate::model::Column;
 use crate::model::exact::exactly;
-use crate::plan::lookup::find;
+use crate::plan::lookup::{find, over_parameters};
 use crate::sql::references::lookup_name;
 
 /// A lookup by name, as a ticket asks for it.
@@ -43,7 +43,7 @@ impl Session {
             let schema = request.schema.clone().unwrap_or_else(|| self.current_schema());
             let key = Key { schema, form: Form::Target { name: request.name.clone(), status: request.status } };
             let columns = |c: &Compiled| c.by_name(rows, &request.name);
-            // places in the text that the lookup is planned from say nothing to who sent a ticket
+            // places in a service's definition say nothing to who sent a ticket
             let answer = self.in_time(&request.name, self.planned(&key, &columns, request.at)).await.map_err(Error::without_span)?;
             answer.ok_or_else(|| Error::internal(format!("the lookup of {} cannot be planned for bound rows", request.name)))
         })
@@ -131,17 +131,17 @@ impl Session {
     async fn make_plan(&self, key: &Key, catalog: &Arc<CatalogSnapshot>) -> Result<Plan> {
         let session = self.in_schema(&key.schema);
         let resolver = session.resolver_at(Arc::clone(catalog), vec![], Notices::default());
-        let (sql, wanted) = match &key.form {
-            Form::Text(sql, _) => (sql.clone(), vec![]),
+        let (plan, wanted) = match &key.form {
+            Form::Text(sql, _) => (session.plan(sql, &resolver).await?.plan, vec![]),
             Form::Target { name, status } => {
-                let wanted = find(&*resolver, &lookup_name(name)?)?.wanted()?;
-                (text(name, wanted.len(), *status), wanted)
+                let target = find(&*resolver, &lookup_name(name)?)?;
+                let wanted = target.wanted()?;
+                (over_parameters(&*resolver, &target, &wanted, *status)?, wanted)
             }
         };
-        let planned = session.plan(&sql, &resolver).await?;
         let types: Vec<DataType> = match &key.form {
             Form::Text(_, types) => {
-                let now = parameters(&planned.plan)?;
+                let now = parameters(&plan)?;
                 if let Some(n) = now.iter().zip(types).position(|(now, then)| now.as_ref().is_some_and(|now| now != then)) {
                     return Err(Error::conflict(format!("parameter ${} has another type than when the statement was prepared", n + 1))
                         .with_hint("prepare the statement again"));
@@ -150,7 +150,7 @@ impl Session {
             }
             Form::Target { .. } => wanted.iter().map(|c: &Column| c.data_type.arrow().clone()).collect(),
         };
-        let made = compile(self.services(), state(&resolver, &key.schema)?, catalog.version, &planned.plan, &types, wanted).await?;
+        let made = compile(self.services(), state(&resolver, &key.schema)?, catalog.version, &plan, &types, wanted).await?;
         Ok(made.map_or(Plan::PerRow { catalog_version: catalog.version }, |c| Plan::Ready(Arc::new(c))))
     }
 
@@ -163,13 +163,6 @@ impl Session {
         *other.own.schema.write() = schema.to_string();
         other
     }
-}
-
-/// The lookup as text, with one parameter per column that it wants.
-fn text(name: &str, wanted: usize, status: bool) -> String {
-    let parameters: Vec<String> = (1..=wanted).map(|i| format!("${i}")).collect();
-    // in brackets: a list of parameters would be rows where only one column is wanted
-    format!("SELECT * FROM ONLINE_LOOKUP('{}', ({}), status => {status})", name.replace('\'', "''"), parameters.join(", "))
 }
 
 /// The bound values in the types that the statement wants, a column per parameter.

@@ -146,7 +146,7 @@ impl Session {
         self.workers().plan(&Cancel::default(), Box::pin(async move { session.plan_for(prepared, types).await }))
     }
 
-    async fn plan_for(&self, prepared: Prepared, types: Vec<DataType>) -> Result<Prepared> {
+    pub(super) async fn plan_for(&self, prepared: Prepared, types: Vec<DataType>) -> Result<Prepared> {
         let resolver = self.resolver(vec![], Notices::default()).await?;
         let plan = typed(self.plan(&prepared.sql, &resolver).await?.plan, &types)?;
         let schema = match prepared.kind {

@@ -50,12 +50,15 @@ impl Session {
         Box::pin(self.time_limit().over(work))
     }
 
-    async fn prepare_one(&self, sql: String) -> Result<Prepared> {
+    pub(super) async fn prepare_one(&self, sql: String) -> Result<Prepared> {
         let notices = Notices::default();
         let resolver = self.resolver(vec![], Arc::clone(&notices)).await?;
         let planned = self.plan(&sql, &resolver).await?;
         if !planned.tag.starts_with("SHOW") {
             *self.own.notices.lock() = notices;
+        }
+        if let Some(called) = self.called(&planned.plan)? {
+            return Ok(Prepared { sql, parameters: vec![], announced: vec![], changes_session: true, looks_up: false, ..called });
         }
         let parameters = parameters::parameters(&planned.plan)?;
         Ok(Prepared {
@@ -187,11 +190,14 @@ impl Session {
         })
     }
 
-    async fn ready(&self, prepared: Prepared, values: Vec<ScalarValue>) -> Result<Ready> {
+    pub(super) async fn ready(&self, prepared: Prepared, values: Vec<ScalarValue>) -> Result<Ready> {
         let notices = Notices::default();
         let resolver = self.resolver(values.clone(), Arc::clone(&notices)).await?;
         let mut planned = self.plan(&prepared.sql, &resolver).await?;
-        described::check(&prepared, &planned)?;
+        match self.called(&planned.plan)? {
+            Some(called) => described::same_columns(&prepared.schema, &called.schema, "the result")?,
+            None => described::check(&prepared, &planned)?,
+        }
         if !planned.tag.starts_with("SHOW") {
             *self.own.notices.lock() = notices;
         }

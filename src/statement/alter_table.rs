@@ -73,6 +73,12 @@ fn change(c: &mut Cursor<'_>, table: &NameRef) -> Result<(ColumnChange, Span, bo
         let _ = c.eat("RESTRICT");
         return Ok((ColumnChange::Drop(name), span, lenient));
     }
+    if c.is("SET") || c.is("UNSET") || c.is("OWNER") {
+        return refuse(
+            "SET",
+            "leave it out: tables have columns and nothing else to set; COMMENT, OWNER and TAGS are for feature views".into(),
+        );
+    }
     Err(c.expected("ADD COLUMN, RENAME COLUMN or DROP COLUMN"))
 }
 

@@ -31,7 +31,16 @@ pub struct Delete {
 /// A DELETE as the parser read it, behind `with`.
 fn read(text: &str, with: Option<With>, delete: SqlDelete) -> Result<Delete> {
     refuse_clauses(&delete)?;
-    let (FromTable::WithFromKeyword(mut from) | FromTable::WithoutKeyword(mut from)) = delete.from;
+    let mut from = match delete.from {
+        FromTable::WithFromKeyword(from) => from,
+        FromTable::WithoutKeyword(from) if delete.selection.is_some() => from,
+        // all rows of a table are not to go by a word that was left out
+        FromTable::WithoutKeyword(from) => {
+            return Err(Error::not_built("DELETE without FROM and WHERE")
+                .or_span(from.first().and_then(|t| Span::from_sql(t.span())))
+                .with_hint("write DELETE FROM table WHERE …, or TRUNCATE table for all of its rows"));
+        }
+    };
     if from.len() > 1 {
         return Err(several(from[1].span()));
     }

@@ -26,8 +26,6 @@ const fn with(words: &'static str, with: &'static str, hint: &'static str) -> Ot
 const ATOMIC: &str = "leave it out: each statement is atomic by itself, and reads one version of each table";
 const RIGHTS: &str =
     "there are no users and rights in SQL: whoever reaches the port or the files may read and write; guard those (docs/clients.md)";
-const BY_DRIVER: &str = "drivers prepare statements: pass ? or $1 and the values, with ADBC cursor.execute(sql, (1, 'a')), with JDBC a PreparedStatement; \
-     a query with a name is CREATE VIEW";
 const CURSORS: &str = "run the SELECT: rows come in batches as the client asks for them";
 const FILES: &str = "name the files in the query: SELECT * FROM read_parquet('…'), read_csv('…'), read_json('…') or read_delta('…')";
 const KEPT: &str = "CREATE FEATURE VIEW keeps the rows of a query, and REFRESH brings them up to date; CREATE TABLE … AS SELECT keeps them as they are now";
@@ -64,9 +62,6 @@ const OTHERS: &[Other] = &[
     other("SHOW GRANTS", RIGHTS), other("SHOW USERS", RIGHTS), other("SHOW ROLES", RIGHTS),
     other("CREATE SECRET", "credentials come from the environment (AWS_ACCESS_KEY_ID, …)"),
     // prepared statements and cursors
-    other("PREPARE", BY_DRIVER),
-    other("EXECUTE", BY_DRIVER),
-    other("DEALLOCATE", BY_DRIVER),
     other("DECLARE", CURSORS),
     other("OPEN", CURSORS),
     other("FETCH", CURSORS),

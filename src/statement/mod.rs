@@ -17,6 +17,7 @@ mod elsewhere;
 mod explain;
 mod kept;
 mod maintain;
+mod prepare;
 mod refresh;
 mod schema;
 mod settings;

@@ -2,8 +2,8 @@
 //! explains statements reads this list.
 
 use super::{
-    Head, Parsed, alter, alter_table, create_entity, create_feature_view, create_service, describe, drop, explain, maintain, refresh,
-    schema, settings, show, show_create, sql, table, training_set, truncate, verify,
+    Head, Parsed, alter, alter_table, create_entity, create_feature_view, create_service, describe, drop, explain, maintain, prepare,
+    refresh, schema, settings, show, show_create, sql, table, training_set, truncate, verify,
 };
 use crate::error::{Error, Result};
 use crate::sql::Cursor;
@@ -82,6 +82,9 @@ pub const STATEMENTS: &[Entry] = &[
     ours("DESCRIBE", describe::parse),
     hidden(ours("DESC", describe::parse)),
     ours("USE", settings::parse_use),
+    ours("PREPARE", prepare::parse),
+    ours("EXECUTE", prepare::parse_execute),
+    ours("DEALLOCATE", prepare::parse_deallocate),
     ours("SET", settings::parse_set),
     ours("RESET", settings::parse_reset),
     stock("COPY", sql::parse_copy),

@@ -456,7 +456,8 @@ async fn deletes_and_replacements_at_once_are_one_after_the_other() {
         let replaced = tokio::spawn(async move { run(&other, "CREATE OR REPLACE TABLE p AS SELECT * FROM p", None).await });
         let (removed, replaced) = (removed.await.unwrap(), replaced.await.unwrap());
         for e in [removed.as_ref().err(), replaced.as_ref().err()].into_iter().flatten() {
-            assert_eq!(e.kind(), Kind::Conflict, "{e}");
+            // the table that its name meant a moment ago may be gone when it is read
+            assert!(matches!(e.kind(), Kind::Conflict | Kind::NotFound), "{e}");
         }
         let left = uids(&session, &format!("SELECT uid FROM p WHERE uid % 8 = {round}"), None).await.unwrap();
         assert_eq!(left.is_empty(), removed.is_ok(), "{removed:?}, {replaced:?}, and {left:?} are left");

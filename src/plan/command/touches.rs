@@ -43,6 +43,8 @@ impl Command {
                 VerifyTarget::FeatureView(id) => vec![view(Read, Privilege::Select, id)],
                 VerifyTarget::Service(name) => vec![Touch::new(Read, Privilege::Select, ObjectKind::FeatureService, name)],
             },
+            // what a named statement touches is asked of its own plan
+            Command::Prepare { .. } | Command::Execute { .. } | Command::Deallocate { .. } => vec![],
             Command::Use { schema: _ } | Command::Set { variable: _, value: _ } | Command::Reset { variable: _ } => vec![],
         }
     }
