@@ -1,9 +1,13 @@
-//! The only `now()` and the only randomness, so that tests can hold both still.
+//! The only `now()`, the only randomness and the only timers: tests can hold time and chance still, and one place
+//! decides how the server waits.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::{Duration, Instant};
 
 use chrono::{DateTime, SecondsFormat, Utc};
+pub use tokio::time::{Interval, Sleep};
+use tokio::time::{MissedTickBehavior, Timeout};
 
 /// Microseconds since 1970-01-01T00:00:00Z: the one unit of time in Remige.
 pub type Micros = i64;
@@ -59,8 +63,45 @@ fn system_now() -> Micros {
 
 /// A monotonic instant for measuring how long something took; never stored.
 #[allow(clippy::disallowed_methods)]
-pub fn stopwatch() -> std::time::Instant {
-    std::time::Instant::now()
+pub fn stopwatch() -> Instant {
+    Instant::now()
+}
+
+/// Waits for `time`; blocks no thread.
+#[allow(clippy::disallowed_methods)]
+pub fn sleep(time: Duration) -> Sleep {
+    tokio::time::sleep(time)
+}
+
+/// Waits until `end`, an instant of `stopwatch`.
+#[allow(clippy::disallowed_methods)]
+pub fn sleep_until(end: Instant) -> Sleep {
+    tokio::time::sleep_until(end.into())
+}
+
+/// The output of `work`, or an error once it has taken longer than `limit`; `work` is dropped then.
+#[allow(clippy::disallowed_methods)]
+pub fn timeout<F: IntoFuture>(limit: Duration, work: F) -> Timeout<F::IntoFuture> {
+    tokio::time::timeout(limit, work)
+}
+
+/// The output of `work`, or an error once `end`, an instant of `stopwatch`, has passed.
+#[allow(clippy::disallowed_methods)]
+pub fn timeout_at<F: IntoFuture>(end: Instant, work: F) -> Timeout<F::IntoFuture> {
+    tokio::time::timeout_at(end.into(), work)
+}
+
+/// A tick now and then one `every` period. A late tick delays those after it: none are made up for.
+pub fn ticks(every: Duration) -> Interval {
+    ticks_after(Duration::ZERO, every)
+}
+
+/// A tick after `first` and then one `every` period. A late tick delays those after it: none are made up for.
+#[allow(clippy::disallowed_methods)]
+pub fn ticks_after(first: Duration, every: Duration) -> Interval {
+    let mut ticks = tokio::time::interval_at(tokio::time::Instant::now() + first, every);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks
 }
 
 /// A new identifier that is never used again (UUID v4).

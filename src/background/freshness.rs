@@ -6,10 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::JoinSet;
-use tokio::time::{MissedTickBehavior, interval};
 
 use super::online_gauges::OnlineGauges;
-use crate::clock::{Micros, SECOND};
+use crate::clock::{self, Micros, SECOND};
 use crate::error::Result;
 use crate::services::freshness::{self, Freshness};
 use crate::session::Engine;
@@ -30,8 +29,7 @@ pub(super) fn start(engine: Arc<Engine>) -> JoinSet<()> {
 }
 
 async fn run(engine: Arc<Engine>, every: Duration) {
-    let mut ticks = interval(every);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut ticks = clock::ticks(every);
     let mut shown = HashSet::new();
     let mut online = OnlineGauges::default();
     loop {

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::JoinSet;
-use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
+use crate::clock;
 use crate::error::Kind;
 use crate::job::garbage_collection;
 use crate::session::Engine;
@@ -32,13 +32,12 @@ impl GarbageCollection {
     /// Begins nothing new; what is cut off after `grace` is done by the next pass of anybody.
     pub async fn end(mut self, grace: Duration) {
         self.stop.cancel();
-        let _ = tokio::time::timeout(grace, self.task.join_next()).await;
+        let _ = clock::timeout(grace, self.task.join_next()).await;
     }
 }
 
 async fn run(engine: Arc<Engine>, every: Duration, stop: CancellationToken) {
-    let mut ticks = interval(every);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut ticks = clock::ticks(every);
     let mut failing = false;
     loop {
         tokio::select! {

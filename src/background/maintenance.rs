@@ -6,10 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::JoinSet;
-use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
 use tokio_util::sync::CancellationToken;
 
-use crate::clock::{HOUR, Micros};
+use crate::clock::{self, HOUR, Interval, Micros};
 use crate::error::{Kind, Result};
 use crate::job::optimize;
 use crate::model::FeatureView;
@@ -34,7 +33,7 @@ impl Maintenance {
     /// Begins nothing new; what runs may finish within `grace`, and leaves nothing half-done where it cannot.
     pub async fn end(mut self, grace: Duration) {
         self.stop.cancel();
-        if tokio::time::timeout(grace, self.task.join_next()).await.is_err() {
+        if clock::timeout(grace, self.task.join_next()).await.is_err() {
             tracing::warn!("the grace time is over: stopping the maintenance of a feature view");
         }
     }
@@ -157,11 +156,7 @@ async fn one_view(engine: &Arc<Engine>, view: &FeatureView, work: Work) -> Resul
 /// `None`: never. The first tick comes after an hour at most, so that servers that are restarted daily get to it.
 fn ticks(every: Micros) -> Option<Interval> {
     let length = |m: Micros| Duration::from_micros(m.unsigned_abs());
-    (every > 0).then(|| {
-        let mut ticks = interval_at(Instant::now() + length(every.min(HOUR)), length(every));
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        ticks
-    })
+    (every > 0).then(|| clock::ticks_after(length(every.min(HOUR)), length(every)))
 }
 
 async fn next(ticks: &mut Option<Interval>) {
@@ -232,7 +227,7 @@ mod tests {
             while count(&session, &format!("status = 'succeeded' AND {filter}")).await == 0 {
                 tries += 1;
                 assert!(tries < 3000, "never: {filter}");
-                tokio::time::sleep(Duration::from_millis(20)).await;
+                clock::sleep(Duration::from_millis(20)).await;
             }
         }
         stop.cancel();
@@ -242,7 +237,7 @@ mod tests {
         // nobody is left to do it
         let runs = count(&session, "true").await;
         insert(&session, "f", 5).await;
-        tokio::time::sleep(Duration::from_millis(200)).await;
+        clock::sleep(Duration::from_millis(200)).await;
         assert_eq!(count(&session, "true").await, runs);
     }
 
@@ -302,14 +297,14 @@ mod tests {
         session.execute("CREATE FEATURE VIEW f (x BIGINT) ENTITY e EVENT TIMESTAMP ts").await.unwrap();
         let maintenance = Maintenance::start(Arc::clone(&engine));
         insert(&session, "f", 3).await;
-        tokio::time::sleep(Duration::from_millis(100)).await;
+        clock::sleep(Duration::from_millis(100)).await;
         assert_eq!(count(&session, "kind = 'optimize'").await, 0, "three are not many");
         insert(&session, "f", 1).await;
         let mut tries = 0;
         while count(&session, "kind = 'optimize' AND status = 'succeeded' AND rows_written = 4").await == 0 {
             tries += 1;
             assert!(tries < 3000, "never");
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            clock::sleep(Duration::from_millis(20)).await;
         }
         maintenance.end(Duration::from_secs(60)).await;
     }
@@ -319,7 +314,7 @@ mod tests {
         let (_dir, engine) = engine(0, 0).await;
         insert(&engine.session(), "f", 5).await;
         let maintenance = Maintenance::start(Arc::clone(&engine));
-        tokio::time::sleep(Duration::from_millis(100)).await;
+        clock::sleep(Duration::from_millis(100)).await;
         maintenance.end(Duration::from_secs(60)).await;
         assert_eq!(count(&engine.session(), "true").await, 0);
     }

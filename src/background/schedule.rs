@@ -9,12 +9,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::{Id, JoinSet};
-use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use crate::catalog::CatalogSnapshot;
 use crate::catalog::runs::orphan_from;
-use crate::clock::{MINUTE, Micros};
+use crate::clock::{self, MINUTE, Micros};
 use crate::error::{Kind, Result};
 use crate::model::FeatureView;
 use crate::plan::command::{Command, Extent, Range};
@@ -45,7 +44,7 @@ impl Schedule {
     /// MATERIALIZE goes on where it was.
     pub async fn end(mut self, grace: Duration) {
         self.stop.cancel();
-        if tokio::time::timeout(grace, self.task.join_next()).await.is_err() {
+        if clock::timeout(grace, self.task.join_next()).await.is_err() {
             tracing::warn!("the grace time is over: stopping the scheduled runs");
         }
     }
@@ -57,8 +56,7 @@ async fn run(engine: Arc<Engine>, stop: CancellationToken) {
         tracing::info!("schedule.check_every is 0: this server runs no schedules");
         return;
     }
-    let mut checks = interval(Duration::from_micros(every.unsigned_abs()));
-    checks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut checks = clock::ticks(Duration::from_micros(every.unsigned_abs()));
     let mut scheduler = Scheduler::new(engine, stop.clone());
     loop {
         tokio::select! {

@@ -12,7 +12,7 @@ use tokio::runtime::Handle;
 use super::change::CatalogChange;
 use super::event::{self, Event};
 use super::snapshot::CatalogSnapshot;
-use crate::clock::Micros;
+use crate::clock::{self, Micros};
 use crate::error::{Error, Kind, Result};
 use crate::store::offline::{Commit, DataFile, OfflineStore, READ_AHEAD, Snapshot, TableOptions};
 
@@ -163,7 +163,7 @@ impl Registry {
                 }
                 Err(e) if e.kind() == Kind::Conflict => {
                     self.store.discard(LOCATION, &adds).await;
-                    tokio::time::sleep(Duration::from_millis(u64::from(attempt.min(20)))).await;
+                    clock::sleep(Duration::from_millis(u64::from(attempt.min(20)))).await;
                 }
                 Err(e) => return Err(e.context("registry")),
             }

@@ -6,6 +6,7 @@ use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use remige::clock;
 use remige::error::Error;
 use rustyline::error::ReadlineError;
 use rustyline::history::FileHistory;
@@ -137,7 +138,7 @@ fn editor(helper: ShellHelper<'_>) -> rustyline::Result<LineEditor<'_>> {
 /// What Tab may write: names, alone and with their schema, and columns.
 fn names(target: &mut Target, runtime: &Runtime) -> Vec<String> {
     let found = runtime.block_on(async {
-        tokio::time::timeout(NAMES_TIMEOUT, async {
+        clock::timeout(NAMES_TIMEOUT, async {
             let mut names: Vec<String> =
                 target.tables().await.unwrap_or_default().into_iter().flat_map(|t| [format!("{}.{}", t.schema, t.name), t.name]).collect();
             names.extend(target.columns().await.unwrap_or_default());

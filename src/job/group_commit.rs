@@ -13,7 +13,7 @@ use futures::future::BoxFuture;
 use tokio::sync::oneshot;
 
 use super::push::{claim, commit};
-use crate::clock::Micros;
+use crate::clock::{self, Micros};
 use crate::error::{Error, Result};
 use crate::model::FeatureView;
 use crate::services::commit_queue::Waiting;
@@ -69,7 +69,7 @@ fn run(services: Arc<Services>, location: String, cx: Arc<TaskContext>) -> BoxFu
         loop {
             let pause = services.config.push.commit_interval;
             if pause > 0 {
-                tokio::time::sleep(Duration::from_micros(pause.unsigned_abs())).await;
+                clock::sleep(Duration::from_micros(pause.unsigned_abs())).await;
             }
             let group = services.commit_queue.take(&location);
             let Some(first) = group.first() else {

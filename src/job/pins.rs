@@ -8,6 +8,7 @@ use futures::future::BoxFuture;
 
 use crate::catalog::runs::is_gone;
 use crate::catalog::{CatalogSnapshot, RunStatus};
+use crate::clock;
 use crate::error::{Error, Kind, Result};
 use crate::model::{Dependency, FeatureView, PinnedTable, Travel};
 use crate::services::Services;
@@ -83,7 +84,7 @@ async fn wait_for_vacuum(services: &Services, view: &FeatureView) -> Result<()> 
             ))
             .with_hint("try again when that VACUUM is over; system.runs shows it"));
         }
-        tokio::time::sleep(PAUSE).await;
+        clock::sleep(PAUSE).await;
     }
     Ok(())
 }

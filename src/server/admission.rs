@@ -7,6 +7,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use crate::clock;
 use crate::error::{Error, Result};
 
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
@@ -37,7 +38,7 @@ impl Admission {
         if self.waiting.load(Ordering::Relaxed) > self.count * WAITERS_PER_PLACE {
             return Err(self.full("too many others wait already"));
         }
-        match tokio::time::timeout(self.longest_wait, Arc::clone(&self.places).acquire_owned()).await {
+        match clock::timeout(self.longest_wait, Arc::clone(&self.places).acquire_owned()).await {
             Ok(Ok(place)) => Ok(place),
             _ => Err(self.full("none of them ended in time")),
         }

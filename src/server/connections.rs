@@ -13,12 +13,11 @@ use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::Sleep;
 use tonic::codegen::http;
 use tonic::transport::server::{Connected, TlsConnectInfo};
 
 use super::request::duration;
-use crate::clock::stopwatch;
+use crate::clock::{self, Sleep, stopwatch};
 use crate::config::ServerSettings;
 
 /// What a client sends first in HTTP/2; the greeting of TLS is longer.
@@ -80,7 +79,7 @@ impl Connection {
     fn new(io: TcpStream, place: OwnedSemaphorePermit, patience: Patience) -> Self {
         let since = stopwatch();
         let calls = Arc::new(Calls { open: AtomicUsize::new(0), last: Mutex::new(since) });
-        let check = Box::pin(tokio::time::sleep(patience.handshake));
+        let check = Box::pin(clock::sleep(patience.handshake));
         Connection { io, _place: place, calls, patience, since, heard: 0, check }
     }
 
@@ -100,7 +99,7 @@ impl Connection {
         loop {
             ready!(self.check.as_mut().poll(cx));
             let Some(left) = self.left() else { return Poll::Ready(()) };
-            self.check = Box::pin(tokio::time::sleep(left));
+            self.check = Box::pin(clock::sleep(left));
         }
     }
 }
@@ -161,7 +160,7 @@ pub(super) fn accept(listener: TcpListener, settings: &ServerSettings) -> impl S
                 Ok((io, _)) => io,
                 Err(error) => {
                     tracing::warn!(%error, "a connection could not be accepted");
-                    tokio::time::sleep(PAUSE).await;
+                    clock::sleep(PAUSE).await;
                     continue;
                 }
             };
@@ -172,7 +171,7 @@ pub(super) fn accept(listener: TcpListener, settings: &ServerSettings) -> impl S
             tracing::warn!(connections = most, "refused a connection: there are server.max_connections already");
             if let (true, Ok(turn)) = (plain, Arc::clone(&refusals).try_acquire_owned()) {
                 tokio::spawn(async move {
-                    let _ = tokio::time::timeout(REFUSAL, refuse(io, most)).await;
+                    let _ = clock::timeout(REFUSAL, refuse(io, most)).await;
                     drop(turn);
                 });
             }

@@ -21,6 +21,7 @@ use super::admission::Place;
 use super::encode::wire_type;
 use super::incoming::{Incoming, Pieces, guarded, unreadable};
 use super::messages::Messages;
+use crate::clock;
 use crate::error::{Error, Result};
 use crate::model::exact::exactly;
 
@@ -155,7 +156,7 @@ impl Rows {
         if !self.place.is_taken() {
             return self.decoder.try_next().await;
         }
-        match tokio::time::timeout(PAUSE, self.decoder.try_next()).await {
+        match clock::timeout(PAUSE, self.decoder.try_next()).await {
             Ok(message) => message,
             Err(_) => {
                 self.place.give_back();

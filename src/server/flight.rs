@@ -23,7 +23,7 @@ use super::messages::{any, command};
 use super::prepared::Created;
 use super::request::Seen;
 use super::sessions::Caller;
-use crate::clock::stopwatch;
+use crate::clock::{self, stopwatch};
 
 /// How much earlier than the client's deadline a statement ends, at least.
 const EARLY: Duration = Duration::from_millis(1);
@@ -104,7 +104,7 @@ fn given(headers: &MetadataMap) -> Option<Duration> {
 
 /// What the client's time suffices for.
 fn until(rows: FlightStream, left: Duration) -> FlightStream {
-    let over = Box::pin(tokio::time::sleep(left));
+    let over = Box::pin(clock::sleep(left));
     Box::pin(stream::unfold((rows, over, false), |(mut rows, mut over, done)| async move {
         if done {
             return None;
@@ -167,7 +167,7 @@ impl FlightService for Flight {
         let Some(limit) = deadline(request.metadata()) else { return self.sql.do_get(request).await };
         let begun = stopwatch();
         // tonic would say CANCELLED when the time is over: be a little earlier
-        let answer = tokio::time::timeout(limit.saturating_sub((limit / 50).clamp(EARLY, EARLY * 50)), self.sql.do_get(request)).await;
+        let answer = clock::timeout(limit.saturating_sub((limit / 50).clamp(EARLY, EARLY * 50)), self.sql.do_get(request)).await;
         let answer = answer.map_err(|_| late())??;
         Ok(answer.map(|rows| until(rows, limit.saturating_sub(begun.elapsed()))))
     }

@@ -70,6 +70,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
 
 use crate::background::Background;
+use crate::clock;
 use crate::config::ServerSettings;
 use crate::error::{Error, Result};
 use crate::session::Engine;
@@ -149,7 +150,7 @@ impl Shared {
 /// A timer that ends before the one that is next wakes the thread that waits for messages, which costs a lookup more than
 /// its timers do. With one that ends soon there always is an earlier one.
 async fn tick() {
-    let mut ticks = tokio::time::interval(TICK);
+    let mut ticks = clock::ticks(TICK);
     loop {
         ticks.tick().await;
     }
@@ -194,12 +195,12 @@ pub async fn serve(engine: Arc<Engine>, listener: TcpListener, shutdown: impl Fu
     begun.cancel();
     let grace = Duration::from_micros(settings.shutdown_grace.max(0) as u64);
     let drain = async {
-        match tokio::time::timeout(grace, &mut serving).await {
+        match clock::timeout(grace, &mut serving).await {
             Ok(ended) => ended,
             Err(_) => {
                 tracing::warn!("the grace time is over: stopping the statements that still run");
                 shared.stop.cancel();
-                tokio::time::timeout(LAST_WORDS, &mut serving).await.unwrap_or(Ok(()))
+                clock::timeout(LAST_WORDS, &mut serving).await.unwrap_or(Ok(()))
             }
         }
     };

@@ -15,7 +15,7 @@ use futures::{FutureExt, Stream, StreamExt};
 use parking_lot::Mutex;
 
 use super::admission::Place;
-use crate::clock::stopwatch;
+use crate::clock::{self, stopwatch};
 use crate::error::{Error, Result};
 
 type Rows = BoxStream<'static, DfResult<RecordBatch>>;
@@ -81,7 +81,7 @@ fn made_already(rows: &mut Rows) -> (VecDeque<DfResult<RecordBatch>>, bool) {
 
 async fn watch(reading: Weak<Mutex<Reading>>, place: Place, patience: Duration) {
     loop {
-        tokio::time::sleep(PAUSE.min(patience)).await;
+        clock::sleep(PAUSE.min(patience)).await;
         let Some(reading) = reading.upgrade() else { return };
         // whoever holds it reads
         let Some(mut now) = reading.try_lock() else { continue };
@@ -177,10 +177,10 @@ mod tests {
         place.take().await.unwrap();
         let mut read = Watched::new(rows(), place.clone(), Duration::from_secs(3));
         assert!(read.next().await.unwrap().is_ok());
-        tokio::time::sleep(Duration::from_millis(2200)).await;
+        clock::sleep(Duration::from_millis(2200)).await;
         assert!(!place.is_taken(), "others may run");
         assert!(read.next().await.unwrap().is_ok() && place.is_taken());
-        tokio::time::sleep(Duration::from_millis(5500)).await;
+        clock::sleep(Duration::from_millis(5500)).await;
         assert!(read.reading.lock().rows.is_none());
         assert!(read.next().await.unwrap().unwrap_err().to_string().contains("read nothing"));
         assert!(read.next().await.is_none());

@@ -190,7 +190,7 @@ async fn idle_connections_do_not_hold_up_the_end() {
     let server = start().await;
     let mut c = server.client().await;
     c.get_catalogs().await.unwrap();
-    tokio::time::timeout(Duration::from_secs(20), server.end()).await.expect("the server must not wait for its grace time");
+    crate::clock::timeout(Duration::from_secs(20), server.end()).await.expect("the server must not wait for its grace time");
     assert!(c.get_catalogs().await.is_err());
 }
 

@@ -7,7 +7,7 @@ use futures::future::BoxFuture;
 
 use super::Services;
 use crate::catalog::runs::{is_gone, this_process};
-use crate::clock::{Micros, SECOND};
+use crate::clock::{self, Micros, SECOND};
 use crate::error::Result;
 use crate::model::FeatureView;
 use crate::store::offline::Lease;
@@ -69,7 +69,7 @@ pub fn while_held<'a, T: Send + 'a>(
                     held.release(name).await;
                     return done.map(Some);
                 }
-                () = tokio::time::sleep(pause) => renew(&mut held, name).await,
+                () = clock::sleep(pause) => renew(&mut held, name).await,
             }
         }
     })

@@ -15,11 +15,10 @@ use datafusion::common::Result as DfResult;
 use datafusion::execution::{RecordBatchStream, SendableRecordBatchStream, TaskContext};
 use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use futures::{Stream, StreamExt};
-use tokio::time::{Interval, MissedTickBehavior};
 
 use super::Services;
 use crate::activity::Activity;
-use crate::clock::Micros;
+use crate::clock::{self, Interval, Micros};
 use crate::error::{Error, Kind, Result};
 
 /// Looks per `stall_timeout`.
@@ -68,10 +67,8 @@ struct Rest {
 
 impl Rest {
     fn new(limit: Duration) -> Self {
-        let mut ticks = tokio::time::interval(limit / LOOKS);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        ticks.reset();
-        Rest { ticks, steps: None, looks: 0 }
+        let between = limit / LOOKS;
+        Rest { ticks: clock::ticks_after(between, between), steps: None, looks: 0 }
     }
 
     /// Whether `LOOKS` looks in a row saw no step.

@@ -16,7 +16,7 @@ use super::plans::{Form, Key, Plan};
 use super::{Notices, Outcome, Prepared, Session, state};
 use crate::cancel::Cancel;
 use crate::catalog::CatalogSnapshot;
-use crate::clock::Micros;
+use crate::clock::{self, Micros};
 use crate::error::{Error, Kind, Result};
 use crate::model::Column;
 use crate::model::exact::exactly;
@@ -68,7 +68,7 @@ impl Session {
     /// Looking up the catalog, planning and reading take no longer than a lookup may.
     async fn in_time<T>(&self, what: &str, work: impl Future<Output = Result<T>>) -> Result<T> {
         let deadline = Duration::from_micros(self.engine.config().online_settings.lookup_deadline.max(0) as u64);
-        tokio::time::timeout(deadline, work).await.unwrap_or_else(|_| {
+        clock::timeout(deadline, work).await.unwrap_or_else(|_| {
             Err(Error::unavailable(format!("lookup of {what}: not done within {} ms", deadline.as_millis()))
                 .with_hint("try again; online_settings.lookup_deadline says how long a lookup may take"))
         })

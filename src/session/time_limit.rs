@@ -6,9 +6,8 @@ use datafusion::common::DataFusionError;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use futures::StreamExt;
-use tokio::time::{sleep_until, timeout_at};
 
-use crate::clock::{MILLISECOND, Micros, stopwatch};
+use crate::clock::{self, MILLISECOND, Micros, stopwatch};
 use crate::config::{parse_duration, show_duration};
 use crate::error::{Error, Result};
 
@@ -44,7 +43,7 @@ impl TimeLimit {
     /// The work, or the error that it takes too long.
     pub async fn over<T>(self, work: impl Future<Output = Result<T>>) -> Result<T> {
         match self.until {
-            Some(end) => timeout_at(end.into(), work).await.unwrap_or_else(|_| Err(self.late())),
+            Some(end) => clock::timeout_at(end, work).await.unwrap_or_else(|_| Err(self.late())),
             None => work.await,
         }
     }
@@ -53,7 +52,7 @@ impl TimeLimit {
     pub fn rows(self, rows: SendableRecordBatchStream) -> SendableRecordBatchStream {
         let Some(end) = self.until else { return rows };
         let schema = rows.schema();
-        let begun = (Some(rows), Box::pin(sleep_until(end.into())));
+        let begun = (Some(rows), Box::pin(clock::sleep_until(end)));
         let limited = futures::stream::unfold(begun, move |(rows, mut end)| async move {
             let mut rows = rows?;
             tokio::select! {

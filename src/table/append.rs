@@ -11,6 +11,7 @@ use datafusion::execution::TaskContext;
 use futures::future::BoxFuture;
 
 use super::replace;
+use crate::clock;
 use crate::error::{Error, Kind, Result};
 use crate::model::FeatureView;
 use crate::plan::feature_table::SEQ;
@@ -53,7 +54,7 @@ fn attempts<'a>(
         let mut current = base.clone();
         for attempt in 0..MAX_ATTEMPTS {
             if attempt > 0 {
-                tokio::time::sleep(Duration::from_millis(u64::from(attempt.min(20)))).await;
+                clock::sleep(Duration::from_millis(u64::from(attempt.min(20)))).await;
             }
             current = services.store.refresh(&current).await?;
             if current.table_id() != base.table_id() || current.schema() != base.schema() {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::catalog::ddl::Announcement;
 pub use crate::catalog::ddl::overtaken;
 use crate::catalog::{CatalogChange, CatalogSnapshot, PutMode};
-use crate::clock::new_id;
+use crate::clock::{self, new_id};
 use crate::error::{Error, Result};
 use crate::model::{Name, Table};
 use crate::services::Services;
@@ -84,7 +84,7 @@ pub async fn still_there(services: &Services, table: &Table) -> Result<()> {
                 return Err(gone(&catalog, table));
             }
             Some(t) if t.replacing.is_none() => return Ok(()),
-            Some(_) => tokio::time::sleep(Duration::from_millis(look * 5)).await,
+            Some(_) => clock::sleep(Duration::from_millis(look * 5)).await,
         }
     }
     // a replacement that is still alive finds its announcement gone, and does nothing

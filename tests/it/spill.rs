@@ -25,7 +25,7 @@ async fn run(session: &Session, sql: &str) -> Result<usize, Error> {
 
 /// Whether it gave rows; the limit may also be refused, nothing else.
 async fn ends(session: &Session, sql: &str, at: &str) -> bool {
-    match tokio::time::timeout(HANG, run(session, sql)).await.unwrap_or_else(|_| panic!("{at}: hangs: {sql}")) {
+    match remige::clock::timeout(HANG, run(session, sql)).await.unwrap_or_else(|_| panic!("{at}: hangs: {sql}")) {
         Ok(rows) => {
             assert!(rows > 0, "{at}: no rows: {sql}");
             true

@@ -97,7 +97,7 @@ impl World {
         while self.runs().await != want {
             tries += 1;
             assert!(tries < 3000, "never {want:?}");
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            crate::clock::sleep(Duration::from_millis(20)).await;
         }
     }
 }
@@ -478,7 +478,7 @@ async fn a_server_runs_schedules_until_it_ends() {
     while w.count("materialize G \" g succeeded").await == 0 {
         tries += 1;
         assert!(tries < 3000, "never");
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        crate::clock::sleep(Duration::from_millis(20)).await;
     }
     schedule.end(Duration::from_secs(60)).await;
     w.clock.advance(HOUR);

@@ -8,7 +8,7 @@ use super::newest::Newest;
 use super::pump::{Choice, Target};
 use super::verify::Sample;
 use super::{Applied, Job, MAX_ATTEMPTS};
-use crate::clock::stopwatch;
+use crate::clock::{self, stopwatch};
 use crate::error::{Error, Result};
 use crate::model::codec::row_schema;
 use crate::services::boxed;
@@ -50,7 +50,7 @@ impl Job<'_> {
                     return Err(Error::unavailable(format!("feature view {} is being loaded by {who}", self.view.name))
                         .with_hint("what is stored is served once that load is done"));
                 }
-                tokio::time::sleep(POLL).await;
+                clock::sleep(POLL).await;
                 if !wanted && self.online.pointer(&self.id).await? != *seen {
                     return Ok(false);
                 }
@@ -138,7 +138,7 @@ impl Job<'_> {
             if self.online.pointer(&self.id).await?.map(|p| p.generation) != current {
                 return Err(Error::conflict("another full load was switched to meanwhile"));
             }
-            tokio::time::sleep(pause).await;
+            clock::sleep(pause).await;
             pause = (pause * 2).min(LAST_PAUSE);
         }
         Err(Error::unavailable("what is served has rows that are not due by the clock of this process, so that a switch would hide them")

@@ -356,7 +356,7 @@ async fn a_redis_that_is_down_or_hangs_is_an_error_in_time() {
             false => w.place.stop(),
         }
         for sql in statements {
-            let e = tokio::time::timeout(std::time::Duration::from_secs(5), w.error(sql)).await.unwrap_or_else(|_| panic!("{sql} waits"));
+            let e = crate::clock::timeout(std::time::Duration::from_secs(5), w.error(sql)).await.unwrap_or_else(|_| panic!("{sql} waits"));
             assert!(e.kind() == Kind::Unavailable && e.message().contains(&named), "{sql}: {e}");
         }
         if hangs {

@@ -13,7 +13,7 @@ use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use futures::{StreamExt, TryStreamExt, stream};
 
 use super::LookupContext;
-use crate::clock::{Micros, stopwatch};
+use crate::clock::{self, Micros, stopwatch};
 use crate::config::OnlineSettings;
 use crate::error::{Error, Result};
 use crate::model::codec::{EncodedKey, Row, RowDecoder, cast_to_key_types, encode_keys, key};
@@ -203,7 +203,7 @@ impl Lookup {
     /// What is left of the deadline is the work's.
     async fn in_time<T>(&self, work: impl Future<Output = T>) -> Result<T> {
         let deadline = Duration::from_micros(self.settings.lookup_deadline.max(0) as u64);
-        tokio::time::timeout(deadline.saturating_sub(self.waited), work).await.map_err(|_| {
+        clock::timeout(deadline.saturating_sub(self.waited), work).await.map_err(|_| {
             let views: Vec<String> = self.items.iter().map(|i| i.view.name.to_string()).collect();
             Error::unavailable(format!(
                 "{}: the online store {} did not answer within {} ms",

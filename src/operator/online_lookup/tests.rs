@@ -404,7 +404,7 @@ impl OnlineStore for Counting {
     async fn get_batch(&self, requests: &[KeysOf<'_>]) -> Result<Vec<RowsOf>> {
         self.reads.fetch_add(1, Ordering::SeqCst);
         if let Some(d) = self.delay {
-            tokio::time::sleep(d).await;
+            crate::clock::sleep(d).await;
         }
         self.inner.get_batch(requests).await
     }

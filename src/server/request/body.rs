@@ -10,12 +10,12 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use http_body::{Body as HttpBody, Frame};
 use tokio::sync::OwnedSemaphorePermit;
-use tokio::time::Sleep;
 use tonic::Status;
 use tonic::body::Body;
 
 use super::frames::{Frames, Piece};
 use super::{CUT_OFF, Held, Limits, Most};
+use crate::clock::{self, Sleep};
 
 /// What a message may take longer per byte: a second per MiB.
 const SLOWEST: usize = 1 << 20;
@@ -130,7 +130,7 @@ impl RequestBody {
         let (limits, left) = (&self.limits, self.frames.left());
         let whole = limits.whole.saturating_add(Duration::from_secs((left / SLOWEST) as u64));
         let longest = if self.frames.in_the_middle() { whole } else { limits.next };
-        let patience = self.patience.get_or_insert_with(|| Box::pin(tokio::time::sleep(longest)));
+        let patience = self.patience.get_or_insert_with(|| Box::pin(clock::sleep(longest)));
         patience.as_mut().poll(cx)
     }
 

@@ -11,7 +11,7 @@ use futures::future::BoxFuture;
 use tokio::runtime::Handle;
 
 use crate::catalog::{Run, RunStatus, Runs};
-use crate::clock::Clock;
+use crate::clock::{self, Clock};
 use crate::error::Result;
 use crate::model::FeatureView;
 use crate::services::Services;
@@ -78,7 +78,7 @@ impl Drop for Recording {
         };
         let run = Run { status, error: Some(error.to_string()), finished_at: Some(self.clock.now()), ..run };
         runtime.spawn(async move {
-            tokio::time::sleep(STRAGGLER).await;
+            clock::sleep(STRAGGLER).await;
             let run = as_committed(&runs, run).await;
             count(&run, &view);
             write(&runs, &run).await;

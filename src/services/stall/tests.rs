@@ -43,7 +43,7 @@ async fn a_task_that_runs_is_no_stall() {
     let rows = after(async {
         let work = SpawnedTask::spawn(async {
             for _ in 0..60 {
-                tokio::time::sleep(LONG / 60).await;
+                crate::clock::sleep(LONG / 60).await;
             }
         });
         work.join().await.expect("it ends");
@@ -63,7 +63,7 @@ async fn a_blocking_task_is_no_stall() {
 async fn a_slow_store_is_no_stall() {
     let rows = after(async {
         let _wait = waiting().expect("part of a statement");
-        tokio::time::sleep(LONG).await;
+        crate::clock::sleep(LONG).await;
     });
     run(rows).await.expect("a batch").expect("no error");
 }
@@ -80,7 +80,7 @@ async fn a_slow_reader_is_no_stall() {
     let mut rows = guarded(rows, Arc::default(), LIMIT);
     for _ in 0..3 {
         rows.next().await.expect("a batch").expect("no error");
-        tokio::time::sleep(LONG).await;
+        crate::clock::sleep(LONG).await;
     }
     assert!(rows.next().await.is_none());
 }
@@ -88,7 +88,7 @@ async fn a_slow_reader_is_no_stall() {
 #[tokio::test]
 async fn without_a_limit_nothing_is_stalled() {
     let mut rows = guarded(after(futures::future::pending()), Arc::default(), 0);
-    assert!(tokio::time::timeout(LONG, rows.next()).await.is_err());
+    assert!(crate::clock::timeout(LONG, rows.next()).await.is_err());
 }
 
 /// The deadlock of RepartitionExec itself (apache/datafusion#24883), without what plans around it: every attempt ends.

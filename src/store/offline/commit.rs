@@ -15,7 +15,7 @@ use super::warehouse::OfflineStore;
 use super::watermark::{WATERMARK_APP, known};
 use super::writer::NewFile;
 use super::{ENGINE, delta_error};
-use crate::clock::{MILLISECOND, Micros, new_id};
+use crate::clock::{self, MILLISECOND, Micros, new_id};
 use crate::error::{Error, Kind, Result};
 
 /// Names in the metadata of a commit (`commitInfo` in the Delta log).
@@ -143,7 +143,7 @@ impl OfflineStore {
                     Err(e) if e.kind() == Kind::Conflict => {}
                     other => return other,
                 }
-                tokio::time::sleep(std::time::Duration::from_millis(u64::from(attempt.min(20)))).await;
+                clock::sleep(std::time::Duration::from_millis(u64::from(attempt.min(20)))).await;
                 current = self.refresh(&current).await?;
                 if current.table_id() != base.table_id() || current.schema() != base.schema() {
                     return Err(Error::conflict(format!("table {:?} got another schema meanwhile", base.location())));

@@ -417,7 +417,7 @@ async fn readers_never_see_two_generations(p: &Place) {
         writer.load(&v, next, (0..20).map(|k| offer(k, 1, 1, 1, n)).collect()).await.unwrap();
         assert!(writer.publish(&v, Some(current), &pointer(next), None).await.unwrap());
         let old = std::mem::replace(&mut current, next);
-        tokio::time::sleep(Duration::from_millis(10)).await;
+        crate::clock::sleep(Duration::from_millis(10)).await;
         writer.drop_generation(&v, old).await.unwrap();
     }
     task.await.unwrap();
@@ -760,7 +760,7 @@ mod embedded_only {
             let target = last + 3;
             while value_of_all(&*store).await < target {
                 assert!(child.try_wait().unwrap().is_none(), "the writer ended by itself");
-                tokio::time::sleep(Duration::from_millis(1)).await;
+                crate::clock::sleep(Duration::from_millis(1)).await;
             }
             child.kill().unwrap();
             child.wait().unwrap();

@@ -492,7 +492,7 @@ impl ProgressBar for Shown {
 impl Shown {
     async fn wait_for(&self, what: &str) {
         while !self.0.lock().iter().any(|s| s.contains(what)) {
-            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+            crate::clock::sleep(std::time::Duration::from_millis(5)).await;
         }
     }
 }

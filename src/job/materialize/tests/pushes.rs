@@ -33,7 +33,7 @@ impl World {
                 match groups.waiting(&location) {
                     Some(0) if n == 0 => break,
                     Some(waiting) if n > 0 && waiting == n => break,
-                    _ => tokio::time::sleep(std::time::Duration::from_millis(2)).await,
+                    _ => crate::clock::sleep(std::time::Duration::from_millis(2)).await,
                 }
             }
         }
@@ -74,7 +74,7 @@ async fn inserts_that_meet_share_a_commit(place: fn() -> Place) {
     assert_eq!(w.version().await, before + 2, "the first one, and the nine that came meanwhile");
     // whoever commits sees, after its last answer, that nobody waits
     while w.engine.services().commit_queue.waiting(&location).is_some() {
-        tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+        crate::clock::sleep(std::time::Duration::from_millis(2)).await;
     }
     // at one instant the later arrival wins, on both sides
     assert_eq!(w.look("1, 3, 4").await, ["9|PRESENT", "1|PRESENT", "3|PRESENT"]);
@@ -94,7 +94,7 @@ async fn a_cancelled_insert_is_left_out_and_takes_nobody_with_it(place: fn() -> 
         answers[n].abort();
     }
     while !answers[..2].iter().all(JoinHandle::is_finished) {
-        tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+        crate::clock::sleep(std::time::Duration::from_millis(2)).await;
     }
     drop(turn);
     let mut answers = answers.into_iter().skip(2);
@@ -122,7 +122,7 @@ async fn other_definitions_have_commits_of_their_own(place: fn() -> Place) {
     w.run("ALTER FEATURE VIEW v SET ONLINE").await;
     answers.push(w.spawn(insert(3, 3)));
     while w.engine.services().commit_queue.waiting(&location) != Some(2) {
-        tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+        crate::clock::sleep(std::time::Duration::from_millis(2)).await;
     }
     drop(turn);
     for answer in answers {

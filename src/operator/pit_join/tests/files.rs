@@ -165,7 +165,7 @@ async fn labels_may_come_out_of_a_hash_join() {
     let joined = join(labels, vec![view], vec![on("f", &[("k", "k")])]).unwrap();
     let physical = state.create_physical_plan(&joined).await.unwrap();
     // Only to end a test that hangs.
-    let all = tokio::time::timeout(std::time::Duration::from_secs(120), collect(physical, state.task_ctx())).await;
+    let all = crate::clock::timeout(std::time::Duration::from_secs(120), collect(physical, state.task_ctx())).await;
     let expected = (0..LABELS).filter(|r| (r * 31) % (KEYS + 5) < 500).count();
     assert_eq!(all.expect("the join hangs").unwrap().iter().map(RecordBatch::num_rows).sum::<usize>(), expected);
 }

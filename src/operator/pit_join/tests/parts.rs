@@ -26,7 +26,7 @@ async fn run_shown(state: &SessionState, plan: &LogicalPlan) -> (Vec<RecordBatch
     let physical = state.create_physical_plan(plan).await.unwrap();
     let shown = displayable(physical.as_ref()).indent(false).to_string();
     // Only to end a test that hangs.
-    let rows = tokio::time::timeout(std::time::Duration::from_secs(120), collect(physical, state.task_ctx())).await;
+    let rows = crate::clock::timeout(std::time::Duration::from_secs(120), collect(physical, state.task_ctx())).await;
     (rows.expect("the join hangs").unwrap(), shown)
 }
 

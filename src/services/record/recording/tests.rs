@@ -48,7 +48,7 @@ impl World {
             if runs[0].status != RunStatus::Running {
                 return runs[0].clone();
             }
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            crate::clock::sleep(Duration::from_millis(20)).await;
         }
         panic!("it runs for ever");
     }

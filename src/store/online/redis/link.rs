@@ -15,6 +15,7 @@ use super::fault::{Fault, is_busy, is_of_another_type};
 use super::map::{Map, of_cluster, of_sentinels};
 use super::node::{Connector, Flight, Lane, Node, flight};
 use super::scripts::Script;
+use crate::clock;
 use crate::error::Kind;
 
 /// Sendings of one command, the first included.
@@ -262,7 +263,7 @@ impl Link {
                 }
             }
             if pause && round + 1 < ROUNDS {
-                tokio::time::sleep(PAUSE * (1 << round)).await;
+                clock::sleep(PAUSE * (1 << round)).await;
             }
         }
         Err(last.unwrap_or_else(Fault::ended))

@@ -15,6 +15,7 @@ use redis::{
 };
 
 use super::address::{Address, Host, Login};
+use crate::clock;
 use crate::config::{MIN_TIMEOUT, OnlineSettings};
 use crate::error::{Error, Result};
 
@@ -288,7 +289,7 @@ impl Socket {
             let connect = async move { client.0.get_multiplexed_async_connection_with_config(&client.1).await };
             (now.number, now.era, now.flight.get_or_insert_with(|| flight(connect, ended)).clone())
         };
-        let answer = tokio::time::timeout(self.patience, flight).await;
+        let answer = clock::timeout(self.patience, flight).await;
         let answer = answer.map_err(|_| RedisError::from(std::io::Error::from(std::io::ErrorKind::TimedOut)))?;
         if answer.is_err() {
             let mut now = self.now.lock();

@@ -42,7 +42,7 @@ async fn survives(store: &dyn OnlineStore, view: &OnlineView, keys: &[i64]) {
                 assert_eq!(found, keys.len());
                 return;
             }
-            None => tokio::time::sleep(std::time::Duration::from_millis(50)).await,
+            None => crate::clock::sleep(std::time::Duration::from_millis(50)).await,
         }
     }
     panic!("the store does not come back");

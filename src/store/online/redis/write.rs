@@ -9,7 +9,7 @@ use super::link::{Repeat, Task};
 use super::map::{Map, slot};
 use super::node::{Lane, Node};
 use super::{Fault, RedisStore};
-use crate::clock::{MILLISECOND, Micros, stopwatch};
+use crate::clock::{self, MILLISECOND, Micros, stopwatch};
 use crate::error::Result;
 use crate::store::online::{OnlineView, PutKind, PutRow, PutStats};
 
@@ -155,7 +155,7 @@ impl RedisStore {
                     cursor = next;
                     if cursor.is_some() {
                         // Half of the server's time at most: lookups come first.
-                        tokio::time::sleep(watch.elapsed()).await;
+                        clock::sleep(watch.elapsed()).await;
                     }
                 }
             }
