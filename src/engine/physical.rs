@@ -23,36 +23,30 @@ pub const STEP_SHARE: usize = 4;
 /// The planner of one node, or of several.
 pub type NodePlanner = Arc<dyn ExtensionPlanner + Send + Sync>;
 
-/// The physical planner of all statements.
-#[derive(Default)]
-pub struct Physical {
-    /// For commands; without one they cannot be executed.
-    commands: Option<NodePlanner>,
-    /// What a statement may use.
-    memory_limit: Option<usize>,
-}
+/// The physical planner of all statements. What it needs of one statement is an extension of its session ([`Effects`]).
+#[derive(Debug, Default)]
+pub struct Physical;
 
-impl Physical {
-    pub fn with(commands: NodePlanner, memory_limit: usize) -> Self {
-        Physical { commands: Some(commands), memory_limit: Some(memory_limit) }
-    }
-}
-
-impl std::fmt::Debug for Physical {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Physical")
-    }
+/// How a statement's commands are planned, and what it may use. Without it commands cannot be executed.
+///
+/// It is an extension and no field of the planner, because a session state whose planner is exchanged must be built anew,
+/// with all of its functions: a fifth of the processor time of a small statement.
+pub struct Effects {
+    pub commands: NodePlanner,
+    /// Bytes.
+    pub memory_limit: usize,
 }
 
 #[async_trait]
 impl QueryPlanner for Physical {
     async fn create_physical_plan(&self, plan: &LogicalPlan, session: &dyn Session) -> DfResult<Arc<dyn ExecutionPlan>> {
         let mut planners: Vec<NodePlanner> = vec![Arc::new(PitJoinPlanner), Arc::new(OnlineLookupPlanner), Arc::new(BoundRowsPlanner)];
-        planners.extend(self.commands.clone());
+        let effects = session.config().get_extension::<Effects>();
+        planners.extend(effects.as_ref().map(|e| Arc::clone(&e.commands)));
         subqueries::check(plan)?;
         let physical = DefaultPhysicalPlanner::with_extension_planners(planners).create_physical_plan(plan, session).await?;
         match Cancel::current() {
-            Some(cancel) => interruptible(physical, &cancel, self.memory_limit.unwrap_or(usize::MAX) / STEP_SHARE),
+            Some(cancel) => interruptible(physical, &cancel, effects.map_or(usize::MAX, |e| e.memory_limit) / STEP_SHARE),
             None => Ok(physical),
         }
     }

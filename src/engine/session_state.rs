@@ -39,7 +39,7 @@ pub fn base_state(config: &Config, runtime: Arc<RuntimeEnv>) -> Result<SessionSt
         .with_config(c)
         .with_runtime_env(runtime)
         .with_default_features()
-        .with_query_planner(Arc::new(Physical::default()))
+        .with_query_planner(Arc::new(Physical))
         .with_type_planner(Arc::new(super::time::Types))
         .with_analyzer_rule(Arc::new(crate::plan::checked::CheckArithmetic))
         .with_analyzer_rule(Arc::new(super::functions::FloatExtremes))

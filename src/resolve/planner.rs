@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::common::DFSchema;
 use datafusion::execution::FunctionRegistry;
-use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
+use datafusion::execution::session_state::SessionState;
 use datafusion::logical_expr::{Expr, LogicalPlan};
 use datafusion::scalar::ScalarValue;
 use datafusion::sql::parser::{CopyToSource, Statement as DfStatement};
@@ -21,7 +21,7 @@ use super::source;
 use super::{insert, named_files};
 use crate::clock::Micros;
 use crate::engine::functions;
-use crate::engine::physical::Physical;
+use crate::engine::physical::Effects;
 use crate::engine::session_state::set_instant;
 use crate::error::{Error, Result, Span};
 use crate::model::Dependency;
@@ -43,15 +43,13 @@ use crate::statement::{Planning, with_waiting};
 pub fn state(resolver: &Arc<Resolver>, schema: &str) -> Result<SessionState> {
     let names: Arc<dyn Names> = Arc::clone(resolver) as Arc<dyn Names>;
     let base = resolver.services.base()?;
-    let config = base.config().clone().with_default_catalog_and_schema(crate::sql::cursor::CATALOG, schema);
-    let commands = resolver.effects().planner(resolver);
-    let physical = Physical::with(commands, resolver.services.config.memory_limit);
-    let mut state = SessionStateBuilder::new_from_existing(base.clone())
-        .with_config(config)
-        .with_catalog_list(Arc::new(Tables(Arc::clone(resolver))))
-        .with_relation_planners(vec![Arc::new(Relations { names })])
-        .with_query_planner(Arc::new(physical))
-        .build();
+    let effects = Effects { commands: resolver.effects().planner(resolver), memory_limit: resolver.services.config.memory_limit };
+    let mut config = base.config().clone().with_default_catalog_and_schema(crate::sql::cursor::CATALOG, schema);
+    config.set_extension(Arc::new(effects));
+    let mut state = base.clone();
+    *state.config_mut() = config;
+    state.register_catalog_list(Arc::new(Tables(Arc::clone(resolver))));
+    state.register_relation_planner(Arc::new(Relations { names }))?;
     set_instant(&mut state, resolver.instant);
     state.register_udf(at_time_zone::function(Some(tell_of_switches(resolver))))?;
     state.register_udf(functions::current_schema(schema))?;
