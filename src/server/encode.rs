@@ -152,19 +152,18 @@ pub(super) fn batch_bytes(batch: &RecordBatch) -> usize {
 /// Bytes that an array puts on the wire: of a slice only its part.
 fn sliced_bytes(array: &dyn Array) -> usize {
     let nulls = array.len().div_ceil(8);
-    let list = |start: usize, end: usize, values: &dyn Array| {
+    let list = |offsets: &[i32], values: &dyn Array| {
+        let (start, end) = (offsets.first().copied().unwrap_or(0) as usize, offsets.last().copied().unwrap_or(0) as usize);
         nulls + 4 * (array.len() + 1) + sliced_bytes(values.slice(start, end - start).as_ref())
     };
     match array.data_type() {
         DataType::List(_) => {
             let a = array.as_list::<i32>();
-            let o = a.value_offsets();
-            list(o[0] as usize, o[array.len()] as usize, a.values().as_ref())
+            list(a.value_offsets(), a.values().as_ref())
         }
         DataType::Map(..) => {
             let a = array.as_map();
-            let o = a.value_offsets();
-            list(o[0] as usize, o[array.len()] as usize, a.entries())
+            list(a.value_offsets(), a.entries())
         }
         DataType::FixedSizeList(..) => nulls + sliced_bytes(array.as_fixed_size_list().values().as_ref()),
         DataType::Struct(_) => nulls + array.as_struct().columns().iter().map(|c| sliced_bytes(c.as_ref())).sum::<usize>(),

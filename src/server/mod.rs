@@ -21,6 +21,8 @@
 
 // `tonic::Status` is what every RPC answers with; boxing it would only move the cost.
 #![allow(clippy::result_large_err)]
+// Its bytes come from clients: what is cut short or wrong is an error, never a panic.
+#![cfg_attr(not(test), deny(clippy::indexing_slicing))]
 
 mod admission;
 mod cancel;

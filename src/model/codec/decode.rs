@@ -19,7 +19,16 @@ use crate::model::Column;
 #[derive(Debug, Clone)]
 pub struct RowDecoder {
     wanted: Vec<Column>,
-    layouts: Vec<(u32, Layout, Vec<Option<usize>>)>,
+    schemas: Vec<Schema>,
+}
+
+/// One schema of stored rows.
+#[derive(Debug, Clone)]
+struct Schema {
+    id: u32,
+    layout: Layout,
+    /// Per wanted column the number and place of the stored one.
+    places: Vec<Option<(usize, Slot)>>,
 }
 
 /// Where the values of one schema's rows lie.
@@ -69,12 +78,13 @@ struct Body<'a> {
 }
 
 impl<'a> Body<'a> {
-    fn get(&self, layout: &Layout, column: usize) -> Result<Option<&'a [u8]>> {
+    /// The value of the column with this number and this place.
+    fn get(&self, column: usize, slot: Slot) -> Result<Option<&'a [u8]>> {
         if is_null(self.nulls, column) {
             return Ok(None);
         }
-        match layout.slots[column] {
-            Slot::Fixed(at, width) => Ok(Some(&self.fixed[at..at + width])),
+        match slot {
+            Slot::Fixed(at, width) => self.fixed.get(at..at + width).map(Some).ok_or_else(|| corrupt("its values end early")),
             Slot::Variable(n) => self.variable.get(n).map(Some),
         }
     }
@@ -87,36 +97,38 @@ struct Variable<'a> {
 
 impl<'a> Variable<'a> {
     fn get(&self, n: usize) -> Result<&'a [u8]> {
-        let end = |n: usize| Bytes(&self.ends[4 * n..]).u32();
+        let end = |n: usize| Bytes(self.ends.get(4 * n..).unwrap_or_default()).u32();
         let start = if n == 0 { 0 } else { end(n - 1)? };
         self.bytes.get(start..end(n)?).ok_or_else(|| corrupt("an offset points outside"))
     }
 }
 
 fn is_null(nulls: &[u8], n: usize) -> bool {
-    nulls[n / 8] & (1 << (n % 8)) != 0
+    nulls.get(n / 8).is_some_and(|bits| bits & (1 << (n % 8)) != 0)
 }
 
 impl RowDecoder {
     /// `schemas`: every schema that stored rows may have, by id, columns in stored order. `wanted`: the
     /// columns of the answer; one that a row's schema does not have is NULL for that row.
     pub fn new(schemas: &[(u32, Vec<Column>)], wanted: &[Column]) -> Result<Self> {
-        let mut layouts = Vec::with_capacity(schemas.len());
+        let mut known = Vec::with_capacity(schemas.len());
         for (id, columns) in schemas {
+            let layout = Layout::new(columns.iter().map(|c| c.data_type.arrow()));
             let mut places = Vec::with_capacity(wanted.len());
             for want in wanted {
-                let place = columns.iter().position(|c| c.name == want.name);
-                if let Some(stored) = place.map(|p| &columns[p]).filter(|c| c.data_type != want.data_type) {
+                let mut stored = columns.iter().zip(&layout.slots).enumerate();
+                let place = stored.find(|(_, (c, _))| c.name == want.name);
+                if let Some((_, (stored, _))) = place.filter(|(_, (c, _))| c.data_type != want.data_type) {
                     return Err(Error::invalid(format!(
                         "feature {:?} is {}, but rows of schema {id} hold it as {}",
                         want.name, want.data_type, stored.data_type
                     )));
                 }
-                places.push(place);
+                places.push(place.map(|(number, (_, slot))| (number, *slot)));
             }
-            layouts.push((*id, Layout::new(columns.iter().map(|c| c.data_type.arrow())), places));
+            known.push(Schema { id: *id, layout, places });
         }
-        Ok(RowDecoder { wanted: wanted.to_vec(), layouts })
+        Ok(RowDecoder { wanted: wanted.to_vec(), schemas: known })
     }
 
     /// One array per wanted column, one value per row. A row that is `None` or a tombstone is NULL in
@@ -133,13 +145,13 @@ impl RowDecoder {
     }
 
     fn append(&self, row: &Row<'_>, builders: &mut [Builder]) -> Result<()> {
-        let Some((_, layout, places)) = self.layouts.iter().find(|(id, ..)| *id == row.schema_id) else {
+        let Some(schema) = self.schemas.iter().find(|s| s.id == row.schema_id) else {
             return Err(corrupt(&format!("its schema {} is not known", row.schema_id)));
         };
-        let body = layout.open(row.body)?;
-        for (place, builder) in places.iter().zip(builders) {
+        let body = schema.layout.open(row.body)?;
+        for (place, builder) in schema.places.iter().zip(builders) {
             builder.append(match place {
-                Some(column) => body.get(layout, *column)?,
+                Some((column, slot)) => body.get(*column, *slot)?,
                 None => None,
             })?;
         }
@@ -234,8 +246,8 @@ impl Builder {
             }
             Builder::Struct { layout, nulls, columns, len, .. } => {
                 let body = value.map(|v| layout.open(v)).transpose()?;
-                for (i, column) in columns.iter_mut().enumerate() {
-                    column.append(body.as_ref().map(|b| b.get(layout, i)).transpose()?.flatten())?;
+                for (i, (column, slot)) in columns.iter_mut().zip(&layout.slots).enumerate() {
+                    column.append(body.as_ref().map(|b| b.get(i, *slot)).transpose()?.flatten())?;
                 }
                 nulls.append(value.is_some());
                 *len += 1;

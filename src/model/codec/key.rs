@@ -34,6 +34,11 @@ pub(super) const BINARY: u8 = 6;
 const LONGEST: usize = 256;
 const KEPT: usize = 241;
 
+/// What is stored as it is of a key that is too long.
+fn kept(key: &[u8]) -> Option<&[u8; KEPT]> {
+    key.first_chunk().filter(|_| key.len() > LONGEST)
+}
+
 /// An entity key as the stores know it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct EncodedKey {
@@ -43,10 +48,8 @@ pub struct EncodedKey {
 
 impl EncodedKey {
     fn new(full: Vec<u8>) -> Self {
-        if full.len() <= LONGEST {
-            return EncodedKey { stored: full, full: None };
-        }
-        let mut stored = full[..KEPT].to_vec();
+        let Some(kept) = kept(&full) else { return EncodedKey { stored: full, full: None } };
+        let mut stored = kept.to_vec();
         stored.extend_from_slice(&blake3::hash(&full).as_bytes()[..16]);
         EncodedKey { stored, full: Some(full) }
     }
@@ -157,7 +160,7 @@ fn put_bytes(out: &mut Vec<u8>, tag: u8, bytes: &[u8]) {
 /// A stored key as a human reads it, for error messages: `(1001, "JFK")`.
 pub fn display(stored: &[u8]) -> String {
     let mut parts = vec![];
-    let mut rest = if stored.len() > LONGEST { &stored[..KEPT] } else { stored };
+    let mut rest = kept(stored).map_or(stored, |kept| kept);
     while let Some((value, tail)) = read_one(rest) {
         parts.push(value);
         rest = tail;
@@ -185,23 +188,19 @@ fn read_one(bytes: &[u8]) -> Option<(String, &[u8])> {
         }
         TEXT | BINARY => {
             let mut value = vec![];
-            let mut i = 0;
-            loop {
-                match (*rest.get(i)?, rest.get(i + 1)) {
-                    (0, Some(0)) => break,
-                    (0, Some(0xFF)) => {
-                        value.push(0);
-                        i += 2;
-                    }
-                    (0, _) => return None,
-                    (b, _) => {
-                        value.push(b);
-                        i += 1;
-                    }
-                }
-            }
+            let mut rest = rest;
+            let tail = loop {
+                let (byte, behind) = match rest {
+                    [0, 0, tail @ ..] => break tail,
+                    [0, 0xFF, behind @ ..] => (0, behind),
+                    [0, ..] | [] => return None,
+                    [byte, behind @ ..] => (*byte, behind),
+                };
+                value.push(byte);
+                rest = behind;
+            };
             let text = if tag == TEXT { format!("{:?}", String::from_utf8_lossy(&value)) } else { format!("{value:02x?}") };
-            Some((text, &rest[i + 2..]))
+            Some((text, tail))
         }
         _ => None,
     }

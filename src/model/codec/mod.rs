@@ -1,6 +1,9 @@
 //! Bytes of the online store: entity keys (`key`) and feature rows (`row`, `decode`). The same bytes
 //! lie in every store; golden tests hold them still.
 
+// These bytes come from outside: what is cut short or wrong is an error, never a panic.
+#![cfg_attr(not(test), deny(clippy::indexing_slicing))]
+
 pub mod decode;
 pub mod key;
 pub mod row;

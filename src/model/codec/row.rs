@@ -113,13 +113,14 @@ impl<'a> Row<'a> {
             return Err(corrupt("there are no bytes of a row under its key"));
         }
         let prefix = Prefix::read(row)?;
-        let header = row.get(PREFIX_LEN..HEADER_LEN).ok_or_else(|| corrupt("it is shorter than its header"))?;
-        let (kind, flags) = (RowKind::read(header[0])?, header[1]);
+        let header = row.get(PREFIX_LEN..).and_then(|h| h.split_first_chunk::<{ HEADER_LEN - PREFIX_LEN }>());
+        let (&[kind, flags, ref id @ ..], rest) = header.ok_or_else(|| corrupt("it is shorter than its header"))?;
+        let kind = RowKind::read(kind)?;
         if flags & !(TOMBSTONE | FULL_KEY) != 0 {
             return Err(corrupt(&format!("its flags {flags:#04x} are unknown")));
         }
-        let schema_id = u32::from_be_bytes([header[2], header[3], header[4], header[5]]);
-        let mut rest = Bytes(&row[HEADER_LEN..]);
+        let schema_id = u32::from_be_bytes(*id);
+        let mut rest = Bytes(rest);
         let full_key = if flags & FULL_KEY != 0 {
             let len = rest.u32()?;
             Some(rest.take(len)?)
@@ -156,8 +157,9 @@ impl<'a> Bytes<'a> {
     }
 
     pub fn u32(&mut self) -> Result<usize> {
-        let b = self.take(4)?;
-        Ok(u32::from_be_bytes([b[0], b[1], b[2], b[3]]) as usize)
+        let (number, tail) = self.0.split_first_chunk().ok_or_else(|| corrupt("its values end early"))?;
+        self.0 = tail;
+        Ok(u32::from_be_bytes(*number) as usize)
     }
 }
 
@@ -358,7 +360,10 @@ impl<'a> Source<'a> {
             _ if self.array().is_null(i) => (),
             Source::Text(a) => out.extend_from_slice(a.value(i).as_bytes()),
             Source::Binary(a) => out.extend_from_slice(a.value(i)),
-            Source::List(a, values) => write_list(values, a.value_offsets()[i] as usize..a.value_offsets()[i + 1] as usize, out)?,
+            Source::List(a, values) => match a.value_offsets().get(i..) {
+                Some([from, to, ..]) => write_list(values, *from as usize..*to as usize, out)?,
+                _ => return Err(Error::internal("a list has no offsets")),
+            },
             Source::Struct(_, fields) => write_body(fields, i, out)?,
         }
         Ok(())
@@ -366,7 +371,7 @@ impl<'a> Source<'a> {
 }
 
 fn write_body(columns: &[Source<'_>], i: usize, out: &mut Vec<u8>) -> Result<()> {
-    write_nulls(columns.iter().map(|c| c.array().is_null(i)), columns.len(), out);
+    write_nulls(columns.iter().map(|c| c.array().is_null(i)), out);
     for c in columns.iter().filter(|c| c.width().is_some()) {
         c.write(i, out)?;
     }
@@ -375,18 +380,26 @@ fn write_body(columns: &[Source<'_>], i: usize, out: &mut Vec<u8>) -> Result<()>
 
 fn write_list(values: &Source<'_>, range: std::ops::Range<usize>, out: &mut Vec<u8>) -> Result<()> {
     out.extend_from_slice(&(range.len() as u32).to_be_bytes());
-    write_nulls(range.clone().map(|i| values.array().is_null(i)), range.len(), out);
+    write_nulls(range.clone().map(|i| values.array().is_null(i)), out);
     if values.width().is_some() {
         return range.into_iter().try_for_each(|i| values.write(i, out));
     }
     write_var(range.map(|i| (values, i)), out)
 }
 
-fn write_nulls(nulls: impl Iterator<Item = bool>, count: usize, out: &mut Vec<u8>) {
-    let at = out.len();
-    out.resize(at + count.div_ceil(8), 0);
-    for (n, null) in nulls.enumerate() {
-        out[at + n / 8] |= u8::from(null) << (n % 8);
+fn write_nulls(nulls: impl Iterator<Item = bool>, out: &mut Vec<u8>) {
+    let mut bits = 0;
+    let mut free = 8;
+    for null in nulls {
+        bits |= u8::from(null) << (8 - free);
+        free -= 1;
+        if free == 0 {
+            out.push(bits);
+            (bits, free) = (0, 8);
+        }
+    }
+    if free < 8 {
+        out.push(bits);
     }
 }
 
@@ -398,7 +411,8 @@ fn write_var<'s, 'a: 's>(values: impl Iterator<Item = (&'s Source<'a>, usize)> +
         source.write(i, out)?;
         let end = u32::try_from(out.len() - start)
             .map_err(|_| Error::invalid("a row is too large for the online store").with_hint("values over 4 GiB cannot be served"))?;
-        out[table + 4 * n..table + 4 * n + 4].copy_from_slice(&end.to_be_bytes());
+        let place = out.get_mut(table + 4 * n..).and_then(|table| table.first_chunk_mut());
+        *place.ok_or_else(|| Error::internal("an offset of a row has no place"))? = end.to_be_bytes();
     }
     Ok(())
 }

@@ -136,7 +136,8 @@ fn viewed(views: &[u128], nulls: Option<&NullBuffer>) -> Weights {
 
 fn listed<O: OffsetSizeTrait>(offsets: &[O], values: &Arc<dyn Array>) -> Weights {
     let inner = weights(values);
-    Weights::collect(offsets.windows(2).map(|w| placed(inner.between(w[0].as_usize(), w[1].as_usize()))))
+    let ends = offsets.iter().skip(1);
+    Weights::collect(offsets.iter().zip(ends).map(|(from, to)| placed(inner.between(from.as_usize(), to.as_usize()))))
 }
 
 fn ranges<O: OffsetSizeTrait>(lists: &GenericListViewArray<O>) -> Weights {

@@ -1,6 +1,6 @@
 //! The messages in a body: a byte for compression, four for the length, then so many bytes.
 
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 
 const HEADER: usize = 5;
 
@@ -32,9 +32,9 @@ impl Frames {
             self.left -= part.len();
             return Piece::Part(part);
         }
-        let n = chunk.len().min(HEADER - self.have);
-        chunk.copy_to_slice(&mut self.header[self.have..self.have + n]);
-        self.have += n;
+        let part = chunk.split_to(chunk.len().min(HEADER - self.have));
+        self.header.iter_mut().skip(self.have).zip(&part).for_each(|(place, byte)| *place = *byte);
+        self.have += part.len();
         if self.have < HEADER {
             return Piece::More;
         }
