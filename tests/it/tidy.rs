@@ -34,6 +34,12 @@ const LIBRARIES: &[(&str, &[&str])] = &[
     ("redb", &["src/store/online/embedded"]),
 ];
 
+/// Dependencies that no code names, and why they are there.
+const UNNAMED_DEPENDENCIES: &[(&str, &str)] = &[
+    ("md-5", "its features keep one build of DataFusion for `cargo build` and `cargo test`"),
+    ("getrandom", "its features keep one build of DataFusion for `cargo build` and `cargo test`"),
+];
+
 /// Files of one stage that import one another in a circle, at most.
 const LARGEST_CIRCLE: usize = 4;
 
@@ -286,6 +292,36 @@ fn libraries_stay_in_their_rooms() {
         for (library, rooms) in LIBRARIES {
             if paths_from(&code, library).next().is_some() && !rooms.iter().any(|r| path.starts_with(r)) {
                 wrong.push(format!("{path} names {library}"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// The names in a section of Cargo.toml.
+fn dependencies<'a>(manifest: &'a str, section: &str) -> Vec<&'a str> {
+    let lines = manifest.lines().skip_while(|l| *l != section).skip(1).take_while(|l| !l.starts_with('['));
+    lines.filter(|l| !l.starts_with('#')).filter_map(|l| l.split_once(" = ")).map(|(name, _)| name).collect()
+}
+
+/// What only tests name is a dev-dependency: users do not build it.
+#[test]
+fn every_dependency_is_named() {
+    let manifest = std::fs::read_to_string("Cargo.toml").unwrap();
+    let of = |dirs: &[&str]| texts(dirs).into_iter().filter(|(path, _)| path.ends_with(".rs")).collect::<Vec<_>>();
+    let shipped: Vec<String> = of(&["src"]).iter().filter(|(path, _)| !is_test_file(path)).map(|(_, text)| code(text)).collect();
+    let tests: Vec<String> = of(&["src", "tests", "benches"]).into_iter().map(|(_, text)| text).collect();
+    let mut wrong = vec![];
+    for (section, sources, place) in [("[dependencies]", &shipped, "shipped"), ("[dev-dependencies]", &tests, "test")] {
+        let names = dependencies(&manifest, section);
+        assert!(names.len() > 3, "{section}: {names:?}");
+        for name in names {
+            let is_named = sources.iter().any(|text| paths_from(text, &name.replace('-', "_")).next().is_some());
+            let is_listed = UNNAMED_DEPENDENCIES.iter().any(|(listed, _)| *listed == name);
+            match (is_named, is_listed) {
+                (true, true) => wrong.push(format!("{name} is named now: take it off the list")),
+                (false, false) => wrong.push(format!("{section} {name}: no {place} code names it")),
+                _ => {}
             }
         }
     }
