@@ -1,4 +1,4 @@
-//! What the shell knows about text being typed: what is open at its end, and how a word may go on.
+//! What the shell knows about text being typed: how a word may go on.
 
 use std::cell::RefCell;
 
@@ -72,128 +72,9 @@ fn candidates(word: &str, names: &[String]) -> Vec<String> {
     found
 }
 
-/// How a text that is being typed stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Typed {
-    /// Nothing, or SQL whose last statement is closed by `;`.
-    Whole,
-    /// A statement has begun.
-    Statement,
-    /// In a quoted text; `$` stands for `$$`.
-    Quoted(char),
-    Comment,
-}
-
-/// Where `text` ends.
-pub fn typed(text: &str) -> Typed {
-    let mut closed = true;
-    let mut rest = text;
-    while let Some(c) = rest.chars().next() {
-        let skipped = match c {
-            '\'' | '"' => after_quote(rest, c).ok_or(Typed::Quoted(c)),
-            '-' if rest.starts_with("--") => Ok(rest.find('\n').unwrap_or(rest.len())),
-            '/' if rest.starts_with("/*") => after_comment(rest).ok_or(Typed::Comment),
-            '$' => after_dollar_quote(rest).ok_or(Typed::Quoted(c)),
-            _ => Ok(c.len_utf8()),
-        };
-        let skipped = match skipped {
-            Ok(bytes) => bytes,
-            Err(open) => return open,
-        };
-        let comment = rest.starts_with("--") || rest.starts_with("/*");
-        if c == ';' {
-            closed = true;
-        } else if !c.is_whitespace() && !comment {
-            closed = false;
-        }
-        rest = &rest[skipped..];
-    }
-    if closed { Typed::Whole } else { Typed::Statement }
-}
-
-/// Length of the quoted text at the start of `text`; a doubled quote is two quoted texts in a row, which ends at the same place.
-fn after_quote(text: &str, quote: char) -> Option<usize> {
-    text[1..].find(quote).map(|at| at + 2)
-}
-
-fn after_comment(text: &str) -> Option<usize> {
-    let mut depth = 0;
-    let mut at = 0;
-    while at < text.len() {
-        if text[at..].starts_with("/*") {
-            (depth, at) = (depth + 1, at + 2);
-        } else if text[at..].starts_with("*/") {
-            (depth, at) = (depth - 1, at + 2);
-            if depth == 0 {
-                return Some(at);
-            }
-        } else {
-            at += text[at..].chars().next().map_or(1, char::len_utf8);
-        }
-    }
-    None
-}
-
-/// `$$…$$` or `$tag$…$tag$`; a lone `$`, as in `$1`, is one character.
-fn after_dollar_quote(text: &str) -> Option<usize> {
-    let end = text[1..].find(|c: char| !c.is_alphanumeric() && c != '_').map_or(text.len(), |at| at + 1);
-    let tag = &text[1..end];
-    if !text[end..].starts_with('$') || tag.starts_with(|c: char| c.is_ascii_digit()) {
-        return Some(1);
-    }
-    let mark = &text[..=end];
-    text[mark.len()..].find(mark).map(|at| at + 2 * mark.len())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn statements_end_with_a_semicolon_outside_of_quotes_and_comments() {
-        for whole in [
-            "",
-            "  ",
-            "SELECT 1;",
-            "SELECT ';';",
-            "SELECT 'it''s; ok';  -- done",
-            "SELECT 1; /* ; */",
-            "SELECT $1, $2;",
-            "SELECT $$;$$;",
-            "SELECT $a$ ; $$ $a$;",
-            "SELECT \"a;b\";\n",
-            "-- only a comment",
-            "SELECT 'é';",
-        ] {
-            assert_eq!(typed(whole), Typed::Whole, "{whole:?}");
-        }
-        for part in [
-            "SELECT 1",
-            "SELECT ';",
-            "SELECT 1; SELECT 2",
-            "SELECT 1 -- ;",
-            "SELECT 1 /* ;",
-            "/* /* */ ;",
-            "SELECT \"a;",
-            "SELECT $$;",
-            "SELECT 'it''s;",
-        ] {
-            assert_ne!(typed(part), Typed::Whole, "{part:?}");
-        }
-    }
-
-    #[test]
-    fn the_prompt_can_say_what_is_open() {
-        for (text, want) in [
-            ("SELECT 1", Typed::Statement),
-            ("SELECT 'a", Typed::Quoted('\'')),
-            ("SELECT \"a", Typed::Quoted('"')),
-            ("SELECT $x$ a", Typed::Quoted('$')),
-            ("SELECT /* ", Typed::Comment),
-        ] {
-            assert_eq!(typed(text), want, "{text:?}");
-        }
-    }
 
     #[test]
     fn words_go_on_as_names_and_keywords() {

@@ -8,12 +8,13 @@ use std::time::Duration;
 
 use remige::clock;
 use remige::error::Error;
+use remige::sql::typed::{Typed, typed};
 use rustyline::error::ReadlineError;
 use rustyline::history::FileHistory;
 use rustyline::{CompletionType, Config, Editor};
 use tokio::runtime::Runtime;
 
-use super::complete::{ShellHelper, Typed, typed};
+use super::complete::ShellHelper;
 use super::runner::Runner;
 use super::target::Target;
 use super::{Exit, note};

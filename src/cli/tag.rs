@@ -1,26 +1,14 @@
 //! What a statement that answers no rows did, in a few words: `CREATE FEATURE VIEW`, `INSERT 3`.
 
+use remige::sql::text::first_token;
+
+/// `rows`: how many it wrote.
 pub fn tag(sql: &str, rows: u64) -> String {
     match remige::statement::words_of(sql) {
         Some(words @ ("INSERT" | "DELETE" | "UPDATE" | "COPY")) => format!("{words} {rows}"),
         Some(words) => words.to_string(),
         // a server that is newer than this shell
-        None => after_comments(sql).split_whitespace().next().unwrap_or("OK").to_uppercase(),
-    }
-}
-
-/// `sql` from its first word on: white space and comments left out.
-pub fn after_comments(sql: &str) -> &str {
-    let mut rest = sql.trim_start();
-    loop {
-        let after = if let Some(comment) = rest.strip_prefix("--") {
-            comment.split_once('\n').map_or("", |(_, after)| after)
-        } else if let Some(comment) = rest.strip_prefix("/*") {
-            comment.split_once("*/").map_or("", |(_, after)| after)
-        } else {
-            return rest;
-        };
-        rest = after.trim_start();
+        None => first_token(sql).map_or("OK".to_string(), |(word, _)| word.to_uppercase()),
     }
 }
 

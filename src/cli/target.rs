@@ -2,9 +2,9 @@
 
 use remige::error::{Error, Result, Span};
 use remige::session::{Notice, Outcome, Session, StatementKind};
+use remige::sql::text::first_token;
 
 use super::connect::{Listed, Remote};
-use super::tag::after_comments;
 
 pub enum Target {
     Local(Session),
@@ -76,22 +76,13 @@ impl Target {
 /// `error` of the statement that begins at `line`, `column` of a script, with its place in the script.
 /// An error that knows no place gets the statement's first word.
 pub fn in_script(error: Error, sql: &str, line: u64, column: u64) -> Error {
-    let span = error.span().unwrap_or_else(|| first_word(sql));
+    let span = error.span().or_else(|| Some(first_token(sql)?.1)).unwrap_or(Span::new(1, 1, 1, 2));
     let shift = |at_line: u64, at_column: u64| {
         let column = if at_line <= 1 { at_column + column.saturating_sub(1) } else { at_column };
         (at_line.max(1) + line.saturating_sub(1), column)
     };
     let ((from_line, from_column), (to_line, to_column)) = (shift(span.line, span.column), shift(span.end_line, span.end_column));
     error.with_span(Span::new(from_line, from_column, to_line, to_column))
-}
-
-fn first_word(sql: &str) -> Span {
-    let rest = after_comments(sql);
-    let before = &sql[..sql.len() - rest.len()];
-    let line = before.matches('\n').count() as u64 + 1;
-    let column = before.rsplit('\n').next().map_or(0, |l| l.chars().count()) as u64 + 1;
-    let width = rest.chars().take_while(|c| c.is_alphanumeric() || *c == '_').count().max(1) as u64;
-    Span::new(line, column, line, column + width)
 }
 
 #[cfg(test)]

@@ -17,6 +17,7 @@ pub mod synonyms;
 pub mod text;
 pub mod titles;
 pub mod tokens;
+pub mod typed;
 
 pub use crate::model::instant;
 pub use cursor::Cursor;

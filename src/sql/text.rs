@@ -35,6 +35,12 @@ pub fn tokenize(text: &str) -> Result<Vec<TokenWithSpan>> {
     numbers(text, tokens)
 }
 
+/// The first token of a text and its place.
+pub fn first_token(text: &str) -> Option<(String, Span)> {
+    let first = tokenize(text).ok()?.into_iter().next()?;
+    Some((first.token.to_string(), place(first.span)))
+}
+
 /// Reads `1_000` as one number, and refuses a number and a word without a space between them (`5DAYS`, `1.5.2`), which
 /// the parser would take for a value and its name.
 fn numbers(text: &str, tokens: Vec<TokenWithSpan>) -> Result<Vec<TokenWithSpan>> {
