@@ -18,12 +18,11 @@ use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use futures::{StreamExt, TryStreamExt, stream};
 use remige::config::without_credentials;
 use remige::error::{Error, Kind, Result};
+use remige::server::error_detail;
 use remige::session::{Notice, Outcome};
 use tonic::Code;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
 use url::Url;
-
-use super::rendered::parse_rendered;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Servers send at most 4 MiB per message; other Flight SQL servers may send more.
@@ -169,10 +168,11 @@ fn flight(e: FlightError) -> Error {
                 Code::DeadlineExceeded => Kind::Late,
                 _ => Kind::Internal,
             };
-            match status.message() {
+            let plain = || match status.message() {
                 "" => Error::new(kind, format!("the server answered {:?}", status.code())),
-                message => parse_rendered(kind, message),
-            }
+                message => Error::new(kind, message),
+            };
+            error_detail::read(status.details()).unwrap_or_else(plain)
         }
         FlightError::Arrow(e) => Error::from(e),
         FlightError::ExternalError(e) => Error::unavailable(e.to_string()),

@@ -7,7 +7,6 @@ mod init;
 mod interrupt;
 mod output;
 mod progress;
-mod rendered;
 mod runner;
 mod serve;
 mod shell;

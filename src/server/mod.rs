@@ -31,6 +31,7 @@ mod decode;
 mod direct;
 mod encode;
 mod encoded_answers;
+pub mod error_detail;
 mod flight;
 mod flight_sql;
 mod handshake;

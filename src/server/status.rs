@@ -1,11 +1,15 @@
-//! `Error` to gRPC status. The message carries what a terminal would show: place, caret and help.
+//! `Error` to gRPC status. The message carries what a terminal would show: place, caret and help; the details carry the
+//! same as data.
 
 use tonic::{Code, Status};
 
+use super::error_detail;
 use crate::error::{Error, Kind};
 
 /// gRPC sends messages as percent-encoded headers; Java clients refuse headers above 8 KiB.
 const MAX_MESSAGE: usize = 6 << 10;
+/// Message and details together. What leaves no room for details goes without.
+const MAX_HEADERS: usize = 7 << 10;
 
 pub(super) fn code(kind: Kind) -> Code {
     match kind {
@@ -28,15 +32,26 @@ pub(super) fn in_statement(e: &Error, sql: &str) -> Status {
     let rendered = e.render(sql, None);
     let text = rendered.strip_prefix("error: ").unwrap_or(&rendered);
     if encoded_len(text) <= MAX_MESSAGE {
-        return Status::new(code(e.kind()), text);
+        return status(e, text);
     }
     let place = e.span().map(|s| format!(" (line {}, column {})", s.line, s.column)).unwrap_or_default();
-    Status::new(code(e.kind()), shorten(&format!("{e}{place}")))
+    status(e, &shorten(&format!("{e}{place}")))
+}
+
+fn status(e: &Error, text: &str) -> Status {
+    let code = code(e.kind());
+    let details = error_detail::write(e, code, text);
+    // they travel in base64
+    if encoded_len(text) + details.len().div_ceil(3) * 4 <= MAX_HEADERS {
+        Status::with_details(code, text, details.into())
+    } else {
+        Status::new(code, text)
+    }
 }
 
 impl From<Error> for Status {
     fn from(e: Error) -> Self {
-        Status::new(code(e.kind()), shorten(&e.to_string()))
+        status(&e, &shorten(&e.to_string()))
     }
 }
 
@@ -91,6 +106,19 @@ mod tests {
         assert!(s.message().contains("line:1:15"), "{}", s.message());
         assert!(s.message().contains("^^^^"), "{}", s.message());
         assert!(s.message().contains("did you mean"), "{}", s.message());
+        let told = error_detail::read(s.details()).expect("details");
+        assert_eq!(told.render("SELECT * FROM usrs", None), e.render("SELECT * FROM usrs", None));
+    }
+
+    #[test]
+    fn details_that_leave_no_room_are_left_out() {
+        let headers = |length: usize| {
+            let s = Status::from(Error::invalid("x".repeat(length)));
+            (!s.details().is_empty(), encoded_len(s.message()) + s.details().len().div_ceil(3) * 4)
+        };
+        assert!(headers(1_500).0);
+        assert!((0..MAX_MESSAGE).step_by(97).all(|n| headers(n).1 <= MAX_HEADERS));
+        assert!(!headers(4_000).0);
     }
 
     #[test]
