@@ -18,20 +18,12 @@ use crate::model::Column;
 /// Rough memory of one key held, its bytes aside.
 const ENTRY: usize = 64;
 
-/// A generator of numbers (splitmix64).
-pub struct Dice(u64);
+/// Values made up at random; the same seed makes up the same.
+pub struct Dice(fastrand::Rng);
 
 impl Dice {
     pub fn new(seed: i64) -> Self {
-        Dice(seed as u64)
-    }
-
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ (z >> 31)
+        Dice(fastrand::Rng::with_seed(seed as u64))
     }
 
     /// `n` values of a type, every fourth of them NULL where `nulls`. Types that have no obvious random
@@ -40,7 +32,7 @@ impl Dice {
         use DataType::*;
         let mut each = |width: u32| -> Vec<Option<i64>> {
             let draw = |i: usize, v: u64| (!nulls || i % 4 != 3).then(|| (v as i64) >> (64 - width));
-            (0..n).map(|i| draw(i, self.next())).collect()
+            (0..n).map(|i| draw(i, self.0.u64(..))).collect()
         };
         let whole = |v: Vec<Option<i64>>| Int64Array::from(v);
         Ok(match of {
