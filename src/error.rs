@@ -7,7 +7,7 @@ pub use words::INSTANTS;
 use std::fmt;
 
 use datafusion::common::{DataFusionError, Span as DfSpan};
-use datafusion::parquet::errors::ParquetError;
+use parquet::errors::ParquetError;
 
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 

@@ -20,7 +20,7 @@ use datafusion::execution::FunctionRegistry;
 use datafusion::execution::session_state::SessionState;
 use datafusion::logical_expr::planner::TypePlanner;
 use datafusion::logical_expr::{ColumnarValue, ScalarUDF};
-use datafusion::sql::sqlparser::ast::{DataType as SqlType, TimezoneInfo};
+use sqlparser::ast::{DataType as SqlType, TimezoneInfo};
 
 use super::columnar::answer;
 use crate::model::types::timestamp_type;

@@ -8,9 +8,9 @@ use datafusion::execution::TaskContext;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::scalar::ScalarValue;
 use datafusion::sql::parser::Statement as DfStatement;
-use datafusion::sql::sqlparser::ast::Statement as SqlStatement;
 use futures::StreamExt;
 use futures::future::BoxFuture;
+use sqlparser::ast::Statement as SqlStatement;
 
 use super::delete_rows::{Rows, left_of_table, numbers_of, replaced};
 use super::numbers::Numbers;

@@ -9,8 +9,8 @@ use datafusion::arrow::array::{AsArray, RecordBatch};
 use datafusion::arrow::compute::concat_batches;
 use datafusion::arrow::datatypes::Int64Type;
 use datafusion::arrow::util::display::array_value_to_string;
-use datafusion::parquet::arrow::ArrowWriter;
 use futures::TryStreamExt;
+use parquet::arrow::ArrowWriter;
 
 use crate::catalog::{CatalogChange, CatalogSnapshot, PutMode};
 use crate::clock::{Clock, DAY};

@@ -10,9 +10,7 @@ use datafusion::logical_expr::expr::Placeholder;
 use datafusion::logical_expr::planner::RelationPlannerContext;
 use datafusion::logical_expr::{Cast, Expr, ExprSchemable, Extension, LogicalPlan, LogicalPlanBuilder, Volatility, lit};
 use datafusion::scalar::ScalarValue;
-use datafusion::sql::sqlparser::ast::{
-    Expr as SqlExpr, FunctionArg, FunctionArgExpr, Spanned, TableAlias, TableFactor, UnaryOperator, Value,
-};
+use sqlparser::ast::{Expr as SqlExpr, FunctionArg, FunctionArgExpr, Spanned, TableAlias, TableFactor, UnaryOperator, Value};
 
 use super::names::Names;
 use super::online_lookup::{INSTANT, LookupItem, OnlineLookupNode, STATUS};

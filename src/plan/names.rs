@@ -28,7 +28,7 @@ pub trait Names: Debug + Send + Sync {
     fn plain_table(&self, name: &Name) -> Result<PlainTable>;
 
     /// Plans a parsed expression over a schema.
-    fn sql_expression(&self, parsed: datafusion::sql::sqlparser::ast::Expr, schema: &DFSchema) -> Result<Expr>;
+    fn sql_expression(&self, parsed: sqlparser::ast::Expr, schema: &DFSchema) -> Result<Expr>;
 
     /// Plans an expression over a schema.
     fn expression(&self, text: &str, schema: &DFSchema) -> Result<Expr> {

@@ -11,7 +11,7 @@ use datafusion::common::{Column, DFSchema, TableReference};
 use datafusion::logical_expr::planner::RelationPlannerContext;
 use datafusion::logical_expr::utils::conjunction;
 use datafusion::logical_expr::{Expr, ExprSchemable, Extension, Filter, LogicalPlan, Projection, cast, try_cast, when};
-use datafusion::sql::sqlparser::ast::{FunctionArg, FunctionArgExpr, Spanned, TableFactor};
+use sqlparser::ast::{FunctionArg, FunctionArgExpr, Spanned, TableFactor};
 
 use parts::Parts;
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use datafusion::common::{DataFusionError, Result as DfResult};
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::logical_expr::planner::{PlannedRelation, RelationPlanner, RelationPlannerContext, RelationPlanning};
-use datafusion::sql::sqlparser::ast::{Join, Spanned, TableFactor};
+use sqlparser::ast::{Join, Spanned, TableFactor};
 
 use super::names::Names;
 use super::pit_join::join;

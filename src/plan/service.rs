@@ -8,7 +8,7 @@ use datafusion::common::{Column as ColumnRef, DFSchema, Result as DfResult, Tabl
 use datafusion::functions::core::expr_fn::nullif;
 use datafusion::logical_expr::expr::{Cast, ScalarFunction, TryCast};
 use datafusion::logical_expr::{BinaryExpr, Expr, ExprSchemable, Operator, Volatility};
-use datafusion::sql::sqlparser::ast::Expr as SqlExpr;
+use sqlparser::ast::Expr as SqlExpr;
 
 use super::checked::arithmetic;
 use super::names::Names;
@@ -21,7 +21,7 @@ const CALLER: &str = "_remige_caller";
 /// Gives bare names that are columns of the caller their qualifier, so that they are not taken for the
 /// keys of the views beside them; all other bare names must be unambiguous.
 fn callers_first(e: SqlExpr, wanted: &[crate::model::Column]) -> SqlExpr {
-    use datafusion::sql::sqlparser::ast::{Ident, VisitMut, VisitorMut};
+    use sqlparser::ast::{Ident, VisitMut, VisitorMut};
     struct Qualify<'a>(&'a [crate::model::Column]);
     impl VisitorMut for Qualify<'_> {
         type Break = ();

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::ops::ControlFlow;
 
 use datafusion::sql::parser::{CopyToSource, Statement};
-use datafusion::sql::sqlparser::ast::{Ident, ObjectName, Query, Select, Visit, Visitor};
+use sqlparser::ast::{Ident, ObjectName, Query, Select, Visit, Visitor};
 
 use crate::error::{Error, Result};
 

@@ -16,7 +16,7 @@ use datafusion::common::display::PlanType;
 use datafusion::datasource::source_as_provider;
 use datafusion::logical_expr::{DmlStatement, Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, ToStringifiedPlan};
 use datafusion::sql::parser::Statement as DfStatement;
-use datafusion::sql::sqlparser::ast::{Insert, Query, SetExpr, Statement as SqlStatement, TableObject};
+use sqlparser::ast::{Insert, Query, SetExpr, Statement as SqlStatement, TableObject};
 
 use self::exactly::Exactly;
 use super::resolver::Resolver;
@@ -51,7 +51,7 @@ pub async fn take_query(resolver: &Resolver, statement: &mut DfStatement, schema
     if let SetExpr::Values(values) = query.body.as_ref()
         && let Some((i, row)) = values.rows.iter().enumerate().find(|(_, r)| r.content.len() != taken.columns.len())
     {
-        use datafusion::sql::sqlparser::ast::Spanned;
+        use sqlparser::ast::Spanned;
         let span = row.content.first().and_then(|e| Span::from_sql(e.span()));
         return Err(taken.misfit(&format!("row {} of VALUES has {}", i + 1, row.content.len())).or_span(span));
     }

@@ -11,10 +11,10 @@ use datafusion::execution::session_state::SessionState;
 use datafusion::logical_expr::{Expr, LogicalPlan};
 use datafusion::scalar::ScalarValue;
 use datafusion::sql::parser::{CopyToSource, Statement as DfStatement};
-use datafusion::sql::sqlparser::ast::{Query, Statement as SqlStatement, Visit};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use parking_lot::Mutex;
+use sqlparser::ast::{Query, Statement as SqlStatement, Visit};
 
 use super::resolver::{Resolver, Tables};
 use super::source;
@@ -172,7 +172,7 @@ pub fn check_functions_in(part: &impl Visit, state: &SessionState) -> Result<()>
 
 /// Finds the place of a table's name in a statement, for errors that have none.
 fn locate(e: Error, statement: &DfStatement, table: &str) -> Error {
-    use datafusion::sql::sqlparser::ast::{ObjectName, Spanned, Visitor};
+    use sqlparser::ast::{ObjectName, Spanned, Visitor};
     if e.span().is_some() {
         return e;
     }

@@ -415,11 +415,11 @@ impl Names for Resolver {
         self.numbered(name)
     }
 
-    fn sql_expression(&self, mut parsed: datafusion::sql::sqlparser::ast::Expr, schema: &DFSchema) -> Result<Expr> {
+    fn sql_expression(&self, mut parsed: sqlparser::ast::Expr, schema: &DFSchema) -> Result<Expr> {
         let base = self.services.base()?;
         super::planner::check_functions_in(&parsed, base)?;
         crate::sql::marks::mark_expression(&mut parsed);
-        let with_alias = datafusion::sql::sqlparser::ast::ExprWithAlias { expr: parsed, alias: None };
+        let with_alias = sqlparser::ast::ExprWithAlias { expr: parsed, alias: None };
         let expr = base.create_logical_expr_from_sql_expr(with_alias, schema)?;
         Ok(crate::plan::settle::expression(expr, schema)?)
     }

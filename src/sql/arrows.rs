@@ -2,8 +2,8 @@
 //! its kin. The stock parser knows the first only, and lets it bind less than `=`. Here both get parentheses: around a
 //! whole reading, `(j -> 'key')`, as in PostgreSQL, and around what a function of a list computes, `x -> (x + 1)`.
 
-use datafusion::sql::sqlparser::keywords::Keyword;
-use datafusion::sql::sqlparser::tokenizer::{Location, Span, Token, TokenWithSpan};
+use sqlparser::keywords::Keyword;
+use sqlparser::tokenizer::{Location, Span, Token, TokenWithSpan};
 
 use super::tokens::{at, closing, fold, is_word};
 

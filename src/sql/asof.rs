@@ -3,7 +3,7 @@
 //! Absent parts are NULL. An ONLINE JOIN says `'online left'`, and its factor is `__remige_online(name)`: its
 //! table is not read, so nothing may load it. Every token keeps its place.
 
-use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan};
+use sqlparser::tokenizer::{Token, TokenWithSpan};
 
 use super::tokens::place;
 use super::tokens::{at, closing, fold, is_distinct_from, is_word};

@@ -4,7 +4,7 @@
 use std::ops::ControlFlow;
 
 use datafusion::sql::parser::{CopyToSource, Statement};
-use datafusion::sql::sqlparser::ast::{BinaryOperator, Expr, Query, SetExpr, SetOperator, SetQuantifier, Value, VisitMut, VisitorMut};
+use sqlparser::ast::{BinaryOperator, Expr, Query, SetExpr, SetOperator, SetQuantifier, Value, VisitMut, VisitorMut};
 
 /// Shorter chains stay as they are.
 const LONG: usize = 32;
@@ -74,7 +74,7 @@ fn nothing() -> Expr {
 }
 
 fn no_set() -> SetExpr {
-    SetExpr::Values(datafusion::sql::sqlparser::ast::Values { explicit_row: false, value_keyword: false, rows: vec![] })
+    SetExpr::Values(sqlparser::ast::Values { explicit_row: false, value_keyword: false, rows: vec![] })
 }
 
 /// Joins neighbours until one is left: the order stays, and the depth is the logarithm.

@@ -11,11 +11,11 @@ mod write;
 use std::ops::ControlFlow;
 
 use datafusion::sql::parser::{CopyToSource, CopyToStatement, CreateExternalTable, Statement as DfStatement};
-use datafusion::sql::sqlparser::ast::{
+use sqlparser::ast::{
     ColumnDef, ColumnOption, ColumnOptionDef, Expr, Query, Select, Statement as SqlStatement, TableFactor, Visit, VisitMut, Visitor,
     VisitorMut,
 };
-use datafusion::sql::sqlparser::tokenizer::TokenWithSpan;
+use sqlparser::tokenizer::TokenWithSpan;
 
 pub use self::function::{Kind, check_functions, order_by_constant};
 use super::text::tokenize;

@@ -1,7 +1,7 @@
 //! Reads our own statements from tokens: keywords, names, types, intervals, option lists; every
 //! error points at the token it stumbled on and says what was expected.
 
-use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan};
+use sqlparser::tokenizer::{Token, TokenWithSpan};
 
 use super::text::{slice, tokenize};
 use super::tokens::place;

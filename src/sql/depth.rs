@@ -1,8 +1,8 @@
 //! How deep a text nests, counted on its tokens before anything recurses into it. What reads, plans, shows and drops a
 //! statement goes down one call per level; a thread has room for the levels that are allowed here.
 
-use datafusion::sql::sqlparser::keywords::Keyword;
-use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan};
+use sqlparser::keywords::Keyword;
+use sqlparser::tokenizer::{Token, TokenWithSpan};
 
 use super::tokens::place;
 use crate::error::{Error, Result};

@@ -1,7 +1,7 @@
 //! `a IS [NOT] DISTINCT FROM b`: the stock parser takes all that follows for `b`, AND and OR included. The whole
 //! comparison is put in parentheses here.
 
-use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan};
+use sqlparser::tokenizer::{Token, TokenWithSpan};
 
 use super::tokens::{at, is_distinct_from, is_word};
 

@@ -9,11 +9,11 @@
 use std::ops::ControlFlow;
 
 use datafusion::sql::parser::{CopyToSource, Statement as DfStatement};
-use datafusion::sql::sqlparser::ast::{
+use sqlparser::ast::{
     DataType, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments, Ident, NamedWindowExpr, ObjectName,
     Select, Spanned, UnaryOperator, Value, ValueWithSpan, VisitMut, VisitorMut, WindowFrame, WindowFrameBound, WindowSpec, WindowType,
 };
-use datafusion::sql::sqlparser::tokenizer::Span as SqlSpan;
+use sqlparser::tokenizer::Span as SqlSpan;
 
 /// Stands for a number that is exact where it meets what is exact.
 pub const EXACT: &str = "_remige_exact";

@@ -2,9 +2,9 @@
 
 use datafusion::common::DataFusionError;
 use datafusion::sql::parser::{DFParserBuilder, Statement};
-use datafusion::sql::sqlparser::ast::{Expr, Query, Statement as SqlStatement};
-use datafusion::sql::sqlparser::parser::{Parser, ParserError};
-use datafusion::sql::sqlparser::tokenizer::TokenWithSpan;
+use sqlparser::ast::{Expr, Query, Statement as SqlStatement};
+use sqlparser::parser::{Parser, ParserError};
+use sqlparser::tokenizer::TokenWithSpan;
 
 use super::balance::{balance, balance_in};
 use super::rewrite::rewrite;
@@ -56,7 +56,7 @@ pub fn expression(text: &str) -> Result<Expr> {
     let mut e = p.parse_expr().map_err(|e| from_parser(e, end))?;
     balance_in(&mut e);
     match p.peek_token().token {
-        datafusion::sql::sqlparser::tokenizer::Token::EOF => {
+        sqlparser::tokenizer::Token::EOF => {
             clauses::reduce_part(&mut e);
             clauses::check_expression(&e, text)?;
             synonyms::expand_part(&mut e)?;

@@ -9,7 +9,7 @@
 //! - readings of JSON (`j -> 'key'`) and functions of elements (`x -> x + 1`) get parentheses (see `arrows`);
 //! - all forms of `ASOF JOIN` and `ONLINE JOIN` become `ASOF JOIN … MATCH_CONDITION (marker)` (see `asof`).
 
-use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan};
+use sqlparser::tokenizer::{Token, TokenWithSpan};
 
 use super::asof;
 use super::tokens::{at, fold, is_word, place};

@@ -1,7 +1,7 @@
 //! Rows beside each other: `(a, b) = (c, d)`, `(a, b) < (c, d)`, `(a, b) IN ((1, 2), (3, 4))`. The engine compares them as
 //! values of their own, for which NULL equals NULL; column by column, as here, a NULL makes it unknown.
 
-use datafusion::sql::sqlparser::ast::{BinaryOperator, Expr, UnaryOperator};
+use sqlparser::ast::{BinaryOperator, Expr, UnaryOperator};
 
 /// Compares two rows column by column.
 pub fn by_columns(e: &mut Expr) {

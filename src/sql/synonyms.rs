@@ -9,12 +9,12 @@ use std::ops::ControlFlow;
 use std::sync::LazyLock;
 
 use datafusion::sql::parser::{CopyToSource, Statement as DfStatement};
-use datafusion::sql::sqlparser::ast::{
+use sqlparser::ast::{
     BinaryOperator, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentClause, FunctionArgumentList, FunctionArguments, Ident,
     LambdaFunction, LambdaFunctionParameter, LambdaSyntax, ObjectName, OneOrManyWithParens, Select, SelectItem, Spanned, Value, Visit,
     VisitMut, Visitor, VisitorMut,
 };
-use datafusion::sql::sqlparser::parser::Parser;
+use sqlparser::parser::Parser;
 
 use self::table::{AGGREGATES, JSON_PATHS, MISSING, OF_UNITS, RENAMED, UNITS, WRITTEN};
 use super::arrows::HIGHER_ORDER;

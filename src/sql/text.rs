@@ -1,7 +1,7 @@
 //! Text and places in it.
 
-use datafusion::sql::sqlparser::dialect::GenericDialect;
-use datafusion::sql::sqlparser::tokenizer::{Location, Span as TokenSpan, Token, TokenWithSpan, Tokenizer};
+use sqlparser::dialect::GenericDialect;
+use sqlparser::tokenizer::{Location, Span as TokenSpan, Token, TokenWithSpan, Tokenizer};
 
 use super::tokens::place;
 use crate::error::{Error, Result, Span};

@@ -1,7 +1,7 @@
 //! What one token is, and where it stands.
 
-use datafusion::sql::sqlparser::ast::Ident;
-use datafusion::sql::sqlparser::tokenizer::{Span as TokenSpan, Token, TokenWithSpan, Word};
+use sqlparser::ast::Ident;
+use sqlparser::tokenizer::{Span as TokenSpan, Token, TokenWithSpan, Word};
 
 use crate::error::Span;
 

@@ -1,6 +1,6 @@
 //! How a text stands that is still being typed.
 
-use datafusion::sql::sqlparser::tokenizer::{Location, Token, Tokenizer};
+use sqlparser::tokenizer::{Location, Token, Tokenizer};
 
 use super::text::{DIALECT, offset};
 

@@ -29,7 +29,7 @@ pub fn parse(head: Head<'_>) -> Result<Parsed> {
     let if_exists = c.eat("IF EXISTS");
     let name = c.plain_name("the name of a table")?;
     let (change, span, lenient) = change(&mut c, &name)?;
-    if c.is_token(&datafusion::sql::sqlparser::tokenizer::Token::Comma) {
+    if c.is_token(&sqlparser::tokenizer::Token::Comma) {
         return Err(Error::not_built("several changes in one ALTER TABLE").with_span(c.here()).with_hint("write one ALTER TABLE for each"));
     }
     c.end(&[])?;

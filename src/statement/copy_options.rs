@@ -1,7 +1,7 @@
 //! `COPY … TO 'file' [WITH] (FORMAT csv, HEADER, DELIMITER ';')`, as Postgres and DuckDB write it, in the form that the
 //! stock parser reads: `STORED AS CSV PARTITIONED BY (…) OPTIONS (…)`. The same names of options hold for COPY … FROM.
 
-use datafusion::sql::sqlparser::tokenizer::Token;
+use sqlparser::tokenizer::Token;
 
 use super::copy::{FORMATS, by_name, option};
 use crate::error::{Error, Result, Span};
@@ -44,7 +44,7 @@ pub fn to(text: &str) -> Result<Option<String>> {
     if !c.is_token(&Token::LParen) {
         return Ok(None);
     }
-    let at = offset(text, datafusion::sql::sqlparser::tokenizer::Location { line: start.line, column: start.column });
+    let at = offset(text, sqlparser::tokenizer::Location { line: start.line, column: start.column });
     let (mut format, mut parts, mut options) = (None, vec![], vec![]);
     c.eat_token(&Token::LParen);
     loop {

@@ -5,7 +5,7 @@ use async_trait::async_trait;
 use datafusion::arrow::datatypes::{DataType, Field};
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::logical_expr::{Expr, LogicalPlan, Volatility};
-use datafusion::sql::sqlparser::tokenizer::Token;
+use sqlparser::tokenizer::Token;
 
 use super::{Head, Parsed, Planned, Planning, Statement, about, kept, show_create};
 use crate::catalog::ddl::{Ddl, Exists, feature_view_outcome};
@@ -320,7 +320,7 @@ impl CreateFeatureView {
             None => e,
         };
         let statement = crate::sql::parse::statement(query).map_err(moved)?;
-        if !matches!(&statement, datafusion::sql::parser::Statement::Statement(s) if matches!(s.as_ref(), datafusion::sql::sqlparser::ast::Statement::Query(_)))
+        if !matches!(&statement, datafusion::sql::parser::Statement::Statement(s) if matches!(s.as_ref(), sqlparser::ast::Statement::Query(_)))
         {
             return Err(Error::syntax("AS wants a query (SELECT …)").with_span(place));
         }

@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use datafusion::logical_expr::ExprSchemable;
-use datafusion::sql::sqlparser::tokenizer::Token;
+use sqlparser::tokenizer::Token;
 use std::collections::BTreeMap;
 
 use super::{Head, Parsed, Planned, Planning, Statement, about, kept, show_create, with_waiting};

@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use datafusion::sql::parser::Statement as DfStatement;
-use datafusion::sql::sqlparser::ast::{
+use sqlparser::ast::{
     Delete as SqlDelete, FromTable, Ident, ObjectName, Query, SetExpr, Spanned, Statement as SqlStatement, TableFactor, TableWithJoins,
     With,
 };
@@ -91,7 +91,7 @@ fn refuse_clauses(d: &SqlDelete) -> Result<()> {
     Ok(())
 }
 
-fn several(at: datafusion::sql::sqlparser::tokenizer::Span) -> Error {
+fn several(at: sqlparser::tokenizer::Span) -> Error {
     Error::not_built("DELETE FROM several tables")
         .or_span(Span::from_sql(at))
         .with_hint("ask the other table in WHERE: … IN (SELECT …), or EXISTS (SELECT …)")

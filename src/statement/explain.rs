@@ -7,7 +7,7 @@ use datafusion::common::DFSchema;
 use datafusion::common::format::ExplainFormat;
 use datafusion::logical_expr::{Explain as ExplainNode, LogicalPlan, PlanType, ToStringifiedPlan};
 use datafusion::sql::parser::{ExplainStatement, Statement as DfStatement};
-use datafusion::sql::sqlparser::ast::{SetExpr, Statement as SqlStatement};
+use sqlparser::ast::{SetExpr, Statement as SqlStatement};
 
 use super::table_of_statements::{is_ours, ours_at};
 use super::{Head, Parsed, Planned, Planning, Statement, copy, delete, sql};
@@ -65,7 +65,7 @@ fn runs_it(what: &str) -> Error {
 pub fn check(e: &ExplainStatement) -> Result<()> {
     let at = match e.statement.as_ref() {
         DfStatement::Statement(s) => {
-            use datafusion::sql::sqlparser::ast::Spanned;
+            use sqlparser::ast::Spanned;
             Span::from_sql(s.span())
         }
         _ => None,

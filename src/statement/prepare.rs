@@ -2,7 +2,7 @@
 //! with a name, for as long as the session.
 
 use async_trait::async_trait;
-use datafusion::sql::sqlparser::tokenizer::Token;
+use sqlparser::tokenizer::Token;
 
 use super::{Head, Parsed, Planned, Planning, Statement};
 use crate::error::{Error, Result, Span};

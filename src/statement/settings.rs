@@ -6,7 +6,7 @@ use super::{Head, Parsed, Planned, Planning, Statement};
 use crate::error::{Error, Kind, Result};
 use crate::plan::command::Command;
 use crate::sql::Cursor;
-use datafusion::sql::sqlparser::tokenizer::Token;
+use sqlparser::tokenizer::Token;
 
 /// Settings of a session that a user may change, and what they mean.
 pub const VARIABLES: &[(&str, &str)] = &[

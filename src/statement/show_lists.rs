@@ -3,7 +3,7 @@
 use std::sync::LazyLock;
 
 use datafusion::sql::parser::Statement as DfStatement;
-use datafusion::sql::sqlparser::ast::{BinaryOperator, Expr, Ident, Query, Select, SetExpr, Statement as SqlStatement, Value};
+use sqlparser::ast::{BinaryOperator, Expr, Ident, Query, Select, SetExpr, Statement as SqlStatement, Value};
 
 use crate::error::{Error, Result};
 

@@ -7,7 +7,7 @@ use std::ops::ControlFlow;
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, WriteOp};
 use datafusion::sql::parser::{CopyToSource, Statement as DfStatement};
-use datafusion::sql::sqlparser::ast::{Query, Spanned, Statement as SqlStatement, Visit, Visitor};
+use sqlparser::ast::{Query, Spanned, Statement as SqlStatement, Visit, Visitor};
 
 use super::{Head, Parsed, Planned, Planning, Statement, delete, explain};
 use crate::error::{Error, Result, Span};

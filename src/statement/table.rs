@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use datafusion::arrow::datatypes::{DataType as ArrowType, Fields};
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::sql::parser::{CreateExternalTable, Statement as DfStatement};
-use datafusion::sql::sqlparser::ast::{ColumnDef, CreateTable, DataType, Statement as SqlStatement};
-use datafusion::sql::sqlparser::tokenizer::{Location, Token};
+use sqlparser::ast::{ColumnDef, CreateTable, DataType, Statement as SqlStatement};
+use sqlparser::tokenizer::{Location, Token};
 
 use super::training_set::{check_columns, moved};
 use super::{Head, Parsed, Planned, Planning, Statement, about, kept, show_create};
@@ -116,8 +116,8 @@ pub struct CreateTableAs {
     columns: Vec<(String, Span)>,
 }
 
-fn name_of(n: &datafusion::sql::sqlparser::ast::ObjectName) -> Result<NameRef> {
-    use datafusion::sql::sqlparser::ast::Spanned;
+fn name_of(n: &sqlparser::ast::ObjectName) -> Result<NameRef> {
+    use sqlparser::ast::Spanned;
     let parts =
         n.0.iter()
             .map(|p| p.as_ident().map(|i| if i.quote_style.is_some() { i.value.clone() } else { i.value.to_lowercase() }))
@@ -217,7 +217,7 @@ impl Statement for CreateExternal {
                     .or_span(span));
             }
             let text = match value {
-                datafusion::sql::sqlparser::ast::Value::SingleQuotedString(s) => s.clone(),
+                sqlparser::ast::Value::SingleQuotedString(s) => s.clone(),
                 other => other.to_string(),
             };
             options.insert(lower, text);

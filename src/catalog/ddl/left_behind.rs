@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use datafusion::sql::sqlparser::tokenizer::Token;
+use sqlparser::tokenizer::Token;
 
 use super::super::CatalogSnapshot;
 use crate::model::{Dependency, FeatureView, Name, VersionSpec};
@@ -73,7 +73,7 @@ fn words(query: &str) -> Vec<Token> {
 }
 
 fn names(words: &[Token], columns: &[String]) -> bool {
-    let same = |w: &datafusion::sql::sqlparser::tokenizer::Word, c: &String| match w.quote_style {
+    let same = |w: &sqlparser::tokenizer::Word, c: &String| match w.quote_style {
         Some(_) => w.value == *c,
         None => w.value.eq_ignore_ascii_case(c),
     };

@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 
 use datafusion::execution::session_state::SessionState;
 use datafusion::logical_expr::Volatility;
-use datafusion::sql::sqlparser::ast::{Expr, Function, Spanned, Visit, Visitor};
+use sqlparser::ast::{Expr, Function, Spanned, Visit, Visitor};
 
 use crate::error::{Error, Result, Span, nearest};
 use crate::sql::clauses::Kind;

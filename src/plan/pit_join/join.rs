@@ -10,7 +10,7 @@ use datafusion::datasource::provider_as_source;
 use datafusion::logical_expr::planner::RelationPlannerContext;
 use datafusion::logical_expr::utils::{conjunction, split_conjunction_owned};
 use datafusion::logical_expr::{Expr, Extension, LogicalPlan, LogicalPlanBuilder, TableScan, when};
-use datafusion::sql::sqlparser::ast::{Expr as SqlExpr, Spanned, TableFactor};
+use sqlparser::ast::{Expr as SqlExpr, Spanned, TableFactor};
 
 use super::conditions::{Condition, Conditions, both, condition, on_conditions, place_of};
 use super::keys::{Callers, check_instant, default_instant, interval_micros, view_keys};

@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 
 use datafusion::logical_expr::planner::RelationPlannerContext;
 use datafusion::logical_expr::{Expr, LogicalPlan};
-use datafusion::sql::sqlparser::ast::{
+use sqlparser::ast::{
     BinaryOperator, Expr as SqlExpr, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, Join, JoinOperator, Query, SetExpr, Spanned,
     TableFactor, TableWithJoins, Value, VisitMut, VisitorMut,
 };

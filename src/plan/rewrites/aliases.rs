@@ -4,9 +4,7 @@
 
 use std::ops::ControlFlow;
 
-use datafusion::sql::sqlparser::ast::{
-    Expr, Function, Ident, OneOrManyWithParens, Query, Select, SelectItem, Value, Visit, VisitMut, Visitor, VisitorMut,
-};
+use sqlparser::ast::{Expr, Function, Ident, OneOrManyWithParens, Query, Select, SelectItem, Value, Visit, VisitMut, Visitor, VisitorMut};
 
 use super::Functions;
 use crate::error::{Error, Result, Span};

@@ -1,7 +1,7 @@
 //! `ORDER BY ALL`: by every column of the result, from left to right.
 
 use datafusion::logical_expr::LogicalPlan;
-use datafusion::sql::sqlparser::ast::{Expr, OrderByExpr, OrderByKind, Query, SelectItem, SetExpr, Value};
+use sqlparser::ast::{Expr, OrderByExpr, OrderByKind, Query, SelectItem, SetExpr, Value};
 
 use crate::error::{Error, Result};
 

@@ -6,9 +6,7 @@
 use std::ops::ControlFlow;
 
 use datafusion::logical_expr::LogicalPlan;
-use datafusion::sql::sqlparser::ast::{
-    BinaryOperator, Expr, Ident, Query, Select, SetExpr, Spanned, TableFactor, UnaryOperator, Visit, Visitor,
-};
+use sqlparser::ast::{BinaryOperator, Expr, Ident, Query, Select, SetExpr, Spanned, TableFactor, UnaryOperator, Visit, Visitor};
 
 use super::Functions;
 use super::aliases::volatile_in;
@@ -107,7 +105,7 @@ fn not(e: Expr) -> Expr {
 
 fn joined(op: BinaryOperator, parts: impl IntoIterator<Item = Expr>) -> Expr {
     let parts = parts.into_iter().reduce(|l, r| Expr::BinaryOp { left: Box::new(l), op: op.clone(), right: Box::new(r) });
-    Expr::Nested(Box::new(parts.unwrap_or_else(|| Expr::value(datafusion::sql::sqlparser::ast::Value::Boolean(true)))))
+    Expr::Nested(Box::new(parts.unwrap_or_else(|| Expr::value(sqlparser::ast::Value::Boolean(true)))))
 }
 
 fn is_null(e: &Expr) -> Expr {

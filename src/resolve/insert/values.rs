@@ -10,11 +10,11 @@ use datafusion::common::{DFSchema, Result as DfResult};
 use datafusion::logical_expr::expr::Placeholder;
 use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, Values};
 use datafusion::scalar::ScalarValue;
-use datafusion::sql::sqlparser::ast::{
+use sqlparser::ast::{
     BinaryOperator, CastKind, DataType as SqlType, ExactNumberInfo, Expr as SqlExpr, Query, SetExpr, UnaryOperator, Value as SqlValue,
     Values as Rows,
 };
-use datafusion::sql::sqlparser::tokenizer::Span as SqlSpan;
+use sqlparser::tokenizer::Span as SqlSpan;
 
 use super::exactly::Exactly;
 use super::{Target, is_null};

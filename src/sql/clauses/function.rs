@@ -2,7 +2,7 @@
 
 use std::ops::ControlFlow;
 
-use datafusion::sql::sqlparser::ast::{
+use sqlparser::ast::{
     ArrayElemTypeDef, CharLengthUnits, CharacterLength, DataType, DuplicateTreatment, ExactNumberInfo, Expr, Function, FunctionArg,
     FunctionArgExpr, FunctionArgumentClause, FunctionArgumentList, FunctionArguments, Ident, NullTreatment, ObjectName, Value, Visit,
     Visitor, WindowFrame, WindowSpec, WindowType,
@@ -207,7 +207,7 @@ pub fn check_functions(part: &impl Visit, kind: &dyn Fn(&str) -> Kind) -> Result
     impl Visitor for Find<'_> {
         type Break = (Refusal, Option<Span>);
         fn pre_visit_expr(&mut self, e: &Expr) -> ControlFlow<Self::Break> {
-            use datafusion::sql::sqlparser::ast::Spanned;
+            use sqlparser::ast::Spanned;
             let Expr::Function(f) = e else { return ControlFlow::Continue(()) };
             match suits(f, self.0) {
                 Ok(()) => ControlFlow::Continue(()),

@@ -1,6 +1,6 @@
 //! Clauses around a SELECT: WITH, ORDER BY, LIMIT, and what other dialects put behind them.
 
-use datafusion::sql::sqlparser::ast::{
+use sqlparser::ast::{
     Cte, CteAsMaterialized, Expr, ExprWithAliasAndOrderBy, Fetch, LimitClause, OrderBy, OrderByExpr, OrderByKind, OrderByOptions,
     PipeOperator, Query, SetExpr, SetOperator, TableAlias, TableAliasColumnDef, Values, With,
 };
@@ -207,7 +207,7 @@ pub(super) fn fetch_is_limit(q: &mut Query) {
     let Some(Fetch { with_ties: false, percent: false, quantity }) = &q.fetch else { return };
     let count = match quantity {
         Some(n) => n.clone(),
-        None => Expr::value(datafusion::sql::sqlparser::ast::Value::Number("1".into(), false)),
+        None => Expr::value(sqlparser::ast::Value::Number("1".into(), false)),
     };
     match &mut q.limit_clause {
         Some(LimitClause::LimitOffset { limit, offset: _, limit_by: _ }) if limit.is_none() => *limit = Some(count),

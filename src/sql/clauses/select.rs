@@ -1,6 +1,6 @@
 //! Clauses of a SELECT, its list and its FROM.
 
-use datafusion::sql::sqlparser::ast::{
+use sqlparser::ast::{
     ConnectByKind, Distinct, FunctionArg, GroupByExpr, GroupByWithModifier, Join, JoinConstraint, JoinOperator, NamedWindowDefinition,
     NamedWindowExpr, Select, SelectFlavor, SelectItem, TableFactor, TableFunctionArgs, TableSampleKind, TableWithJoins,
     WildcardAdditionalOptions,
@@ -185,7 +185,7 @@ pub(super) fn factor(t: &TableFactor) -> Verdict {
     }
 }
 
-fn named(alias: &Option<datafusion::sql::sqlparser::ast::TableAlias>) -> Verdict {
+fn named(alias: &Option<sqlparser::ast::TableAlias>) -> Verdict {
     alias.as_ref().map_or(Ok(()), table_alias)
 }
 

@@ -1,6 +1,6 @@
 //! Clauses of CREATE TABLE.
 
-use datafusion::sql::sqlparser::ast::{CreateTable, CreateTableOptions, HiveDistributionStyle, HiveFormat, TableConstraint};
+use sqlparser::ast::{CreateTable, CreateTableOptions, HiveDistributionStyle, HiveFormat, TableConstraint};
 
 use super::{Verdict, column, refuse};
 

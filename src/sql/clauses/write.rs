@@ -1,6 +1,6 @@
 //! Clauses of INSERT.
 
-use datafusion::sql::sqlparser::ast::{Insert, TableObject};
+use sqlparser::ast::{Insert, TableObject};
 
 use super::{Verdict, refuse};
 

@@ -1,6 +1,6 @@
 //! Paths into JSON that are one text: `$.a.b[0]`, `/a/b/0` and plain `a`.
 
-use datafusion::sql::sqlparser::ast::{Expr, Function, Value};
+use sqlparser::ast::{Expr, Function, Value};
 
 use super::{alone, arguments, made};
 use crate::error::{Error, Result};

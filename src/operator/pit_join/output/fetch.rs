@@ -10,10 +10,10 @@ use datafusion::arrow::array::ArrayRef;
 use datafusion::arrow::datatypes::{Schema, SchemaRef};
 use datafusion::common::{DataFusionError, Result};
 use datafusion::execution::TaskContext;
-use datafusion::parquet::arrow::arrow_reader::RowSelection;
 use datafusion::physical_plan::spill::get_record_batch_memory_size;
 use futures::TryStreamExt;
 use parking_lot::Mutex;
+use parquet::arrow::arrow_reader::RowSelection;
 
 use super::compact::compacted;
 use super::packed::Packed;

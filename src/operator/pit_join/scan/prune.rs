@@ -7,12 +7,12 @@ use datafusion::arrow::datatypes::Schema;
 use datafusion::common::{Result, ScalarValue, Statistics};
 use datafusion::datasource::physical_plan::parquet::RowGroupAccess;
 use datafusion::execution::TaskContext;
-use datafusion::parquet::arrow::arrow_reader::RowSelection;
-use datafusion::parquet::arrow::arrow_reader::statistics::StatisticsConverter;
-use datafusion::parquet::arrow::parquet_to_arrow_schema;
-use datafusion::parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaData};
-use datafusion::parquet::file::page_index::column_index::ColumnIndexMetaData;
 use datafusion::physical_plan::ExecutionPlan;
+use parquet::arrow::arrow_reader::RowSelection;
+use parquet::arrow::arrow_reader::statistics::StatisticsConverter;
+use parquet::arrow::parquet_to_arrow_schema;
+use parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaData};
+use parquet::file::page_index::column_index::ColumnIndexMetaData;
 
 use super::bounds::{ANYWHERE, ColumnBounds, LabelBounds, MinMax};
 use super::files::{OpenFiles, ParquetFiles, Unit};
@@ -220,9 +220,9 @@ fn is_all_null(chunk: &ColumnChunkMetaData) -> bool {
 
 /// Old writers compared bytes as signed numbers.
 fn has_doubtful_order(chunk: &ColumnChunkMetaData) -> bool {
-    use datafusion::parquet::basic::Type;
+    use parquet::basic::Type;
     let is_number = matches!(chunk.column_type(), Type::INT32 | Type::INT64 | Type::FLOAT | Type::DOUBLE);
-    let is_unsigned = chunk.column_descr().sort_order() != datafusion::parquet::basic::SortOrder::SIGNED;
+    let is_unsigned = chunk.column_descr().sort_order() != parquet::basic::SortOrder::SIGNED;
     chunk.statistics().is_some_and(|s| s.is_min_max_deprecated()) && (!is_number || is_unsigned)
 }
 

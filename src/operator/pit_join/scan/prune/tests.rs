@@ -16,8 +16,8 @@ use datafusion::datasource::source::DataSourceExec;
 use datafusion::execution::SessionState;
 use datafusion::execution::object_store::ObjectStoreUrl;
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, TableType};
-use datafusion::parquet::file::properties::{EnabledStatistics, WriterPropertiesBuilder};
 use datafusion::physical_plan::{ExecutionPlan, collect};
+use parquet::file::properties::{EnabledStatistics, WriterPropertiesBuilder};
 
 use crate::operator::pit_join::tests::testing::*;
 use crate::plan::pit_join::{MatchOp, PitItem};
