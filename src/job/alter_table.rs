@@ -15,7 +15,7 @@ use crate::model::{Column, Table};
 use crate::plan::alteration::{Alteration, ColumnChange};
 use crate::resolve::resolver::Resolver;
 use crate::services::{Services, boxed};
-use crate::store::offline::{Commit, NewFile, Operation, Snapshot};
+use crate::store::offline::{Commit, Operation, Snapshot};
 use crate::table::write::stream_of;
 use crate::table::{managed, replace, swap};
 
@@ -76,15 +76,9 @@ async fn commit(services: &Services, alteration: &Alteration, cx: &Arc<TaskConte
                 return Err(e);
             }
         }
-        let adds: Vec<NewFile> = commit.adds.clone();
-        match services.store.commit(&base, commit).await {
-            Ok(done) => return Ok(done),
-            Err(e) => {
-                services.store.take_back(&alteration.location, &adds, &e).await;
-                if e.kind() != Kind::Conflict {
-                    return Err(e);
-                }
-            }
+        match services.store.commit_or_take_back(&base, commit).await {
+            Err(e) if e.kind() == Kind::Conflict => {}
+            done => return done,
         }
     }
     Err(Error::conflict(format!("the table changed {MAX_ATTEMPTS} times meanwhile; its columns are what they were")).with_hint("try again"))

@@ -87,22 +87,11 @@ async fn remove(
                 return Err(e);
             }
         };
-        let commit = Commit {
-            adds: adds.clone(),
-            removes,
-            operation: Operation::Delete,
-            run_id: Some(new_id()),
-            exposed: true,
-            ..Default::default()
-        };
-        match services.store.commit(&base, commit).await {
+        let commit = Commit { adds, removes, operation: Operation::Delete, run_id: Some(new_id()), exposed: true, ..Default::default() };
+        match services.store.commit_or_take_back(&base, commit).await {
             Ok(done) => return Ok((gone.count(), Some(done.version()))),
-            Err(e) => {
-                services.store.take_back(location, &adds, &e).await;
-                if e.kind() != Kind::Conflict {
-                    return Err(e);
-                }
-            }
+            Err(e) if e.kind() == Kind::Conflict => {}
+            Err(e) => return Err(e),
         }
     }
     Err(Error::conflict(format!("DELETE FROM {}: the table changed {MAX_ATTEMPTS} times meanwhile", rows.name())).with_hint("try again"))

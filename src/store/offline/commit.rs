@@ -87,6 +87,16 @@ impl OfflineStore {
         })
     }
 
+    /// As `commit`. Where the race was lost, the files that it adds are taken back: another attempt writes its own.
+    pub async fn commit_or_take_back(&self, base: &Snapshot, commit: Commit) -> Result<Snapshot> {
+        let adds = commit.adds.clone();
+        let done = self.commit(base, commit).await;
+        if let Err(e) = &done {
+            self.take_back(base.location(), &adds, e).await;
+        }
+        done
+    }
+
     fn commit_once<'a>(&'a self, base: &'a Snapshot, commit: &'a Commit) -> futures::future::BoxFuture<'a, Result<Snapshot>> {
         Box::pin(async move {
             let what = format!("table {:?}", base.location());
