@@ -8,16 +8,12 @@ use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::common::{DataFusionError, Result, Statistics};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_expr::{EquivalenceProperties, Partitioning, PhysicalExpr};
-use datafusion::physical_plan::execution_plan::{CardinalityEffect, ChildrenPropertiesMode, ReplaceChildrenOptions};
+use datafusion::physical_plan::execution_plan::CardinalityEffect;
 use datafusion::physical_plan::statistics::{ChildStats, StatisticsArgs};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, ExecutionPlanProperties, PlanProperties};
-use futures::stream::{self, StreamExt};
 
-use super::tasks::spawned;
-
-/// Batches that a part may have ready before its turn.
-const AHEAD: usize = 2;
+use super::tasks::in_turn;
 
 /// The partitions of its input one after the other, as one. All are started at once.
 #[derive(Debug)]
@@ -65,31 +61,19 @@ impl ExecutionPlan for InLabelOrderExec {
         Ok(TreeNodeRecursion::Continue)
     }
 
-    fn replace_children(
-        self: Arc<Self>,
-        mut children: Vec<Arc<dyn ExecutionPlan>>,
-        _options: ReplaceChildrenOptions,
-    ) -> Result<Arc<dyn ExecutionPlan>> {
+    fn with_new_children(self: Arc<Self>, mut children: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {
         match (children.pop(), children.is_empty()) {
             (Some(input), true) => Ok(Arc::new(InLabelOrderExec::new(input))),
             _ => Err(DataFusionError::Internal("label order is that of one input".into())),
         }
     }
 
-    fn with_new_children(self: Arc<Self>, children: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {
-        self.replace_children(children, ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute))
-    }
-
     fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
         if partition != 0 {
             return Err(DataFusionError::Internal(format!("InLabelOrderExec has one partition, not {}", partition + 1)));
         }
-        let parts = self.input.output_partitioning().partition_count();
-        if parts == 1 {
-            return self.input.execute(0, context);
-        }
-        let started: Vec<_> = (0..parts).map(|part| spawned(&self.input, part, &context, AHEAD)).collect();
-        Ok(Box::pin(RecordBatchStreamAdapter::new(self.input.schema(), stream::iter(started).flatten())))
+        let parts = 0..self.input.output_partitioning().partition_count();
+        Ok(Box::pin(RecordBatchStreamAdapter::new(self.input.schema(), in_turn(&self.input, parts, &context)?)))
     }
 
     fn child_stats_requests(&self, _partition: Option<usize>) -> Vec<ChildStats> {

@@ -141,10 +141,13 @@ impl PitJoinSpec {
         if self.label_fetch.is_some() { 1 } else { self.options.parts.max(1) }
     }
 
-    /// Which of `count` things in label order (partitions of the labels, row groups of their files) are a part's.
-    pub fn share(&self, part: usize, count: usize) -> Range<usize> {
-        let at = |part: usize| (part as u128 * count as u128 / self.parts() as u128) as usize;
-        at(part)..at(part + 1)
+    /// Which of so many things in label order (partitions of the labels, row groups of their files) are a part's.
+    pub fn share(&self, part: usize) -> impl Fn(usize) -> Range<usize> + use<> {
+        let parts = self.parts() as u128;
+        move |count| {
+            let at = |part: usize| (part as u128 * count as u128 / parts) as usize;
+            at(part)..at(part + 1)
+        }
     }
 
     /// The columns of the result, as columns of the labels (first) and of each view.

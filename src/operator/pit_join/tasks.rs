@@ -4,13 +4,17 @@ use std::future::Future;
 use std::ops::Range;
 use std::sync::Arc;
 
+use datafusion::arrow::array::RecordBatch;
 use datafusion::common::runtime::SpawnedTask;
 use datafusion::common::{DataFusionError, Result};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::stream::RecordBatchReceiverStream;
-use futures::StreamExt;
+use futures::stream::{self, BoxStream, StreamExt};
 use tokio::task::JoinSet;
+
+/// Batches that a partition may have ready before its turn.
+const AHEAD: usize = 2;
 
 /// Tasks whose results are awaited in any order.
 #[derive(Debug)]
@@ -54,6 +58,20 @@ pub fn spawned(plan: &Arc<dyn ExecutionPlan>, partition: usize, context: &Arc<Ta
         Ok(())
     });
     builder.build()
+}
+
+/// Partitions one after another. All are started at once, because some plans (a hash join with a dynamic filter) give
+/// nothing before each of them was, and so that the later ones work meanwhile.
+pub fn in_turn(
+    plan: &Arc<dyn ExecutionPlan>,
+    partitions: Range<usize>,
+    context: &Arc<TaskContext>,
+) -> Result<BoxStream<'static, Result<RecordBatch>>> {
+    if partitions.len() == 1 {
+        return Ok(plan.execute(partitions.start, Arc::clone(context))?.boxed());
+    }
+    let started: Vec<_> = partitions.map(|partition| spawned(plan, partition, context, AHEAD)).collect();
+    Ok(stream::iter(started).flatten().boxed())
 }
 
 /// `work` on every part of `0..count`, by up to `tasks` threads of their own; answers by part, in order. At least one

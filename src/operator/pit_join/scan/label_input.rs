@@ -13,7 +13,7 @@ use futures::stream::{self, BoxStream, StreamExt, TryStreamExt};
 
 use super::files::ParquetFiles;
 use crate::operator::pit_join::spec::PitJoinSpec;
-use crate::operator::pit_join::tasks::spawned;
+use crate::operator::pit_join::tasks::in_turn;
 
 /// Decoded bytes that may wait for their turn, per task.
 const READ_AHEAD_BYTES: usize = 16 << 20;
@@ -34,12 +34,12 @@ impl LabelInput {
         let fetch = spec.label_fetch.unwrap_or(usize::MAX);
         let (labels, context) = (Arc::clone(&spec.labels), Arc::clone(context));
         let files = ParquetFiles::behind(&labels).filter(|_| spec.label_fetch.is_none());
-        let spec = spec.clone();
-        let share = move |count| spec.share(part, count);
+        let share = spec.share(part);
         let batches = stream::once(async move {
             match files {
                 Some(files) => in_parallel(files, &labels, &share, &context).await,
-                None => in_turn(labels, &share, context),
+                // label order is partition order
+                None => in_turn(&labels, share(labels.output_partitioning().partition_count()), &context),
             }
         })
         .try_flatten()
@@ -70,21 +70,6 @@ impl LabelInput {
         batches.rev().for_each(|b| self.returned.push_front(b));
         self.ended = false;
     }
-}
-
-/// Label order is partition order. All partitions are started, because some plans (a hash join with a dynamic filter)
-/// give nothing before each of them was; they are drained one after the other.
-fn in_turn(
-    labels: Arc<dyn ExecutionPlan>,
-    share: &impl Fn(usize) -> Range<usize>,
-    context: Arc<TaskContext>,
-) -> Result<BoxStream<'static, Result<RecordBatch>>> {
-    let partitions = share(labels.output_partitioning().partition_count());
-    if partitions.len() == 1 {
-        return Ok(labels.execute(partitions.start, context)?.boxed());
-    }
-    let started: Vec<_> = partitions.map(|partition| spawned(&labels, partition, &context, 2)).collect();
-    Ok(stream::iter(started).flatten().boxed())
 }
 
 /// Several row groups at once, handed on in order.
