@@ -50,6 +50,7 @@ use crate::operator::bound_rows::BoundRows;
 pub use crate::plan::StatementKind;
 use crate::plan::blame::place_of_outer;
 use crate::plan::command::{Command, CommandNode};
+use crate::plan::online_lookup::asks_online;
 use crate::progress::Progress;
 use crate::resolve::planner::{StatementPlanner, state};
 use crate::resolve::resolver::{Resolver, Scope};
@@ -231,7 +232,7 @@ impl Session {
             Handed::Bound(rows) => state.config_mut().set_extension(Arc::new(rows)),
             Handed::Ingest(rows) => state.config_mut().set_extension(Arc::new(rows)),
         }
-        let needs_online = uses_lookup(&plan)?;
+        let needs_online = asks_online(&plan)?.is_some();
         if needs_online {
             let handle = crate::services::lookups(self.services()).await?;
             state.config_mut().set_extension(handle);
@@ -310,7 +311,7 @@ impl Session {
             return Err(Error::invalid("the statement has parameters ($1, ?), and there is nothing to bind to them")
                 .with_hint("write the values, or use a Flight SQL client"));
         }
-        let (kind, tag, looks_up) = (planned.kind, planned.tag, uses_lookup(&planned.plan)?);
+        let (kind, tag, looks_up) = (planned.kind, planned.tag, asks_online(&planned.plan)?.is_some());
         let ready = self.begin(planned, &resolver, Handed::Nothing).await.map_err(|e| place_of_outer(e, sql))?;
         // EXECUTE answers as what it runs
         let (kind, tag) = match &ready {
@@ -367,19 +368,4 @@ fn session_command(plan: &LogicalPlan) -> Option<Arc<Command>> {
     let LogicalPlan::Extension(e) = plan else { return None };
     let node = e.node.as_any().downcast_ref::<CommandNode>()?;
     node.command.is_of_session().then(|| Arc::clone(&node.command))
-}
-
-fn uses_lookup(plan: &LogicalPlan) -> Result<bool> {
-    use datafusion::common::tree_node::TreeNodeRecursion;
-    let mut found = false;
-    plan.apply_with_subqueries(|p| {
-        if let LogicalPlan::Extension(e) = p
-            && e.node.as_any().is::<crate::plan::online_lookup::OnlineLookupNode>()
-        {
-            found = true;
-            return Ok(TreeNodeRecursion::Stop);
-        }
-        Ok(TreeNodeRecursion::Continue)
-    })?;
-    Ok(found)
 }

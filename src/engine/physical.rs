@@ -23,7 +23,7 @@ pub const STEP_SHARE: usize = 4;
 /// The planner of one node, or of several.
 pub type NodePlanner = Arc<dyn ExtensionPlanner + Send + Sync>;
 
-/// The physical planner of all statements. What it needs of one statement is an extension of its session ([`Effects`]).
+/// The physical planner of all statements. What it needs of one statement is an extension of its session ([`PhysicalOptions`]).
 #[derive(Debug, Default)]
 pub struct Physical;
 
@@ -31,7 +31,7 @@ pub struct Physical;
 ///
 /// It is an extension and no field of the planner, because a session state whose planner is exchanged must be built anew,
 /// with all of its functions: a fifth of the processor time of a small statement.
-pub struct Effects {
+pub struct PhysicalOptions {
     pub commands: NodePlanner,
     /// Bytes.
     pub memory_limit: usize,
@@ -41,12 +41,12 @@ pub struct Effects {
 impl QueryPlanner for Physical {
     async fn create_physical_plan(&self, plan: &LogicalPlan, session: &dyn Session) -> DfResult<Arc<dyn ExecutionPlan>> {
         let mut planners: Vec<NodePlanner> = vec![Arc::new(PitJoinPlanner), Arc::new(OnlineLookupPlanner), Arc::new(BoundRowsPlanner)];
-        let effects = session.config().get_extension::<Effects>();
-        planners.extend(effects.as_ref().map(|e| Arc::clone(&e.commands)));
+        let options = session.config().get_extension::<PhysicalOptions>();
+        planners.extend(options.as_ref().map(|o| Arc::clone(&o.commands)));
         subqueries::check(plan)?;
         let physical = DefaultPhysicalPlanner::with_extension_planners(planners).create_physical_plan(plan, session).await?;
         match Cancel::current() {
-            Some(cancel) => interruptible(physical, &cancel, effects.map_or(usize::MAX, |e| e.memory_limit) / STEP_SHARE),
+            Some(cancel) => interruptible(physical, &cancel, options.map_or(usize::MAX, |o| o.memory_limit) / STEP_SHARE),
             None => Ok(physical),
         }
     }

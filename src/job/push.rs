@@ -24,7 +24,7 @@ use crate::store::offline::{Commit, Operation, Snapshot};
 use crate::store::online::WriteClaim;
 use crate::table::append;
 use crate::table::conform::{Accept, Conform, Counts, doubtful_notice, visible_schema};
-use crate::table::numbered::prepare;
+use crate::table::prepare::prepare;
 use crate::table::write::{Sequence, order, sorted, spec, stream_of};
 
 /// Statements of more rows, or bytes, have a commit of their own.

@@ -26,7 +26,7 @@ use crate::services::boxed;
 use crate::services::record::recorded_until;
 use crate::store::offline::{Commit, NO_WATERMARK, NewFile, Operation, Snapshot};
 use crate::table::conform::{Accept, Conform, Counts, doubtful_notice};
-use crate::table::numbered::{number, prepare};
+use crate::table::prepare::{number, prepare};
 use crate::table::replace;
 use crate::table::write::{Sequence, order, sorted, spec};
 
@@ -231,14 +231,8 @@ fn try_once<'a>(
             return Ok(run);
         }
         let operation = if removes.is_empty() { Operation::Append } else { Operation::Overwrite };
-        let commit = Commit { adds: adds.clone(), removes, operation, run_id: Some(run.run_id.clone()), watermark, ..Default::default() };
-        match services.store.commit(&base, commit).await {
-            Ok(s) => run.delta_version = Some(s.version()),
-            Err(e) => {
-                services.store.take_back(&view.location, &adds, &e).await;
-                return Err(e);
-            }
-        }
+        let commit = Commit { adds, removes, operation, run_id: Some(run.run_id.clone()), watermark, ..Default::default() };
+        run.delta_version = Some(services.store.commit_or_take_back(&base, commit).await?.version());
         told();
         Ok(run)
     })

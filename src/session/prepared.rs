@@ -11,13 +11,14 @@ use datafusion::scalar::ScalarValue;
 use futures::future::BoxFuture;
 use futures::{StreamExt, TryStreamExt};
 
-use super::{Handed, Notices, Outcome, Ready, Session, StatementKind, described, parameters, uses_lookup};
+use super::{Handed, Notices, Outcome, Ready, Session, StatementKind, described, parameters};
 use crate::cancel::Cancel;
 use crate::error::{Error, Result};
 use crate::model::exact::exactly;
 use crate::operator::bound_rows::BoundRows;
 use crate::plan::blame::place_of_outer;
 use crate::plan::bound_rows::{insert_over_bound_rows, parameter_schema};
+use crate::plan::online_lookup::asks_online;
 use crate::resolve::insert;
 use crate::services::boxed;
 
@@ -68,7 +69,7 @@ impl Session {
             announced: parameters::announced(&planned.plan, &parameters)?,
             parameters,
             changes_session: planned.changes_session,
-            looks_up: uses_lookup(&planned.plan)?,
+            looks_up: asks_online(&planned.plan)?.is_some(),
             tag: planned.tag,
             sql,
         })

@@ -4,7 +4,7 @@
 pub mod append;
 pub mod conform;
 pub mod managed;
-pub mod numbered;
+pub mod prepare;
 pub mod read;
 mod rejected;
 pub mod replace;
