@@ -65,6 +65,8 @@ pub struct OnlineSettings {
     pub kept_plans: usize,
     /// Keys that one lookup may ask for.
     pub max_keys: usize,
+    /// Events of one key in a window without steps, or different values of a count of values, that a lookup answers for.
+    pub max_window_events: usize,
     /// Bytes for a cache of hot rows in this process, in front of the online store; 0: none.
     pub cache_bytes: usize,
     /// A lookup answers from that cache what was read at most this long ago.
@@ -186,6 +188,7 @@ impl Default for OnlineSettings {
             catalog_max_age: SECOND,
             kept_plans: 1000,
             max_keys: 100_000,
+            max_window_events: 1_000,
             cache_bytes: 0,
             cache_freshness: SECOND,
             generation_grace: MINUTE,

@@ -66,6 +66,7 @@ fn feature_view(n: &str, version: u32, online_id: u32, query: Option<&str>) -> F
         query_schema: "public".into(),
         reads: vec![],
         snapshot: false,
+        windowed: None,
         about: About { comment: Some("Füße „x“".into()), owner: None, tags: [("team".to_string(), "growth".to_string())].into() },
         created_at: T0,
     }

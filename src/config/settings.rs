@@ -146,6 +146,11 @@ pub const SETTINGS: &[Setting] = &[
     ),
     setting!("online_settings.max_keys", |c| Slot::Count(&mut c.online_settings.max_keys, 1, 1 << 30), "Keys that one lookup may ask for."),
     setting!(
+        "online_settings.max_window_events",
+        |c| Slot::Count(&mut c.online_settings.max_window_events, 1, 1 << 20),
+        "Events of one key in a window without steps, or different values of count(DISTINCT) and top_k, beyond which a lookup answers OVER_LIMIT."
+    ),
+    setting!(
         "online_settings.embedded_cache",
         |c| Slot::Bytes(&mut c.online_settings.embedded.cache, 1 << 20),
         "Cache of one file of the embedded online store."

@@ -15,6 +15,7 @@ use crate::operator::bound_rows::BoundRowsPlanner;
 use crate::operator::interruptible::interruptible;
 use crate::operator::online_lookup::OnlineLookupPlanner;
 use crate::operator::pit_join::PitJoinPlanner;
+use crate::operator::window_join::WindowJoinPlanner;
 use crate::plan::subqueries;
 
 /// One step of a statement may make this part of the memory.
@@ -40,7 +41,8 @@ pub struct PhysicalOptions {
 #[async_trait]
 impl QueryPlanner for Physical {
     async fn create_physical_plan(&self, plan: &LogicalPlan, session: &dyn Session) -> DfResult<Arc<dyn ExecutionPlan>> {
-        let mut planners: Vec<NodePlanner> = vec![Arc::new(PitJoinPlanner), Arc::new(OnlineLookupPlanner), Arc::new(BoundRowsPlanner)];
+        let mut planners: Vec<NodePlanner> =
+            vec![Arc::new(PitJoinPlanner), Arc::new(WindowJoinPlanner), Arc::new(OnlineLookupPlanner), Arc::new(BoundRowsPlanner)];
         let options = session.config().get_extension::<PhysicalOptions>();
         planners.extend(options.as_ref().map(|o| Arc::clone(&o.commands)));
         subqueries::check(plan)?;

@@ -44,6 +44,7 @@ pub fn base_state(config: &Config, runtime: Arc<RuntimeEnv>) -> Result<SessionSt
         .with_analyzer_rule(Arc::new(crate::plan::checked::CheckArithmetic))
         .with_analyzer_rule(Arc::new(super::functions::FloatExtremes))
         .with_optimizer_rule(Arc::new(crate::plan::pit_join::rules::PushLabelFilters))
+        .with_optimizer_rule(Arc::new(crate::plan::windows::rules::KeepWantedAggregates))
         .with_physical_optimizer_rules(first.chain(PhysicalOptimizer::new().rules).collect())
         .with_physical_optimizer_rule(Arc::new(crate::operator::input_order::KeepInputOrder))
         .with_physical_optimizer_rule(Arc::new(crate::operator::repartition::OneRepartitionInput))

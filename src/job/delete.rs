@@ -24,7 +24,7 @@ use crate::plan::names::Names;
 use crate::resolve::planner::{plan_sql, state};
 use crate::resolve::resolver::Resolver;
 use crate::services::{Services, boxed};
-use crate::statement::Delete;
+use crate::statement::{Delete, over_events};
 use crate::store::offline::{Commit, NewFile, Operation, Snapshot};
 
 const MAX_ATTEMPTS: u32 = 10;
@@ -108,7 +108,10 @@ async fn planned_again(
     if matches!(then, Rows::Table(_)) {
         Rows::of(&now, &deletion.target)?;
     }
-    let (query, is_chosen) = Delete::query_of(&deletion.statement)?;
+    let (mut query, is_chosen) = Delete::query_of(&deletion.statement)?;
+    if matches!(then, Rows::View(view) if view.windowed.is_some()) {
+        over_events(&mut query);
+    }
     let statement = DfStatement::Statement(Box::new(SqlStatement::Query(Box::new(query))));
     let plan = plan_sql(&now, statement, &deletion.schema).await?;
     let table = match &deletion.target {

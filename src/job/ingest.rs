@@ -59,7 +59,7 @@ pub async fn run(resolver: &Arc<Resolver>, name: &Name, mode: IngestMode, cx: &A
                 return Err(Error::invalid(format!("feature view {name} cannot be replaced by ingest"))
                     .with_hint("append, or DELETE FROM it first"));
             }
-            let known: Vec<String> = view.visible_columns().into_iter().map(|c| c.name).collect();
+            let known: Vec<String> = view.stored_columns().into_iter().map(|c| c.name).collect();
             if let Some(extra) = rows.schema().fields().iter().find(|f| !known.contains(f.name())) {
                 return Err(Error::already_exists(format!("feature view {name} has no column {:?}", extra.name()))
                     .suggest(extra.name(), known.iter().map(String::as_str))
@@ -81,7 +81,7 @@ pub async fn run(resolver: &Arc<Resolver>, name: &Name, mode: IngestMode, cx: &A
 fn with_features(rows: SendableRecordBatchStream, view: &FeatureView) -> SendableRecordBatchStream {
     let have = rows.schema();
     let required = view.keys.len() + 1;
-    let left_out = view.visible_columns().into_iter().skip(required).filter(|c| have.index_of(&c.name).is_err());
+    let left_out = view.stored_columns().into_iter().skip(required).filter(|c| have.index_of(&c.name).is_err());
     let new: Vec<Field> = left_out.map(|c| Field::new(c.name, c.data_type.into(), true)).collect();
     if new.is_empty() {
         return rows;

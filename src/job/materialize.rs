@@ -4,10 +4,12 @@
 //! applies the range of versions after the watermark, whole and in order. Both may be repeated at any time.
 
 mod changes;
+mod chooser;
 mod in_place;
 mod load;
 mod newest;
 mod pump;
+mod records;
 #[cfg(test)]
 mod tests;
 mod verify;
@@ -15,10 +17,12 @@ mod verify;
 use std::sync::Arc;
 
 use datafusion::execution::TaskContext;
+use futures::StreamExt;
 use futures::future::BoxFuture;
 
 use self::changes::Touched;
-use self::newest::Newest;
+use self::chooser::Chooser;
+use self::newest::Layout;
 use self::pump::{Choice, Target};
 use super::generations;
 use super::versions::{each_version, takes_over};
@@ -332,11 +336,14 @@ impl<'a> Job<'a> {
     ) -> BoxFuture<'s, Result<Option<(Option<u64>, bool)>>> {
         Box::pin(async move {
             let Some(mut touched) = Touched::read(self.services, self.view, snapshot, changes, self.cx).await? else { return Ok(None) };
-            let mut newest = Newest::new(self.view, snapshot.schema(), self.now)?;
+            let mut newest = Chooser::new(self.services, self.view, snapshot.schema(), self.now)?;
             let mut due = false;
+            if self.view.windowed.is_some() && !self.note_keys_with_news(snapshot, &mut touched).await? {
+                return Ok(None);
+            }
             let mut again = std::mem::take(&mut touched.again);
             let near = touched.near(self.view);
-            if !touched.new.is_empty() {
+            if !touched.new.is_empty() && self.view.windowed.is_none() {
                 let rows = scan(self.services, self.view, snapshot, Some(touched.new.clone()), None, true, self.cx).await?;
                 let offer = Target { kind: Some(PutKind::Offer), ..target };
                 due |= self.pump(rows, &mut newest, Choice::Offers(&mut touched, &again), offer).await?;
@@ -347,6 +354,26 @@ impl<'a> Job<'a> {
                 due |= self.pump(rows, &mut newest, Choice::Again(&mut again), state).await?;
             }
             Ok(Some((newest.held_below(&touched.new), due)))
+        })
+    }
+}
+
+impl Job<'_> {
+    /// Marks all keys that have new events to be evaluated again; `false`: they are more than memory holds.
+    fn note_keys_with_news<'s>(&'s self, snapshot: &'s Snapshot, touched: &'s mut Touched) -> BoxFuture<'s, Result<bool>> {
+        Box::pin(async move {
+            if touched.new.is_empty() {
+                return Ok(true);
+            }
+            let layout = Layout::new(self.view, snapshot.schema())?;
+            let mut rows = scan(self.services, self.view, snapshot, Some(touched.new.clone()), None, true, self.cx).await?;
+            while let Some(batch) = rows.next().await {
+                if !touched.note_news(&layout, &batch?)? {
+                    return Ok(false);
+                }
+                tokio::task::consume_budget().await;
+            }
+            Ok(true)
         })
     }
 }

@@ -16,6 +16,7 @@ use crate::catalog::{CatalogChange, CatalogSnapshot, Run};
 use crate::clock::{Micros, format_micros};
 use crate::engine::session_state::explained;
 use crate::error::{Error, Kind, Result};
+use crate::model::windowed::slot_name;
 use crate::model::{FeatureView, ViewVersionId};
 use crate::plan::command::Range;
 use crate::plan::feature_table::SEQ;
@@ -24,6 +25,7 @@ use crate::resolve::planner::{plan_sql, state};
 use crate::resolve::resolver::{Resolver, Scope};
 use crate::services::boxed;
 use crate::services::record::recorded_until;
+use crate::sql::windowed::{Roles, split};
 use crate::store::offline::{Commit, NO_WATERMARK, NewFile, Operation, Snapshot};
 use crate::table::conform::{Accept, Conform, Counts, doubtful_notice};
 use crate::table::prepare::{number, prepare};
@@ -184,7 +186,7 @@ fn try_once<'a>(
         if numbered {
             by.push(SEQ.to_string());
         } else {
-            by.extend(view.features.iter().map(|f| f.name.clone()));
+            by.extend(view.value_columns().into_iter().map(|c| c.name));
         }
         let mut rows = sorted(rows, &by, cx)?;
         if !numbered {
@@ -264,7 +266,7 @@ fn query<'a>(
     cx: &'a Arc<TaskContext>,
 ) -> futures::future::BoxFuture<'a, Result<(SendableRecordBatchStream, bool)>> {
     Box::pin(async move {
-        let Some(text) = &view.query else {
+        let Some(text) = view.query.as_ref().filter(|_| !view.is_push()) else {
             return Err(Error::invalid(format!("feature view {} is a push view", view.name)));
         };
         let scope = Scope {
@@ -276,7 +278,7 @@ fn query<'a>(
             effects: resolver.effects(),
         };
         let inner = Resolver::new(Arc::clone(&resolver.services), Arc::clone(&resolver.catalog), scope);
-        let plan = plan_sql(&inner, crate::sql::parse::statement(text)?, &view.query_schema).await?;
+        let plan = plan_sql(&inner, rows_of(view, text)?, &view.query_schema).await?;
         let ordered = is_ordered(&plan);
         let rejected_after = instant.max(resolver.instant).saturating_add(resolver.services.config.clock_tolerance);
         let plan = if ordered { plan } else { narrowed(plan, view, range, rejected_after)? };
@@ -288,6 +290,19 @@ fn query<'a>(
         let named = rows.map_err(move |e| DataFusionError::from(explained(e, &plan, &state).without_span()));
         Ok((Box::pin(RecordBatchStreamAdapter::new(schema, named)) as SendableRecordBatchStream, ordered))
     })
+}
+
+/// The query of what the view's table holds: of a windowed view its events.
+fn rows_of(view: &FeatureView, text: &str) -> Result<datafusion::sql::parser::Statement> {
+    if view.windowed.is_none() {
+        return crate::sql::parse::statement(text);
+    }
+    let parsed =
+        crate::sql::over::parse(text)?.ok_or_else(|| Error::internal(format!("{} has lost its windows", view.versioned_name())))?;
+    let keys: Vec<String> = view.keys.iter().map(|k| k.name.clone()).collect();
+    let roles =
+        Roles { view: &view.name.name, keys: &keys, event: &view.event_timestamp, created: view.created_timestamp.as_deref(), push: false };
+    crate::sql::parse::checked(split(parsed, &roles, slot_name)?.events, text)
 }
 
 fn is_ordered(plan: &LogicalPlan) -> bool {

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::dependencies::Dependency;
 use super::types::{ColumnType, quote};
+use super::windowed::Windowed;
 use crate::clock::Micros;
 
 pub type Tags = BTreeMap<String, String>;
@@ -77,6 +78,8 @@ pub enum FeatureKind {
     /// A column of the latest row at or before the instant.
     #[default]
     Latest,
+    /// An expression over aggregates of the events in windows as of the instant.
+    Windowed,
 }
 
 impl FeatureKind {
@@ -150,6 +153,9 @@ pub struct FeatureView {
     /// The event timestamp is `now()`: every run is one snapshot.
     #[serde(default)]
     pub snapshot: bool,
+    /// Its features are aggregates over windows, and its table holds events.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub windowed: Option<Windowed>,
     #[serde(flatten)]
     pub about: About,
     pub created_at: Micros,
@@ -157,7 +163,7 @@ pub struct FeatureView {
 
 impl FeatureView {
     pub fn is_push(&self) -> bool {
-        self.query.is_none()
+        self.query.is_none() || self.windowed.as_ref().is_some_and(|w| w.pushed)
     }
 
     /// `schema.name@vN`
@@ -172,13 +178,43 @@ impl FeatureView {
 
     /// Columns as users see them: keys, event timestamp, created timestamp, features.
     pub fn visible_columns(&self) -> Vec<Column> {
+        [self.leading_columns(), self.feature_columns()].concat()
+    }
+
+    /// Columns of the table, `_seq` aside: keys, event timestamp, created timestamp, then the features, or what a
+    /// windowed view keeps of each event.
+    pub fn stored_columns(&self) -> Vec<Column> {
+        [self.leading_columns(), self.value_columns()].concat()
+    }
+
+    /// What the table holds behind keys and timestamps.
+    pub fn value_columns(&self) -> Vec<Column> {
+        match &self.windowed {
+            Some(w) => w.columns.clone(),
+            None => self.feature_columns(),
+        }
+    }
+
+    /// The same as features of their own.
+    pub fn value_features(&self) -> Vec<Feature> {
+        match &self.windowed {
+            Some(w) => w.columns.iter().map(|c| Feature::new(c.name.clone(), c.data_type.clone())).collect(),
+            None => self.features.clone(),
+        }
+    }
+
+    fn feature_columns(&self) -> Vec<Column> {
+        self.features.iter().map(|f| Column { name: f.name.clone(), data_type: f.data_type.clone() }).collect()
+    }
+
+    /// Keys and timestamps.
+    fn leading_columns(&self) -> Vec<Column> {
         let ts = ColumnType::timestamp();
         let mut out = self.keys.clone();
         out.push(Column { name: self.event_timestamp.clone(), data_type: ts.clone() });
         if let Some(c) = &self.created_timestamp {
             out.push(Column { name: c.clone(), data_type: ts });
         }
-        out.extend(self.features.iter().map(|f| Column { name: f.name.clone(), data_type: f.data_type.clone() }));
         out
     }
 

@@ -14,7 +14,7 @@ pub const SEQ: &str = "_seq";
 pub fn stored_schema(view: &FeatureView) -> SchemaRef {
     let required = view.keys.len() + 1;
     let mut fields: Vec<Field> =
-        view.visible_columns().iter().enumerate().map(|(i, c)| Field::new(&c.name, c.data_type.arrow().clone(), i >= required)).collect();
+        view.stored_columns().iter().enumerate().map(|(i, c)| Field::new(&c.name, c.data_type.arrow().clone(), i >= required)).collect();
     fields.push(Field::new(SEQ, DataType::Int64, false));
     Arc::new(Schema::new(fields))
 }

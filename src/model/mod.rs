@@ -10,6 +10,8 @@ pub mod live;
 pub mod local_time;
 mod source;
 pub mod types;
+pub mod window;
+pub mod windowed;
 
 pub use definition::*;
 pub use dependencies::{Dependency, ObjectKind, Travel};

@@ -20,6 +20,7 @@ use datafusion::physical_plan::windows::{BoundedWindowAggExec, WindowAggExec};
 use super::online_lookup::OnlineLookupExec;
 use super::ordered_scan::{OrderedScan, children_in_order, map_children};
 use super::pit_join::{InLabelOrderExec, PitJoinExec};
+use super::window_join::WindowJoinExec;
 
 type Plan = Arc<dyn ExecutionPlan>;
 
@@ -41,7 +42,7 @@ fn without_round_robin(plan: Plan) -> Result<Plan> {
 
 /// Applies `f` to the children whose row order `plan` hands on.
 fn on_ordered_children(plan: Plan, f: &dyn Fn(Plan) -> Result<Plan>) -> Result<Plan> {
-    let ordered: Vec<bool> = match plan.is::<PitJoinExec>() {
+    let ordered: Vec<bool> = match plan.is::<PitJoinExec>() || plan.is::<WindowJoinExec>() {
         true => (0..plan.children().len()).map(|i| i == 0).collect(),
         false => children_in_order(&plan),
     };
@@ -50,7 +51,7 @@ fn on_ordered_children(plan: Plan, f: &dyn Fn(Plan) -> Result<Plan>) -> Result<P
 
 /// Whether a plan hands on its rows, or its labels', in the order in which it gets them.
 fn keeps_rows(plan: &Plan) -> bool {
-    plan.is::<PitJoinExec>() || plan.is::<OnlineLookupExec>()
+    plan.is::<PitJoinExec>() || plan.is::<WindowJoinExec>() || plan.is::<OnlineLookupExec>()
 }
 
 /// Where a result is a join or lookup under nothing but filters, projections and limits, it is in label order:
@@ -111,6 +112,8 @@ impl PhysicalOptimizerRule for KeepInputOrder {
             let plan = in_order_below(plan)?;
             let ordered = match plan.downcast_ref::<PitJoinExec>() {
                 Some(join) => join.needs_input_order(),
+                // its events are sorted, whatever spreads them below
+                None if plan.is::<WindowJoinExec>() => vec![true, false],
                 None if keeps_rows(&plan) => vec![true],
                 None => return Ok(Transformed::yes(plan)),
             };

@@ -11,3 +11,4 @@ pub mod pit_join;
 pub mod portions;
 pub mod repartition;
 mod shared_pool;
+pub mod window_join;

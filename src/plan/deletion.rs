@@ -12,7 +12,6 @@ use datafusion::logical_expr::{Expr, Filter, LogicalPlan, LogicalPlanBuilder, Su
 
 use super::command::DeleteTarget;
 use super::feature_table::{FeatureTable, SEQ, as_feature_table};
-use super::pit_join::join::full_scan;
 use super::plain_table::{PlainTable, ROW};
 use crate::error::{Error, Result};
 use crate::model::Name;
@@ -84,7 +83,7 @@ fn with_numbers(plan: &LogicalPlan, table: Option<PlainTable>) -> Result<(Logica
     match plan {
         LogicalPlan::TableScan(scan) if scan.filters.is_empty() && scan.fetch.is_none() && scan.projection.is_none() => {
             match (as_feature_table(&scan.source), table) {
-                (Some(view), None) => Ok((full_scan(&view, scan.table_name.clone())?, Source::View(view))),
+                (Some(view), None) => Ok((view.full_scan(scan.table_name.clone())?, Source::View(view))),
                 (None, Some(table)) if is_scan_of(scan, &table) => {
                     let source = provider_as_source(Arc::clone(&table.numbered));
                     let rows = LogicalPlanBuilder::scan(scan.table_name.clone(), source, None)?.build()?;

@@ -8,10 +8,10 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use datafusion::arrow::datatypes::{Schema, SchemaRef};
 use datafusion::catalog::{Session, TableProvider};
-use datafusion::common::{Result as DfResult, Statistics};
-use datafusion::datasource::TableType;
+use datafusion::common::{Result as DfResult, Statistics, TableReference};
+use datafusion::datasource::{TableType, provider_as_source};
 use datafusion::logical_expr::dml::InsertOp;
-use datafusion::logical_expr::{Expr, TableProviderFilterPushDown};
+use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, TableProviderFilterPushDown};
 use datafusion::physical_plan::ExecutionPlan;
 
 use crate::error::Error;
@@ -38,13 +38,23 @@ pub struct FeatureTable {
     /// Visible columns and `_seq`.
     pub full: Arc<dyn TableProvider>,
     pub sink: Option<Arc<dyn RowSink>>,
+    /// Of a windowed view what users see: a row per event, with the windows as of its instant. Its table holds the events.
+    pub rows: Option<Arc<LogicalPlan>>,
+}
+
+impl FeatureTable {
+    /// Its rows as stored, with `_seq`.
+    pub fn full_scan(&self, qualifier: TableReference) -> crate::error::Result<LogicalPlan> {
+        let full = FeatureTable { visible: Arc::clone(&self.full), rows: None, ..self.clone() };
+        Ok(LogicalPlanBuilder::scan(qualifier, provider_as_source(Arc::new(full)), None)?.build()?)
+    }
 }
 
 #[async_trait]
 impl TableProvider for FeatureTable {
     /// All columns nullable: INSERT counts rows without key or event timestamp as rejected, it does not fail.
     fn schema(&self) -> SchemaRef {
-        let schema = self.visible.schema();
+        let schema = self.rows.as_ref().map_or_else(|| self.visible.schema(), |rows| Arc::clone(rows.schema().inner()));
         let fields: Vec<_> = schema.fields().iter().map(|f| f.as_ref().clone().with_nullable(true)).collect();
         Arc::new(Schema::new(fields))
     }
@@ -60,15 +70,23 @@ impl TableProvider for FeatureTable {
         filters: &[Expr],
         limit: Option<usize>,
     ) -> DfResult<Arc<dyn ExecutionPlan>> {
-        self.visible.scan(state, projection, filters, limit).await
+        let Some(rows) = &self.rows else { return self.visible.scan(state, projection, filters, limit).await };
+        let mut rows = LogicalPlanBuilder::from(rows.as_ref().clone());
+        if let Some(columns) = projection {
+            rows = rows.select(columns.iter().copied())?;
+        }
+        state.create_physical_plan(&rows.build()?).await
     }
 
     fn supports_filters_pushdown(&self, filters: &[&Expr]) -> DfResult<Vec<TableProviderFilterPushDown>> {
-        self.visible.supports_filters_pushdown(filters)
+        match self.rows {
+            Some(_) => Ok(vec![TableProviderFilterPushDown::Unsupported; filters.len()]),
+            None => self.visible.supports_filters_pushdown(filters),
+        }
     }
 
     fn statistics(&self) -> Option<Statistics> {
-        self.visible.statistics()
+        self.visible.statistics().filter(|_| self.rows.is_none())
     }
 
     async fn insert_into(&self, _state: &dyn Session, input: Arc<dyn ExecutionPlan>, op: InsertOp) -> DfResult<Arc<dyn ExecutionPlan>> {

@@ -8,16 +8,17 @@ use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{Column as ColumnRef, DFSchema, TableReference};
 use datafusion::logical_expr::expr::Placeholder;
 use datafusion::logical_expr::planner::RelationPlannerContext;
-use datafusion::logical_expr::{Cast, Expr, ExprSchemable, Extension, LogicalPlan, LogicalPlanBuilder, Volatility, lit};
+use datafusion::logical_expr::utils::conjunction;
+use datafusion::logical_expr::{Cast, Expr, ExprSchemable, Extension, LogicalPlan, LogicalPlanBuilder, Volatility, lit, when};
 use datafusion::scalar::ScalarValue;
 use sqlparser::ast::{Expr as SqlExpr, FunctionArg, FunctionArgExpr, Spanned, TableAlias, TableFactor, UnaryOperator, Value};
 
 use super::names::Names;
-use super::online_lookup::{INSTANT, LookupItem, OnlineLookupNode, STATUS};
+use super::online_lookup::{INSTANT, LookupItem, NULL_VALUE, OnlineLookupNode, PRESENT, STATUS};
 use super::pit_join::keys::check_instant;
 use super::shallow::shallow_all;
 use super::target::{Target, TargetItem};
-use super::{service, settle};
+use super::{service, settle, windows};
 use crate::clock::Micros;
 use crate::error::{Error, Result, Span};
 use crate::model::Column;
@@ -76,6 +77,45 @@ pub fn features_read(item: &TargetItem, outputs: &[(Expr, String)]) -> Vec<usize
     features
 }
 
+/// What a lookup reads of an item to answer some features: these, or the aggregates that they are made of.
+pub fn columns_read(names: &dyn Names, item: &TargetItem, features: Vec<usize>) -> Result<Vec<usize>> {
+    match item.view.windowed {
+        Some(_) => windows::slots_of(names, &item.view, &features),
+        None => Ok(features),
+    }
+}
+
+/// What stands for a column that an expression names of an item. `qualifier`: of the item's columns in the lookup's answer.
+pub fn item_column(
+    names: &dyn Names,
+    target: &Target,
+    item: &TargetItem,
+    qualifier: &TableReference,
+    column: &str,
+    instant: Option<&Expr>,
+) -> Result<Expr> {
+    let feature = item.view.windowed.as_ref().and_then(|_| item.view.features.iter().position(|f| f.name == column));
+    match feature {
+        Some(i) => windows::feature(names, &item.view, qualifier, i, instant),
+        None => kept_online(target, item, column).map(|()| Expr::Column(ColumnRef::new(Some(qualifier.clone()), column))),
+    }
+}
+
+/// The status of an item: of a windowed view, whose features are computed of what the store gives, whether they are all
+/// NULL is seen here.
+fn status_of(names: &dyn Names, item: &TargetItem, status: Expr, features: &[usize], instant: Option<&Expr>) -> Result<Expr> {
+    if item.view.windowed.is_none() {
+        return Ok(status);
+    }
+    let qualifier = TableReference::bare(item.alias.as_str());
+    let values = features.iter().map(|f| windows::feature(names, &item.view, &qualifier, *f, instant));
+    let null = conjunction(values.map(|v| v.map(Expr::is_null)).collect::<Result<Vec<_>>>()?);
+    match null {
+        Some(null) => Ok(when(status.clone().eq(lit(PRESENT)).and(null), lit(NULL_VALUE)).otherwise(status)?),
+        None => Ok(status),
+    }
+}
+
 struct Args {
     rows: Vec<SqlExpr>,
     status: bool,
@@ -131,7 +171,7 @@ fn answer(names: &dyn Names, target: &Target, wanted: &[Column], asked: Asked, q
         .items
         .iter()
         .map(|item| {
-            let features = features_read(item, &outputs);
+            let features = columns_read(names, item, features_read(item, &outputs))?;
             let key_inputs = item
                 .view
                 .keys
@@ -153,11 +193,12 @@ fn answer(names: &dyn Names, target: &Target, wanted: &[Column], asked: Asked, q
         // decided when the lookup runs, so that its plan can be used again
         None => bare(INSTANT),
     };
+    let named: Vec<(Expr, String)> = outputs.clone();
     for (expr, output) in outputs {
         let column = |c: &ColumnRef| match &c.relation {
             Some(r) => match target.items.iter().find(|i| i.alias == r.table()) {
                 Some(item) if item.view.keys.iter().any(|k| k.name == c.name) => Ok(bare(item.callers_name(&c.name))),
-                Some(item) => kept_online(target, item, &c.name).map(|()| Expr::Column(c.clone())),
+                Some(item) => item_column(names, target, item, r, &c.name, Some(&row_instant)),
                 None => Ok(Expr::Column(c.clone())),
             },
             None => Ok(bare(&c.name)),
@@ -167,7 +208,8 @@ fn answer(names: &dyn Names, target: &Target, wanted: &[Column], asked: Asked, q
     if asked.status {
         for item in &target.items {
             let own = |n: &str| Expr::Column(ColumnRef::new(Some(TableReference::bare(item.alias.as_str())), n));
-            list.push(own(STATUS).alias_qualified(Some(qualifier.clone()), format!("{}__status", item.alias)));
+            let status = status_of(names, item, own(STATUS), &features_read(item, &named), Some(&row_instant))?;
+            list.push(status.alias_qualified(Some(qualifier.clone()), format!("{}__status", item.alias)));
             list.push(own(&item.view.event_timestamp).alias_qualified(Some(qualifier.clone()), format!("{}__event_timestamp", item.alias)));
         }
     }

@@ -11,6 +11,7 @@ pub mod deletion;
 pub mod exact_number;
 pub mod feature_table;
 pub mod horizon;
+pub mod lengths;
 pub mod lookup;
 pub mod names;
 pub mod online_join;
@@ -38,3 +39,4 @@ pub enum StatementKind {
     /// No rows: DDL, INSERT, DELETE, SET; answers a number of rows.
     Update,
 }
+pub mod windows;

@@ -16,7 +16,7 @@ use sqlparser::ast::{FunctionArg, FunctionArgExpr, Spanned, TableFactor};
 use parts::Parts;
 
 use super::names::Names;
-use super::online_lookup::{LookupItem, OnlineLookupNode};
+use super::online_lookup::{INSTANT, LookupItem, OnlineLookupNode};
 use super::pit_join::conditions::{Conditions, on_conditions, place_of};
 use super::pit_join::keys::{Callers, view_keys};
 use super::pit_join::syntax::{Clauses, roles};
@@ -82,10 +82,27 @@ impl Joined {
         let key_inputs = keys.iter().zip(&view.keys).map(|(e, key)| self.input(e, view, key)).collect::<Result<_>>()?;
         let item = LookupItem { alias, view: Arc::clone(view), key_inputs, features };
         if inner {
-            self.live.push(event_time(&item).is_not_null());
+            self.live.push(self.is_there(&item));
         }
         self.items.push(item);
         Ok(())
+    }
+
+    /// The input column with this number.
+    fn column(&self, at: usize) -> Expr {
+        match &self.inputs[at] {
+            Expr::Alias(a) => Expr::Column(Column::new_unqualified(&a.name)),
+            e => e.clone(),
+        }
+    }
+
+    /// True where the item has something to say: a live row; of a windowed view, whose windows may be empty, a key.
+    fn is_there(&self, item: &LookupItem) -> Expr {
+        let keys = item.key_inputs.iter().map(|at| self.column(*at).is_not_null());
+        match item.view.windowed.as_ref().and_then(|_| conjunction(keys)) {
+            Some(given) => given,
+            None => event_time(item).is_not_null(),
+        }
     }
 
     fn build(self) -> Result<LogicalPlan> {
@@ -140,7 +157,7 @@ pub fn plan(
                 .with_hint(format!("give one side another alias: ONLINE JOIN {} AS other_name", target.name.name)));
         }
         match target.outputs {
-            None => plan_view(left.clone(), &target.items[0], alias, &c, cx),
+            None => plan_view(names, left.clone(), &target, alias, &c, cx),
             Some(_) => plan_service(names, left.clone(), &target, alias, &c, cx),
         }
     };
@@ -170,8 +187,17 @@ fn refuse_instants(target: &Target, c: &Clauses) -> Result<()> {
     Ok(())
 }
 
-fn plan_view(left: LogicalPlan, item: &TargetItem, alias: String, c: &Clauses, cx: &mut dyn RelationPlannerContext) -> Result<LogicalPlan> {
-    let view = &item.view;
+fn plan_view(
+    names: &dyn Names,
+    left: LogicalPlan,
+    target: &Target,
+    alias: String,
+    c: &Clauses,
+    cx: &mut dyn RelationPlannerContext,
+) -> Result<LogicalPlan> {
+    let of_target = &target.items[0];
+    let view = &of_target.view;
+    let instant = Expr::Column(Column::new_unqualified(INSTANT));
     let qualifier = TableReference::bare(alias.as_str());
     let fields: Vec<Field> = view.visible_columns().iter().map(|c| Field::new(&c.name, c.data_type.arrow().clone(), true)).collect();
     let right = DFSchema::try_from_qualified_schema(qualifier.clone(), &Schema::new(fields))?;
@@ -188,20 +214,20 @@ fn plan_view(left: LogicalPlan, item: &TargetItem, alias: String, c: &Clauses, c
     let keys = view_keys(&left, view, &roles(c, cx, &left)?, equal)?;
     let reads: Vec<Column> = keys.iter().flat_map(Expr::column_refs).cloned().collect();
     let mut joined = Joined::onto(left, &reads);
-    joined.add(alias, view, &keys, (0..view.features.len()).collect(), c.kind == "inner")?;
+    let read = lookup::columns_read(names, of_target, (0..view.features.len()).collect())?;
+    joined.add(alias, view, &keys, read, c.kind == "inner")?;
     let Some(item) = joined.items.last() else { return Err(Error::internal("an ONLINE JOIN without items")) };
-    let own = |name: &str| Expr::Column(Column::new(Some(qualifier.clone()), name));
+    let own = |name: &str| lookup::item_column(names, target, of_target, &qualifier, name, Some(&instant));
     let mut outputs = vec![];
     // like the columns of an ASOF JOIN: NULL where there is no live row
     for (at, key) in item.key_inputs.iter().zip(&view.keys) {
-        let input = match &joined.inputs[*at] {
-            Expr::Alias(a) => Expr::Column(Column::new_unqualified(&a.name)),
-            e => e.clone(),
-        };
-        outputs.push(when(event_time(item).is_not_null(), input).end()?.alias_qualified(Some(qualifier.clone()), &key.name));
+        outputs.push(when(joined.is_there(item), joined.column(*at)).end()?.alias_qualified(Some(qualifier.clone()), &key.name));
     }
     outputs.push(event_time(item));
-    outputs.extend(view.features.iter().map(|f| own(&f.name)));
+    for f in &view.features {
+        let e = own(&f.name)?;
+        outputs.push(if view.windowed.is_some() { e.alias_qualified(Some(qualifier.clone()), &f.name) } else { e });
+    }
     joined.outputs.extend(outputs);
     joined.build()
 }
@@ -231,22 +257,24 @@ fn plan_service(
         keys.push(of_item);
     }
     let outputs = service::outputs(names, target)?;
+    let instant = Expr::Column(Column::new_unqualified(INSTANT));
     let mut exprs = vec![];
     for (expr, output) in &outputs {
         let column = |c: &Column| {
             callers.column(c, &|item| {
-                lookup::kept_online(target, item, &c.name)?;
-                Ok(Expr::Column(Column::new(Some(TableReference::bare(item_alias(item))), &c.name)))
+                lookup::item_column(names, target, item, &TableReference::bare(item_alias(item)), &c.name, Some(&instant))
             })
         };
         let placed = service::place(expr.clone(), &column, None)?;
-        let of_items = |c: &Column| c.relation.as_ref().is_some_and(|r| target.items.iter().any(|i| r.table() == item_alias(i)));
+        let of_items =
+            |c: &Column| c.name == INSTANT || c.relation.as_ref().is_some_and(|r| target.items.iter().any(|i| r.table() == item_alias(i)));
         reads.extend(placed.column_refs().into_iter().filter(|c| !of_items(c)).cloned());
         exprs.push(placed.alias_qualified(Some(TableReference::bare(alias.as_str())), output));
     }
     let mut joined = Joined::onto(left.clone(), &reads);
     for (item, keys) in target.items.iter().zip(&keys) {
-        joined.add(item_alias(item), &item.view, keys, lookup::features_read(item, &outputs), c.kind == "inner")?;
+        let read = lookup::columns_read(names, item, lookup::features_read(item, &outputs))?;
+        joined.add(item_alias(item), &item.view, keys, read, c.kind == "inner")?;
     }
     joined.outputs.extend(exprs);
     joined.build().map_err(|e| e.context(format!("feature service {name}")))

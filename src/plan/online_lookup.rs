@@ -13,8 +13,10 @@ use datafusion::logical_expr::{Expr, LogicalPlan, UserDefinedLogicalNodeCore};
 
 use crate::clock::{Micros, format_micros};
 use crate::error::{Error, Result};
-use crate::model::FeatureView;
 use crate::model::types::timestamp_type;
+use crate::model::windowed::slot_name;
+use crate::model::{Column, FeatureView};
+use crate::plan::windows;
 
 /// Name of the last column: the instant at which rows had to be live, what `now()` means in a service.
 pub const INSTANT: &str = "_remige_instant";
@@ -24,6 +26,8 @@ pub const PRESENT: &str = "PRESENT";
 pub const NULL_VALUE: &str = "NULL_VALUE";
 pub const NOT_FOUND: &str = "NOT_FOUND";
 pub const OUTSIDE_MAX_AGE: &str = "OUTSIDE_MAX_AGE";
+/// A window holds more events, or a count of values more values, than a record keeps.
+pub const OVER_LIMIT: &str = "OVER_LIMIT";
 
 /// One feature view to read from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,7 +38,7 @@ pub struct LookupItem {
     /// Per key of the view, the input column that holds it. Values of another type are cast where
     /// that loses nothing, and refused where it does.
     pub key_inputs: Vec<usize>,
-    /// Features to read: indices into `view.features`.
+    /// Features to read: indices into `view.features`; of a windowed view its aggregates: indices into `Windowed::slots`.
     pub features: Vec<usize>,
 }
 
@@ -43,14 +47,18 @@ impl LookupItem {
         TableReference::bare(self.alias.as_str())
     }
 
-    /// Columns that the item adds: features, the view's event timestamp, the status.
+    /// What is read, by name and type.
+    pub fn columns(&self) -> Vec<Column> {
+        let column = |i: &usize| match &self.view.windowed {
+            Some(w) => w.slots.get(*i).map(|s| Column { name: slot_name(*i), data_type: s.data_type.clone() }),
+            None => self.view.features.get(*i).map(|f| Column { name: f.name.clone(), data_type: f.data_type.clone() }),
+        };
+        self.features.iter().filter_map(column).collect()
+    }
+
+    /// Columns that the item adds: what is read, the view's event timestamp, the status.
     pub fn fields(&self) -> Vec<Field> {
-        let mut out: Vec<_> = self
-            .features
-            .iter()
-            .filter_map(|f| self.view.features.get(*f))
-            .map(|f| Field::new(&f.name, f.data_type.arrow().clone(), true))
-            .collect();
+        let mut out: Vec<_> = self.columns().into_iter().map(|c| Field::new(c.name, c.data_type.arrow().clone(), true)).collect();
         out.push(Field::new(&self.view.event_timestamp, timestamp_type(), true));
         out.push(Field::new(STATUS, DataType::Utf8, false));
         out
@@ -83,7 +91,7 @@ impl OnlineLookupNode {
             if item.key_inputs.len() != view.keys.len() || item.key_inputs.iter().any(|i| *i >= width) {
                 return Err(Error::internal(format!("the lookup of {} has wrong key columns", view.name)));
             }
-            if item.features.iter().any(|f| *f >= view.features.len()) {
+            if item.columns().len() != item.features.len() {
                 return Err(Error::internal(format!("the lookup of {} names a feature it does not have", view.name)));
             }
         }
@@ -128,9 +136,12 @@ pub fn asks_online(plan: &LogicalPlan) -> Result<Option<&'static str>> {
 /// `f = public.churn@v1 [a, b] by (user)`: how EXPLAIN shows an item.
 pub fn describe_item(item: &LookupItem, input_names: &[String]) -> String {
     let view = &item.view;
-    let features: Vec<_> = item.features.iter().filter_map(|f| view.features.get(*f)).map(|f| f.name.as_str()).collect();
+    let features = match view.windowed {
+        Some(_) => windows::describe(view, &item.features),
+        None => format!("[{}]", item.columns().into_iter().map(|c| c.name).collect::<Vec<_>>().join(", ")),
+    };
     let keys: Vec<_> = item.key_inputs.iter().filter_map(|i| input_names.get(*i)).map(String::as_str).collect();
-    format!("{} = {} [{}] by ({})", item.alias, view.versioned_name(), features.join(", "), keys.join(", "))
+    format!("{} = {} {features} by ({})", item.alias, view.versioned_name(), keys.join(", "))
 }
 
 /// When rows must be live, as EXPLAIN shows it.

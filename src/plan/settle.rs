@@ -1,5 +1,6 @@
 //! Settles, over the plan that the stock planner has made, what it settles in another way: which numbers with a
-//! point are exact (`numbers`), and that instants meet at the microsecond (`instants`). Names of columns stay.
+//! point are exact (`numbers`), that instants meet at the microsecond (`instants`), and lengths of time as what they are (`lengths`).
+//! Names of columns stay.
 
 mod instants;
 mod numbers;
@@ -15,6 +16,7 @@ use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{Expr, LogicalPlan, Union};
 
 use super::exact_number::{bare, digits, double};
+use super::lengths;
 
 /// Settles a plan. Every plan passes here once, before anything looks at its types.
 pub fn plan(plan: LogicalPlan) -> DfResult<LogicalPlan> {
@@ -70,13 +72,17 @@ fn union_schema(u: &Union) -> DfResult<Arc<DFSchema>> {
 }
 
 fn settled(e: Expr, schema: &DFSchema) -> DfResult<Transformed<Expr>> {
-    if !instants::concerns(&e, schema)? && !marked(&e)? {
+    if !instants::concerns(&e, schema)? && !lengths::concerns(&e, schema)? && !marked(&e)? {
         return Ok(Transformed::no(e));
     }
     let met = e.transform_up(|e| {
         let e = instants::meet(e, schema)?;
         let exact = numbers::meet(e.data, schema)?;
-        Ok(Transformed::new_transformed(exact.data, e.transformed || exact.transformed))
+        let changed = e.transformed || exact.transformed;
+        Ok(match lengths::compared(&exact.data, schema)? {
+            Some(compared) => Transformed::yes(compared),
+            None => Transformed::new_transformed(exact.data, changed),
+        })
     })?;
     let changed = met.transformed;
     let rounded = met.data.transform_down(|e| match numbers::rounded_once(&e, schema)? {

@@ -16,12 +16,14 @@ use datafusion::common::display::PlanType;
 use datafusion::datasource::source_as_provider;
 use datafusion::logical_expr::{DmlStatement, Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, ToStringifiedPlan};
 use datafusion::sql::parser::Statement as DfStatement;
-use sqlparser::ast::{Insert, Query, SetExpr, Statement as SqlStatement, TableObject};
+use sqlparser::ast::{Ident, Insert, ObjectName, ObjectNamePart, Query, SetExpr, Statement as SqlStatement, TableObject};
 
 use self::exactly::Exactly;
 use super::resolver::Resolver;
 use crate::error::{Error, Result, Span};
 use crate::model::exact::exact;
+use crate::model::windowed::EVENTS;
+use crate::model::{FeatureView, Name};
 use crate::plan::feature_table::FeatureTable;
 use crate::sql::tokens::fold_ident;
 use crate::table::conform::{misfit, row_text};
@@ -33,13 +35,14 @@ const SHOWN: usize = 3;
 /// Takes the query out of an INSERT, which then inserts NULLs. Refuses rows of VALUES that do not fit.
 pub async fn take_query(resolver: &Resolver, statement: &mut DfStatement, schema: &str) -> Result<Option<Taken>> {
     let Some(insert) = insert_of(statement) else { return Ok(None) };
-    let TableObject::TableName(name) = &insert.table else { return Ok(None) };
+    let TableObject::TableName(name) = &mut insert.table else { return Ok(None) };
     let Some(parts) = name.0.iter().map(|p| p.as_ident().map(fold_ident)).collect::<Option<Vec<_>>>() else { return Ok(None) };
     let (of, table) = match parts.as_slice() {
-        [t] => (schema, t.as_str()),
-        [.., s, t] => (s.as_str(), t.as_str()),
+        [t] => (schema, t.clone()),
+        [.., s, t] => (s.as_str(), t.clone()),
         [] => return Ok(None),
     };
+    let table = &into_events(resolver, of, table, name);
     // what does not exist is reported by the planner
     let Some(target) = resolver.load(of, table).await? else { return Ok(None) };
     let columns: Vec<String> = match insert.columns.is_empty() {
@@ -65,6 +68,20 @@ pub async fn take_query(resolver: &Resolver, statement: &mut DfStatement, schema
     taken.is_values = values::as_one_row(query, &stub);
     taken.query = Some(std::mem::replace(query.as_mut(), stub));
     Ok(Some(taken))
+}
+
+/// What is inserted into a windowed view are events: their table takes the place of the view.
+fn into_events(resolver: &Resolver, schema: &str, table: String, name: &mut ObjectName) -> String {
+    let is_windowed = |v: &FeatureView| v.is_push() && v.windowed.is_some();
+    let view = resolver.catalog.feature_view(&Name::new(schema, &table), None);
+    if !view.is_ok_and(is_windowed) {
+        return table;
+    }
+    let events = format!("{table}{EVENTS}");
+    if let Some(last) = name.0.last_mut() {
+        *last = ObjectNamePart::Identifier(Ident::with_quote('"', &events));
+    }
+    events
 }
 
 /// The INSERT that a statement is, or explains.

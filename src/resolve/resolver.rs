@@ -2,15 +2,17 @@
 //! IO that planning needs: the catalog as of the statement, and the snapshots of the tables named.
 
 mod plain;
+mod tables;
+
+pub use tables::Tables;
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Debug;
 use std::sync::{Arc, Weak};
 
-use async_trait::async_trait;
-use datafusion::catalog::{CatalogProvider, CatalogProviderList, SchemaProvider, TableProvider};
-use datafusion::common::{DFSchema, Result as DfResult};
-use datafusion::datasource::{TableType, ViewTable};
+use datafusion::catalog::TableProvider;
+use datafusion::common::DFSchema;
+use datafusion::datasource::ViewTable;
 use datafusion::logical_expr::Expr;
 use datafusion::scalar::ScalarValue;
 use futures::future::BoxFuture;
@@ -22,14 +24,16 @@ use super::system;
 use crate::catalog::{CatalogSnapshot, Relation, SYSTEM_SCHEMA};
 use crate::clock::Micros;
 use crate::error::{Error, Result};
+use crate::model::windowed::EVENTS;
 use crate::model::{Dependency, FeatureView, Name, ObjectKind, PinnedFile, PinnedTable, Table, Travel, VersionSpec, View, ViewVersionId};
 use crate::plan::feature_table::FeatureTable;
 use crate::plan::names::Names;
 use crate::plan::plain_table::PlainTable;
 use crate::plan::weight::Weight;
 use crate::plan::wildcard::renamed;
+use crate::plan::windows;
 use crate::services::Services;
-use crate::sql::cursor::{CATALOG, NameRef};
+use crate::sql::cursor::NameRef;
 use crate::sql::references::split_travel;
 use crate::sql::rewrite::TIME_TRAVEL;
 use crate::store::offline::{ScanOptions, Snapshot};
@@ -236,7 +240,11 @@ impl Resolver {
             true => Some(self.effects.row_sink(&self.services, &view, self.notice_list())),
             false => None,
         };
-        let table = Arc::new(FeatureTable { view, snapshot, visible, full, sink });
+        let mut table = FeatureTable { view, snapshot, visible, full, sink, rows: None };
+        if table.view.windowed.is_some() {
+            table.rows = Some(Arc::new(windows::join::rows(self, &table)?));
+        }
+        let table = Arc::new(table);
         if travel.is_none() {
             self.loaded.lock().features.insert(key, Arc::clone(&table));
         }
@@ -270,7 +278,9 @@ impl Resolver {
                 Some(system::Found::View(view)) => self.view(&name, &view).await.map(Some),
             };
         }
-        let Some(relation) = self.catalog.relation(&name) else { return Ok(None) };
+        let Some(relation) = self.catalog.relation(&name) else {
+            return Ok(self.events(&name, n.version.and_then(VersionSpec::number), travel).await?.map(|t| t as Arc<dyn TableProvider>));
+        };
         let kind = relation.kind();
         if n.version.is_some() && !matches!(relation, Relation::FeatureView(_)) {
             return Err(Error::invalid(format!("{kind} {name} has no versions to name with @"))
@@ -323,6 +333,18 @@ impl Resolver {
             }
         };
         Ok(Some(provider))
+    }
+
+    /// `view$events`: what the table of a windowed view holds.
+    async fn events(&self, name: &Name, version: Option<u32>, travel: Option<Travel>) -> Result<Option<Arc<FeatureTable>>> {
+        let Some(view) = name.name.strip_suffix(EVENTS).map(|view| Name::new(&name.schema, view)) else { return Ok(None) };
+        let Ok(view) = self.catalog.feature_view(&view, version) else { return Ok(None) };
+        if view.windowed.is_none() {
+            return Ok(None);
+        }
+        let table = self.load_features(view, travel).await?;
+        let view = Arc::new(FeatureView { features: view.value_features(), windowed: None, ..view.clone() });
+        Ok(Some(Arc::new(FeatureTable { view, rows: None, ..table.as_ref().clone() })))
     }
 
     /// A view, planned as of the statement.
@@ -434,66 +456,5 @@ impl Names for Resolver {
         if !list.contains(&message) {
             list.push(message);
         }
-    }
-}
-
-/// The catalog as the SQL planner and information_schema see it.
-#[derive(Debug)]
-pub struct Tables(pub Arc<Resolver>);
-
-impl CatalogProviderList for Tables {
-    fn register_catalog(&self, _name: String, _catalog: Arc<dyn CatalogProvider>) -> Option<Arc<dyn CatalogProvider>> {
-        None
-    }
-    fn catalog_names(&self) -> Vec<String> {
-        vec![CATALOG.to_string()]
-    }
-    fn catalog(&self, name: &str) -> Option<Arc<dyn CatalogProvider>> {
-        (name == CATALOG).then(|| Arc::new(Tables(Arc::clone(&self.0))) as Arc<dyn CatalogProvider>)
-    }
-}
-
-impl CatalogProvider for Tables {
-    fn schema_names(&self) -> Vec<String> {
-        self.0.catalog.schemas.keys().cloned().collect()
-    }
-    fn schema(&self, name: &str) -> Option<Arc<dyn SchemaProvider>> {
-        self.0.catalog.schema(name).ok()?;
-        Some(Arc::new(SchemaTables { resolver: Arc::clone(&self.0), schema: name.to_string() }))
-    }
-}
-
-#[derive(Debug)]
-struct SchemaTables {
-    resolver: Arc<Resolver>,
-    schema: String,
-}
-
-#[async_trait]
-impl SchemaProvider for SchemaTables {
-    fn table_names(&self) -> Vec<String> {
-        if self.schema == SYSTEM_SCHEMA {
-            return system::names().map(str::to_string).collect();
-        }
-        let of = |n: &&Name| n.schema == self.schema && !self.resolver.catalog.services.contains_key(*n);
-        self.resolver.catalog.relation_names().filter(of).map(|n| n.name.clone()).collect()
-    }
-
-    async fn table(&self, name: &str) -> DfResult<Option<Arc<dyn TableProvider>>> {
-        Ok(self.resolver.load(&self.schema, name).await?)
-    }
-
-    async fn table_type(&self, name: &str) -> DfResult<Option<TableType>> {
-        let n = Name::new(&self.schema, name);
-        Ok(match self.resolver.catalog.relation(&n) {
-            Some(Relation::View(_)) => Some(TableType::View),
-            Some(Relation::Service(_)) => None,
-            Some(_) => Some(TableType::Base),
-            None => (self.schema == SYSTEM_SCHEMA && system::names().any(|t| t == name)).then_some(TableType::View),
-        })
-    }
-
-    fn table_exist(&self, name: &str) -> bool {
-        self.table_names().iter().any(|t| t == name)
     }
 }

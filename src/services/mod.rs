@@ -3,6 +3,7 @@
 pub mod commit_queue;
 pub mod compaction_queue;
 pub mod due;
+pub mod expressions;
 pub mod freshness;
 pub mod lease;
 pub mod record;

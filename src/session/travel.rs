@@ -18,9 +18,10 @@ const SETUP: &str = "
     CREATE VIEW w AS SELECT * FROM src WHERE x > 20;
     CREATE FEATURE VIEW v ENTITY u EVENT TIMESTAMP ts ONLINE AS SELECT id, ts, x, s, d FROM src;
     CREATE FEATURE VIEW p (n BIGINT) ENTITY u EVENT TIMESTAMP ts ONLINE;
+    CREATE FEATURE VIEW n ENTITY u EVENT TIMESTAMP ts AS SELECT count(*) OVER LAST '30 days' AS c, sum(x) FILTER (WHERE x > 20) OVER ALL AS t FROM src;
     CREATE FEATURE SERVICE z AS SELECT v.x, v.x + p.n AS y FROM v, p;
     INSERT INTO p (id, ts, n) SELECT id, ts, x FROM src;
-    REFRESH FEATURE VIEW v FULL; MATERIALIZE FEATURE VIEW v FULL; MATERIALIZE FEATURE VIEW p FULL";
+    REFRESH FEATURE VIEW n FULL; REFRESH FEATURE VIEW v FULL; MATERIALIZE FEATURE VIEW v FULL; MATERIALIZE FEATURE VIEW p FULL";
 
 /// Nodes and expressions of every kind.
 const QUERIES: &[&str] = &[
@@ -28,6 +29,8 @@ const QUERIES: &[&str] = &[
     "SELECT l.id, f.x FROM labels l ASOF JOIN src f MATCH_CONDITION (l.at >= f.ts) ON l.id = f.id WITHIN INTERVAL '1 day'",
     "SELECT l.id, f.x FROM (SELECT id, max(at) AS at FROM labels GROUP BY id) l ASOF JOIN v f AT l.at WHERE f.x + 1 > 30 ORDER BY l.id",
     "SELECT s, count(*), sum(x), max(d) FROM (SELECT l.id, f.x, f.s, f.d FROM labels l ASOF JOIN v f AT l.at) GROUP BY s ORDER BY s",
+    "SELECT l.id, n.c, n.t FROM labels l ASOF JOIN n AT l.at ORDER BY l.id",
+    "SELECT id FROM src WHERE ts - TIMESTAMP '2026-01-01 00:00:00' > INTERVAL '1 day' ORDER BY id",
     "SELECT * FROM ONLINE_LOOKUP('v', (SELECT id FROM src))",
     "SELECT * FROM ONLINE_LOOKUP('z', (SELECT id FROM labels))",
     "SELECT l.id, o.x FROM labels l ONLINE JOIN v o",

@@ -66,6 +66,11 @@ impl<'a> Cursor<'a> {
         self.tokens.get(self.pos + ahead)
     }
 
+    /// How many tokens are left.
+    pub fn left(&self) -> usize {
+        self.tokens.len() - self.pos
+    }
+
     pub fn skip(&mut self) {
         self.pos += 1;
     }

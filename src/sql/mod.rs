@@ -9,6 +9,7 @@ pub mod cursor;
 mod depth;
 mod distinct;
 pub mod marks;
+pub mod over;
 pub mod parse;
 pub mod references;
 pub mod rewrite;
@@ -18,6 +19,7 @@ pub mod text;
 pub mod titles;
 pub mod tokens;
 pub mod typed;
+pub mod windowed;
 
 pub use crate::model::instant;
 pub use cursor::Cursor;

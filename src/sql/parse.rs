@@ -9,14 +9,37 @@ use sqlparser::tokenizer::TokenWithSpan;
 use super::balance::{balance, balance_in};
 use super::rewrite::rewrite;
 use super::text::{DIALECT, tokenize};
-use super::{clauses, synonyms};
+use super::{clauses, over, synonyms};
 use crate::error::{Error, Result, Span};
 
 const RECURSION_LIMIT: usize = 100;
 
 /// Parses exactly one statement.
 pub fn statement(text: &str) -> Result<Statement> {
-    let tokens = rewrite(tokenize(text)?)?;
+    let tokens = tokenize(text)?;
+    over::refuse(&tokens)?;
+    let mut one = parsed(tokens)?;
+    clauses::check(&one, text)?;
+    synonyms::expand(&mut one)?;
+    Ok(one)
+}
+
+/// Parses a query from its tokens, whose windows as of the instant asked are names by now. What it calls is not looked
+/// at: its parts are, once they stand apart.
+pub fn windowed(tokens: Vec<TokenWithSpan>) -> Result<Statement> {
+    parsed(tokens)
+}
+
+/// Looks at a query that was put together from parts, as at one that was read.
+pub fn checked(query: Query, text: &str) -> Result<Statement> {
+    let mut one = Statement::Statement(Box::new(SqlStatement::Query(Box::new(query))));
+    clauses::check(&one, text)?;
+    synonyms::expand(&mut one)?;
+    Ok(one)
+}
+
+fn parsed(tokens: Vec<TokenWithSpan>) -> Result<Statement> {
+    let tokens = rewrite(tokens)?;
     let end = end_of(&tokens);
     let mut parser = DFParserBuilder::new(tokens)
         .with_dialect(&DIALECT)
@@ -28,8 +51,6 @@ pub fn statement(text: &str) -> Result<Statement> {
         (Some(mut one), true) => {
             balance(&mut one);
             clauses::reduce(&mut one);
-            clauses::check(&one, text)?;
-            synonyms::expand(&mut one)?;
             Ok(one)
         }
         (None, _) => Err(Error::syntax("there is no statement")),

@@ -79,6 +79,11 @@ impl Statement for AlterFeatureView {
         if matches!(self.change, ViewChange::Lookback(l) if l > 0) && view.snapshot {
             return Err(Error::invalid(format!("feature view {} is a snapshot view: LOOKBACK has no meaning", view.name)).or_span(span));
         }
+        if matches!(self.change, ViewChange::Ttl(t) if t > 0) && view.windowed.is_some() {
+            return Err(Error::invalid(format!("feature view {} has windows, so TTL has no meaning: the window is the age", view.name))
+                .or_span(span)
+                .with_hint("CREATE OR REPLACE FEATURE VIEW with other windows"));
+        }
         if let (ViewChange::Ttl(ttl), Some(old)) = (&self.change, view.ttl)
             && view.online
             && (*ttl == 0 || *ttl > old)

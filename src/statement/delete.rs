@@ -3,8 +3,8 @@
 use async_trait::async_trait;
 use datafusion::sql::parser::Statement as DfStatement;
 use sqlparser::ast::{
-    Delete as SqlDelete, FromTable, Ident, ObjectName, Query, SetExpr, Spanned, Statement as SqlStatement, TableFactor, TableWithJoins,
-    With,
+    Delete as SqlDelete, FromTable, Ident, ObjectName, ObjectNamePart, Query, SetExpr, Spanned, Statement as SqlStatement, TableAlias,
+    TableFactor, TableWithJoins, With,
 };
 
 use super::training_set::volatile_function;
@@ -12,6 +12,7 @@ use super::{Planned, Planning, Statement};
 use crate::catalog::Relation;
 use crate::error::{Error, Result, Span};
 use crate::model::Name;
+use crate::model::windowed::EVENTS;
 use crate::plan::command::{Command, Deletion};
 use crate::plan::deletion::matching_rows;
 use crate::sql::cursor::NameRef;
@@ -152,7 +153,11 @@ impl Statement for Delete {
     async fn plan(self: Box<Self>, p: &dyn Planning) -> Result<Planned> {
         let name = p.names().name(&self.target);
         let is_table = self.check_target(p, &name)?;
-        let statement = DfStatement::Statement(Box::new(SqlStatement::Query(Box::new(self.query.clone()))));
+        let mut query = self.query.clone();
+        if !is_table && p.names().feature_view(&self.target).is_ok_and(|v| v.windowed.is_some()) {
+            over_events(&mut query);
+        }
+        let statement = DfStatement::Statement(Box::new(SqlStatement::Query(Box::new(query))));
         let schema = p.names().schema().to_string();
         let plan = p.sql(statement, &schema).await?;
         if let Some(function) = volatile_function(&plan)? {
@@ -169,6 +174,22 @@ impl Statement for Delete {
         }
         let deletion = Deletion { target: source.target(), delta_version: source.snapshot().version(), statement: self.text, schema };
         Planned::command("DELETE", Command::Delete(deletion), vec![rows])
+    }
+}
+
+/// Rows of a windowed view are its events: their table takes the place of the view, under its name.
+pub fn over_events(query: &mut Query) {
+    let SetExpr::Select(select) = query.body.as_mut() else { return };
+    for table in &mut select.from {
+        let TableFactor::Table { name, alias, .. } = &mut table.relation else { continue };
+        let Some(ObjectNamePart::Identifier(last)) = name.0.last_mut() else { continue };
+        let view = fold(last);
+        let (base, version) = view.split_once('@').map_or((view.as_str(), String::new()), |(b, v)| (b, format!("@{v}")));
+        if alias.is_none() {
+            let name = Ident { span: last.span, ..Ident::with_quote('"', base) };
+            *alias = Some(TableAlias { explicit: true, name, columns: vec![], at: None });
+        }
+        *last = Ident { span: last.span, ..Ident::with_quote('"', format!("{base}{EVENTS}{version}")) };
     }
 }
 

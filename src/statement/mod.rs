@@ -10,7 +10,7 @@ mod create_entity;
 mod create_feature_view;
 mod create_service;
 mod delete;
-pub use delete::Delete;
+pub use delete::{Delete, over_events};
 mod describe;
 mod drop;
 mod elsewhere;

@@ -85,8 +85,8 @@ pub fn entity(e: &Entity) -> String {
 
 pub fn feature_view(v: &FeatureView) -> String {
     let mut out = format!("CREATE FEATURE VIEW {}", name(&v.name));
-    let listed: Vec<String> = v
-        .features
+    let pushed = if v.is_push() { v.value_features() } else { v.features.clone() };
+    let listed: Vec<String> = pushed
         .iter()
         .filter(|f| v.is_push() || f.comment.is_some() || !f.tags.is_empty())
         .map(|f| {

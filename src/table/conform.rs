@@ -63,14 +63,14 @@ pub struct Conform {
 pub fn visible_schema(view: &FeatureView, strict: bool) -> SchemaRef {
     let required = view.keys.len() + 1;
     let field = |(i, c): (usize, crate::model::Column)| Field::new(c.name, c.data_type.into(), !strict || i >= required);
-    Arc::new(Schema::new(view.visible_columns().into_iter().enumerate().map(field).collect::<Vec<_>>()))
+    Arc::new(Schema::new(view.stored_columns().into_iter().enumerate().map(field).collect::<Vec<_>>()))
 }
 
 impl Conform {
     /// `input` must have all visible columns by name, in any order.
     pub fn new(view: Arc<FeatureView>, input: &Schema, accept: Accept) -> Result<Self> {
         let columns = view
-            .visible_columns()
+            .stored_columns()
             .iter()
             .map(|c| {
                 input.fields().iter().position(|f| f.name() == &c.name).ok_or_else(|| {

@@ -61,7 +61,7 @@ fn overlaps(f: &DataFile, view: &FeatureView, (lo, hi): (Micros, Micros)) -> boo
 }
 
 fn converter(view: &FeatureView) -> Result<RowConverter> {
-    let fields = view.visible_columns().into_iter().map(|c| SortField::new(c.data_type.into())).collect();
+    let fields = view.stored_columns().into_iter().map(|c| SortField::new(c.data_type.into())).collect();
     Ok(RowConverter::new(fields)?)
 }
 

@@ -353,7 +353,14 @@ fn delete_removes_what_select_finds() {
         RngSeed::Fixed(seed) => seed,
         RngSeed::Random => Clock::system().now() as u64,
     };
-    let config = ProptestConfig { cases, max_shrink_iters: 200, failure_persistence: None, rng_seed: RngSeed::Fixed(seed), ..asked };
+    let config = ProptestConfig {
+        cases,
+        max_shrink_iters: 200,
+        max_shrink_time: 120_000,
+        failure_persistence: None,
+        rng_seed: RngSeed::Fixed(seed),
+        ..asked
+    };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let dir = tempfile::tempdir().unwrap();
     let session = runtime.block_on(async {

@@ -128,6 +128,7 @@ slt_files! {
     field_files "field/files.slt"
     field_functions "field/functions.slt"
     field_instants "field/instants.slt"
+    field_lengths "field/lengths.slt"
     field_moving_frames "field/moving_frames.slt"
     field_names "field/names.slt"
     field_nan "field/nan.slt"
@@ -157,6 +158,8 @@ slt_files! {
     statement_truncate "statement/truncate.slt"
     statement_verify "statement/verify.slt"
     statement_versions "statement/versions.slt"
+    windows_features "windows/features.slt"
+    windows_refused "windows/refused.slt"
 }
 
 fn files(dir: &Path, out: &mut Vec<String>) {

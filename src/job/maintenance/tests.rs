@@ -674,7 +674,7 @@ async fn vacuum_leaves_the_versions_that_stored_queries_name() {
 fn cases(few: u32) -> ProptestConfig {
     let asked = ProptestConfig::default();
     let cases = if std::env::var_os("PROPTEST_CASES").is_some() { asked.cases } else { few };
-    ProptestConfig { cases, max_shrink_iters: 60, failure_persistence: None, ..asked }
+    ProptestConfig { cases, max_shrink_iters: 60, max_shrink_time: 120_000, failure_persistence: None, ..asked }
 }
 
 #[derive(Debug, Clone)]

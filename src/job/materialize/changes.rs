@@ -146,23 +146,44 @@ impl Touched {
         let hashes = hasher.hashes(layout, batch)?;
         for (i, (key, h)) in layout.keys(batch)?.into_iter().zip(&hashes).enumerate() {
             let Some(key) = key.filter(|_| take_one(gone, h)) else { continue };
-            if self.again.contains(&key) {
-                continue;
-            }
-            let bytes = key.stored().len() + key.full().map_or(0, <[u8]>::len) + ENTRY;
-            if self._memory.try_grow(bytes).is_err() {
+            if !self.evaluate_again(layout, batch, i, key)? {
                 return Ok(false);
             }
-            if let Some(column) = layout.first_key(batch) {
-                let v = ScalarValue::try_from_array(column, i)?;
-                self.bounds = Some(match self.bounds.take() {
-                    None => (v.clone(), v),
-                    Some((lo, hi)) if v < lo => (v, hi),
-                    Some((lo, hi)) if v > hi => (lo, v),
-                    other => other.unwrap_or_else(|| (v.clone(), v)),
-                });
+        }
+        Ok(true)
+    }
+
+    /// Marks the key of a row to be evaluated again; `false`: memory has no room for it.
+    fn evaluate_again(&mut self, layout: &Layout, batch: &RecordBatch, row: usize, key: EncodedKey) -> Result<bool> {
+        if self.again.contains(&key) {
+            return Ok(true);
+        }
+        let bytes = key.stored().len() + key.full().map_or(0, <[u8]>::len) + ENTRY;
+        if self._memory.try_grow(bytes).is_err() {
+            return Ok(false);
+        }
+        if let Some(column) = layout.first_key(batch) {
+            let v = ScalarValue::try_from_array(column, row)?;
+            self.bounds = Some(match self.bounds.take() {
+                None => (v.clone(), v),
+                Some((lo, hi)) if v < lo => (v, hi),
+                Some((lo, hi)) if v > hi => (lo, v),
+                other => other.unwrap_or_else(|| (v.clone(), v)),
+            });
+        }
+        self.again.insert(key);
+        Ok(true)
+    }
+
+    /// Marks the keys of the rows of a batch of the new files that are news; `false`: memory has no room for them.
+    pub fn note_news(&mut self, layout: &Layout, batch: &RecordBatch) -> Result<bool> {
+        let keys = layout.keys(batch)?;
+        let news = self.offers(layout, batch, &keys, &HashSet::new())?;
+        for (row, key) in keys.into_iter().enumerate() {
+            let Some(key) = key.filter(|_| news.as_ref().is_none_or(|n| n.get(row) == Some(&true))) else { continue };
+            if !self.evaluate_again(layout, batch, row, key)? {
+                return Ok(false);
             }
-            self.again.insert(key);
         }
         Ok(true)
     }

@@ -6,7 +6,7 @@ use datafusion::scalar::ScalarValue;
 use futures::StreamExt;
 use futures::future::BoxFuture;
 
-use super::newest::Newest;
+use super::chooser::Chooser;
 use super::pump::{Choice, Chunk, Sent, Target};
 use super::{Job, longest};
 use crate::error::{Error, Kind, Result};
@@ -89,7 +89,7 @@ impl Job<'_> {
             let ttl = longest(pointer.ttl, self.view.ttl);
             let target = Target { generation, asof: version, kind: Some(PutKind::State), ttl, told: false };
             let rows = scan(self.services, self.view, &snapshot, None, None, true, self.cx).await?;
-            let mut newest = Newest::new(self.view, snapshot.schema(), self.now)?;
+            let mut newest = Chooser::new(self.services, self.view, snapshot.schema(), self.now)?;
             let before = self.written;
             self.pump(rows, &mut newest, Choice::All(None), target).await?;
             let loaded = self.written - before;
@@ -108,7 +108,7 @@ impl Job<'_> {
 
     /// The version that rows not yet due hold the watermark at.
     async fn held(&self, snapshot: &Snapshot) -> Result<Option<u64>> {
-        let mut newest = Newest::new(self.view, snapshot.schema(), self.now)?;
+        let mut newest = Chooser::new(self.services, self.view, snapshot.schema(), self.now)?;
         let now = ScalarValue::TimestampMicrosecond(Some(self.now), Some("UTC".into()));
         let later = ident(self.view.event_timestamp.as_str()).gt(lit(now));
         let mut rows = scan(self.services, self.view, snapshot, None, Some(later), false, self.cx).await?;
@@ -121,7 +121,7 @@ impl Job<'_> {
     }
 
     /// Leaves tombstones where the pass has not come by: these keys have no row.
-    async fn bury(&mut self, newest: &Newest, target: Target) -> Result<()> {
+    async fn bury(&mut self, newest: &Chooser, target: Target) -> Result<()> {
         let expiry = self.expiry(target);
         let (mut chunk, mut sent) = (Chunk::default(), Sent::new());
         let mut from = None;

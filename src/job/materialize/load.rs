@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 
-use super::newest::Newest;
+use super::chooser::Chooser;
 use super::pump::{Choice, Target};
 use super::verify::Sample;
 use super::{Applied, Job, MAX_ATTEMPTS};
@@ -88,7 +88,7 @@ impl Job<'_> {
             let version = snapshot.version();
             let target = Target { generation, asof: version, kind: None, ttl: self.view.ttl, told: true };
             let rows = scan(self.services, self.view, &snapshot, None, None, true, self.cx).await?;
-            let mut newest = Newest::new(self.view, snapshot.schema(), self.now)?;
+            let mut newest = Chooser::new(self.services, self.view, snapshot.schema(), self.now)?;
             let mut sample = Sample::new();
             let before = self.written;
             self.pump(rows, &mut newest, Choice::All(Some(&mut sample)), target).await?;

@@ -33,7 +33,7 @@ impl Layout {
             event: schema.index_of(&view.event_timestamp)?,
             created: view.created_timestamp.as_deref().map(|c| schema.index_of(c)).transpose()?,
             seq: schema.index_of(SEQ)?,
-            features: row_schema(view).1.into_iter().map(at).collect::<Result<_>>()?,
+            features: view.value_columns().into_iter().map(at).collect::<Result<_>>()?,
         })
     }
 
@@ -245,11 +245,11 @@ pub struct Expiry {
 
 impl Expiry {
     /// Whether the store would let a row go at once.
-    fn is_past(&self, expire_at: Option<Micros>) -> bool {
+    pub fn is_past(&self, expire_at: Option<Micros>) -> bool {
         self.forgets && expire_at.is_some_and(|at| at <= self.now)
     }
 
-    fn of(&self, key: &EncodedKey, event: Micros) -> Option<Micros> {
+    pub fn of(&self, key: &EncodedKey, event: Micros) -> Option<Micros> {
         let ttl = self.ttl.filter(|t| *t > 0)?;
         // up to 5 % more, spread by key: rows of one bulk load do not expire in one moment
         let spread = key.stored().iter().fold(0i64, |h, b| (h * 31 + i64::from(*b)) % 50);

@@ -12,7 +12,8 @@ use tokio::task::JoinSet;
 
 use super::Job;
 use super::changes::Touched;
-use super::newest::{Expiry, Newest, Picked};
+use super::chooser::{Chooser, Picked};
+use super::newest::Expiry;
 use super::verify::Sample;
 use crate::clock::Micros;
 use crate::error::Result;
@@ -46,7 +47,7 @@ pub(super) enum Choice<'c> {
 }
 
 impl Choice<'_> {
-    fn wanted(&mut self, newest: &Newest, batch: &RecordBatch, keys: &[Option<EncodedKey>]) -> Result<Option<Vec<bool>>> {
+    fn wanted(&mut self, newest: &Chooser, batch: &RecordBatch, keys: &[Option<EncodedKey>]) -> Result<Option<Vec<bool>>> {
         match self {
             Choice::All(_) => Ok(None),
             Choice::Offers(touched, again) => touched.offers(newest.layout(), batch, keys, again),
@@ -62,9 +63,9 @@ pub(super) struct Chunk {
 }
 
 impl Chunk {
-    fn take(&mut self, newest: &Newest, picked: Picked, choice: &mut Choice<'_>, target: Target, expiry: &Expiry) -> Result<()> {
+    fn take(&mut self, newest: &Chooser, picked: Picked, choice: &mut Choice<'_>, target: Target, expiry: &Expiry) -> Result<()> {
         if let Choice::Again(left) = choice {
-            for key in &picked.keys {
+            for key in picked.keys() {
                 left.remove(key);
             }
         }
@@ -104,14 +105,18 @@ pub(super) type Sent = JoinSet<Result<Written>>;
 impl Job<'_> {
     pub(super) fn expiry(&self, target: Target) -> Expiry {
         let tombstones = self.services.config.online_settings.tombstone_retention;
-        Expiry { now: self.now, ttl: target.ttl, tombstones, forgets: self.online.forgets() }
+        let ttl = match &self.view.windowed {
+            Some(windowed) => windowed.reach(),
+            None => target.ttl,
+        };
+        Expiry { now: self.now, ttl, tombstones, forgets: self.online.forgets() }
     }
 
     /// Hands the newest rows of a sorted stream to the store; whether rows that came due were refused.
     pub(super) fn pump<'s>(
         &'s mut self,
         mut rows: SendableRecordBatchStream,
-        newest: &'s mut Newest,
+        newest: &'s mut Chooser,
         mut choice: Choice<'s>,
         target: Target,
     ) -> BoxFuture<'s, Result<bool>> {
@@ -123,6 +128,7 @@ impl Job<'_> {
                 let batch = batch?;
                 self.read += batch.num_rows() as u64;
                 self.progress.advance(batch.num_rows() as u64);
+                let batch = newest.events(batch)?;
                 let keys = newest.layout().keys(&batch)?;
                 let wanted = choice.wanted(newest, &batch, &keys)?;
                 if let Some(picked) = newest.batch(&batch, keys, wanted.as_deref())? {
@@ -133,7 +139,7 @@ impl Job<'_> {
                 }
                 tokio::task::consume_budget().await;
             }
-            if let Some(picked) = newest.finish() {
+            if let Some(picked) = newest.finish()? {
                 chunk.take(newest, picked, &mut choice, target, &expiry)?;
             }
             if let Choice::Again(left) = choice {

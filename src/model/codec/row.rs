@@ -43,12 +43,15 @@ const FULL_KEY: u8 = 4;
 pub enum RowKind {
     /// The features of the event that wins: a body, as above. The kind of every row until windows came.
     Latest = 1,
+    /// The record of a windowed view: states of its aggregates (`model/window/record.rs`).
+    Windows = 2,
 }
 
 impl RowKind {
     fn read(byte: u8) -> Result<Self> {
         match byte {
             b if b == RowKind::Latest as u8 => Ok(RowKind::Latest),
+            b if b == RowKind::Windows as u8 => Ok(RowKind::Windows),
             other => Err(Error::invalid(format!("an online row is of kind {other}, which this version of Remige cannot read"))
                 .with_hint("a newer version wrote it: use that one here, too; nothing was changed")),
         }
@@ -128,6 +131,19 @@ impl<'a> Row<'a> {
             None
         };
         Ok(Row { prefix, kind, tombstone: flags & TOMBSTONE != 0, schema_id, full_key, body: rest.0 })
+    }
+
+    /// The row, if it is of this kind, or a tombstone. A view has rows of one kind: another one is not its own.
+    pub fn of_kind(self, kind: RowKind) -> Result<Self> {
+        match self.kind == kind || self.tombstone {
+            true => Ok(self),
+            false => Err(corrupt("it is of another kind than its view")),
+        }
+    }
+
+    /// The bytes behind the header, the whole key aside.
+    pub fn body(&self) -> &'a [u8] {
+        self.body
     }
 
     /// Whether the row belongs to `key` and not to another key with the same hash.
@@ -258,15 +274,30 @@ impl RowEncoder {
     }
 
     fn header(&self, prefix: &Prefix, flags: u8, key: &EncodedKey, out: &mut Vec<u8>) {
-        prefix.write(out);
-        out.push(RowKind::Latest as u8);
-        out.push(flags | if key.full().is_some() { FULL_KEY } else { 0 });
-        out.extend_from_slice(&self.schema_id.to_be_bytes());
-        if let Some(full) = key.full() {
-            out.extend_from_slice(&(full.len() as u32).to_be_bytes());
-            out.extend_from_slice(full);
-        }
+        write_header(RowKind::Latest, self.schema_id, prefix, flags, key, out);
     }
+}
+
+/// What stands in front of a row's body.
+fn write_header(kind: RowKind, schema_id: u32, prefix: &Prefix, flags: u8, key: &EncodedKey, out: &mut Vec<u8>) {
+    prefix.write(out);
+    out.push(kind as u8);
+    out.push(flags | if key.full().is_some() { FULL_KEY } else { 0 });
+    out.extend_from_slice(&schema_id.to_be_bytes());
+    if let Some(full) = key.full() {
+        out.extend_from_slice(&(full.len() as u32).to_be_bytes());
+        out.extend_from_slice(full);
+    }
+}
+
+/// A row of a windowed view. `newest`: its newest event that was due, if there was one; it stands where other rows have
+/// their event timestamp.
+pub fn windows_row(schema_id: u32, key: &EncodedKey, newest: Option<Micros>, asof: u64, record: &[u8]) -> Vec<u8> {
+    let mut row = Vec::with_capacity(HEADER_LEN + record.len());
+    let prefix = Prefix { event_ts: newest.unwrap_or(Micros::MIN), created_ts: None, seq: 0, asof };
+    write_header(RowKind::Windows, schema_id, &prefix, 0, key, &mut row);
+    row.extend_from_slice(record);
+    row
 }
 
 /// A column downcast once, so that rows are written without looking at types again.

@@ -3,13 +3,13 @@
 use datafusion_proto::protobuf::{PhysicalExprNode, PhysicalPlanNode, Schema};
 
 /// Told apart at the receiver. Change it with every change of a message.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct NodeMessage {
     #[prost(uint32, tag = "1")]
     pub version: u32,
-    #[prost(oneof = "Node", tags = "2, 3, 4, 5, 6, 7, 8, 9")]
+    #[prost(oneof = "Node", tags = "2, 3, 4, 5, 6, 7, 8, 9, 10")]
     pub node: Option<Node>,
 }
 
@@ -31,6 +31,8 @@ pub enum Node {
     Guarded(Empty),
     #[prost(message, tag = "9")]
     SplitRepartition(SplitRepartitionMessage),
+    #[prost(message, tag = "10")]
+    WindowJoin(WindowJoinMessage),
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -51,6 +53,26 @@ pub struct PitJoinMessage {
     pub chunk_rows: Option<u64>,
     #[prost(uint64, tag = "6")]
     pub parts: u64,
+}
+
+/// Its inputs are the labels and the events.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct WindowJoinMessage {
+    #[prost(message, optional, tag = "1")]
+    pub item: Option<ItemMessage>,
+    #[prost(string, repeated, tag = "2")]
+    pub argument_names: Vec<String>,
+    #[prost(message, repeated, tag = "3")]
+    pub arguments: Vec<PhysicalExprNode>,
+    /// JSON of an `Aggregate` each.
+    #[prost(string, repeated, tag = "4")]
+    pub aggregates: Vec<String>,
+    /// The columns behind those of the labels.
+    #[prost(message, optional, tag = "5")]
+    pub added: Option<Schema>,
+    /// JSON of the longest `Window`, or of null.
+    #[prost(string, tag = "6")]
+    pub longest: String,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]

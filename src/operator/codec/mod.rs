@@ -12,6 +12,7 @@ mod functions;
 mod message;
 mod nodes;
 mod pit_join;
+mod window_join;
 
 use std::sync::Arc;
 

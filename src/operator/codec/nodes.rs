@@ -14,7 +14,7 @@ use datafusion_proto::physical_plan::PhysicalProtoConverterExtension;
 use datafusion_proto::protobuf::PhysicalExprNode;
 
 use super::message::*;
-use super::{PlanCodec, Reading, cancel, damaged, pit_join};
+use super::{PlanCodec, Reading, cancel, damaged, pit_join, window_join};
 use crate::error::Error;
 use crate::operator::bound_rows::BoundRowsExec;
 use crate::operator::interruptible::Guarded;
@@ -23,6 +23,7 @@ use crate::operator::ordered_scan::{OrderedScan, inner_scan};
 use crate::operator::pit_join::{InLabelOrderExec, PitJoinExec};
 use crate::operator::portions::Portions;
 use crate::operator::repartition::SplitRepartitionExec;
+use crate::operator::window_join::WindowJoinExec;
 use crate::plan::online_lookup::LookupItem;
 use crate::store::offline::SureBounds;
 
@@ -31,6 +32,9 @@ type Plan = Arc<dyn ExecutionPlan>;
 pub fn write(codec: &PlanCodec, plan: &Plan, converter: &dyn PhysicalProtoConverterExtension) -> Result<Node> {
     if let Some(join) = plan.downcast_ref::<PitJoinExec>() {
         return Ok(Node::PitJoin(pit_join::write(join.spec(), &|e| converter.physical_expr_to_proto(e, codec))?));
+    }
+    if let Some(join) = plan.downcast_ref::<WindowJoinExec>() {
+        return Ok(Node::WindowJoin(window_join::write(join.spec(), &|e| converter.physical_expr_to_proto(e, codec))?));
     }
     if let Some(lookup) = plan.downcast_ref::<OnlineLookupExec>() {
         return write_lookup(codec, lookup).map(Node::OnlineLookup);
@@ -68,6 +72,7 @@ pub fn write(codec: &PlanCodec, plan: &Plan, converter: &dyn PhysicalProtoConver
 pub fn read(node: Node, inputs: &[Plan], reading: &Reading<'_>) -> Result<Plan> {
     Ok(match node {
         Node::PitJoin(message) => pit_join::read(message, inputs, &|e, schema| reading.expression(e, schema))?,
+        Node::WindowJoin(message) => window_join::read(message, inputs, &|e, schema| reading.expression(e, schema))?,
         Node::InLabelOrder(_) => Arc::new(InLabelOrderExec::new(only(inputs)?)),
         Node::OnlineLookup(message) => read_lookup(message, only(inputs)?)?,
         Node::OrderedScan(message) => {

@@ -13,9 +13,9 @@ use super::message::{Columns, ItemMessage, PitJoinMessage};
 use super::nodes::{narrow, size, wide};
 use crate::operator::pit_join::{PitExecItem, PitJoinExec, PitJoinOptions, PitJoinSpec};
 
-type Expr = Arc<dyn PhysicalExpr>;
-type Write<'a> = dyn Fn(&Expr) -> Result<PhysicalExprNode> + 'a;
-type Read<'a> = dyn Fn(&PhysicalExprNode, &Schema) -> Result<Expr> + 'a;
+pub(super) type Expr = Arc<dyn PhysicalExpr>;
+pub(super) type Write<'a> = dyn Fn(&Expr) -> Result<PhysicalExprNode> + 'a;
+pub(super) type Read<'a> = dyn Fn(&PhysicalExprNode, &Schema) -> Result<Expr> + 'a;
 
 pub fn write(spec: &PitJoinSpec, write: &Write) -> Result<PitJoinMessage> {
     let options = spec.options;
@@ -29,7 +29,7 @@ pub fn write(spec: &PitJoinSpec, write: &Write) -> Result<PitJoinMessage> {
     })
 }
 
-fn write_item(item: &PitExecItem, write: &Write) -> Result<ItemMessage> {
+pub(super) fn write_item(item: &PitExecItem, write: &Write) -> Result<ItemMessage> {
     let some = |e: &Option<Expr>| e.as_ref().map(write).transpose();
     Ok(ItemMessage {
         label_keys: item.keys.iter().map(|k| write(&k.0)).collect::<Result<_>>()?,
@@ -67,7 +67,7 @@ pub fn read(message: PitJoinMessage, inputs: &[Arc<dyn ExecutionPlan>], read: &R
     Ok(Arc::new(PitJoinExec::try_new(spec)?))
 }
 
-fn read_item(item: ItemMessage, labels: &Schema, view: &Schema, read: &Read) -> Result<PitExecItem> {
+pub(super) fn read_item(item: ItemMessage, labels: &Schema, view: &Schema, read: &Read) -> Result<PitExecItem> {
     if item.label_keys.len() != item.feature_keys.len() {
         return Err(damaged(&"a key has one side only"));
     }

@@ -15,6 +15,7 @@ use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, Exe
 use futures::{StreamExt, TryStreamExt, stream};
 use parking_lot::Mutex;
 
+use super::stream::Instant;
 use super::{LookupContext, LookupHandle, LookupInstant, stream as lookup};
 use crate::clock::{Clock, Micros};
 use crate::error::{Error, Result};
@@ -112,7 +113,10 @@ impl OnlineLookupExec {
         pool: &Arc<dyn MemoryPool>,
         rows: &RecordBatch,
     ) -> Result<RecordBatch> {
-        let at = self.at.or(at).unwrap_or_else(|| context.clock().now());
+        let at = match self.at {
+            Some(at) => Instant::Asked(at),
+            None => Instant::Now(at.unwrap_or_else(|| context.clock().now())),
+        };
         let items = self.prepared(&**context)?;
         lookup::Lookup::new(context, items, at, self.schema(), pool, None).next(rows).await
     }
@@ -187,7 +191,10 @@ impl ExecutionPlan for OnlineLookupExec {
         let handle =
             task.session_config().get_extension::<LookupHandle>().ok_or_else(|| Error::internal("the session has no online store"))?;
         let given = || task.session_config().get_extension::<LookupInstant>().map(|i| i.0);
-        let at = self.at.or_else(given).unwrap_or_else(|| self.instant(&task, &handle.0.clock()));
+        let at = match self.at {
+            Some(at) => Instant::Asked(at),
+            None => Instant::Now(given().unwrap_or_else(|| self.instant(&task, &handle.0.clock()))),
+        };
         let input = match self.input.output_partitioning().partition_count() {
             1 => self.input.execute(0, Arc::clone(&task))?,
             n => {

@@ -17,10 +17,12 @@ mod planner;
 mod stream;
 #[cfg(test)]
 mod tests;
+mod windows;
 
 pub use exec::OnlineLookupExec;
 pub use planner::OnlineLookupPlanner;
 pub use stream::never_online;
+pub use windows::arguments_schema;
 
 /// What a lookup needs from the process it runs in; found in the session's extensions as a
 /// [`LookupHandle`].

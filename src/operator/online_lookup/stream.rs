@@ -13,14 +13,16 @@ use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use futures::{StreamExt, TryStreamExt, stream};
 
 use super::LookupContext;
+use super::windows::WindowReader;
 use crate::clock::{self, Micros, stopwatch};
 use crate::config::OnlineSettings;
 use crate::error::{Error, Result};
+use crate::model::FeatureView;
+use crate::model::codec::row::RowKind;
 use crate::model::codec::{EncodedKey, Row, RowDecoder, cast_to_key_types, encode_keys, key};
 use crate::model::live::{is_live, narrow};
 use crate::model::types::quote;
-use crate::model::{Column, FeatureView};
-use crate::plan::online_lookup::{LookupItem, NOT_FOUND, NULL_VALUE, OUTSIDE_MAX_AGE, PRESENT};
+use crate::plan::online_lookup::{LookupItem, NOT_FOUND, NULL_VALUE, OUTSIDE_MAX_AGE, OVER_LIMIT, PRESENT};
 use crate::store::online::{KeysOf, OnlineStore, OnlineView, RowsOf};
 use crate::telemetry;
 
@@ -30,7 +32,7 @@ pub(super) struct Lookup {
     store: Arc<dyn OnlineStore>,
     settings: OnlineSettings,
     items: Arc<[Item]>,
-    at: Micros,
+    at: Instant,
     schema: SchemaRef,
     /// Time spent waiting for the store.
     waited: Duration,
@@ -40,6 +42,32 @@ pub(super) struct Lookup {
     memory: MemoryReservation,
     /// Of the plan, where one runs.
     metrics: Option<Metrics>,
+}
+
+/// The instant at which rows are judged.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Instant {
+    /// One that was asked for: what came later is not there.
+    Asked(Micros),
+    /// This reading of the clock. What is stored was known to somebody's clock already, so a row that is later than ours is
+    /// judged at its own time: clocks that differ hide nothing.
+    Now(Micros),
+}
+
+impl Instant {
+    fn micros(self) -> Micros {
+        match self {
+            Instant::Asked(at) | Instant::Now(at) => at,
+        }
+    }
+
+    /// For what is stored with its newest event at `newest`.
+    fn for_event(self, newest: Micros) -> Micros {
+        match self {
+            Instant::Asked(at) => at,
+            Instant::Now(at) => at.max(newest),
+        }
+    }
 }
 
 struct Metrics {
@@ -55,8 +83,15 @@ pub(super) struct Item {
     view: Arc<FeatureView>,
     online: OnlineView,
     key_inputs: Vec<usize>,
-    decoder: RowDecoder,
+    reads: Reads,
     schemas: Vec<u32>,
+}
+
+/// How an item's stored rows become columns.
+#[derive(Debug)]
+enum Reads {
+    Latest(RowDecoder),
+    Windows(WindowReader),
 }
 
 /// The distinct keys of a batch, and which of them each row asks for.
@@ -99,7 +134,7 @@ impl Lookup {
     pub fn new(
         context: &Arc<dyn LookupContext>,
         items: Arc<[Item]>,
-        at: Micros,
+        at: Instant,
         schema: SchemaRef,
         pool: &Arc<dyn MemoryPool>,
         metrics: Option<(&ExecutionPlanMetricsSet, usize)>,
@@ -175,7 +210,7 @@ impl Lookup {
             }
             columns.extend(arrays);
         }
-        let at = TimestampMicrosecondArray::from_value(self.at, batch.num_rows());
+        let at = TimestampMicrosecondArray::from_value(self.at.micros(), batch.num_rows());
         columns.push(Arc::new(at.with_timezone("UTC")));
         let out = RecordBatch::try_new(Arc::clone(&self.schema), columns)?;
         self.memory.free();
@@ -247,13 +282,15 @@ impl Item {
 
     fn new(item: &LookupItem, context: &dyn LookupContext) -> Result<Self> {
         let schemas = context.row_schemas(&item.view);
-        let features = item.features.iter().filter_map(|f| item.view.features.get(*f));
-        let required: Vec<_> = features.map(|f| Column { name: f.name.clone(), data_type: f.data_type.clone() }).collect();
+        let reads = match &item.view.windowed {
+            Some(windowed) => Reads::Windows(WindowReader::new(windowed, &item.features, context.settings().max_window_events)?),
+            None => Reads::Latest(RowDecoder::new(&schemas, &item.columns())?),
+        };
         Ok(Item {
             view: Arc::clone(&item.view),
             online: context.online_view(&item.view),
             key_inputs: item.key_inputs.clone(),
-            decoder: RowDecoder::new(&schemas, &required)?,
+            reads,
             schemas: schemas.into_iter().map(|(id, _)| id).collect(),
         })
     }
@@ -265,7 +302,7 @@ impl Item {
     }
 
     /// Features, event timestamp and status per input row, and how many rows were live.
-    fn columns(&self, requested: &Requested, found: &RowsOf, at: Micros) -> Result<(Vec<ArrayRef>, usize)> {
+    fn columns(&self, requested: &Requested, found: &RowsOf, at: Instant) -> Result<(Vec<ArrayRef>, usize)> {
         let mut ttl = self.view.ttl;
         if let Some(pointer) = &found.pointer {
             if !self.schemas.contains(&pointer.schema_id) {
@@ -275,36 +312,59 @@ impl Item {
             // A TTL made longer reaches further back only when the rows are loaded anew.
             ttl = narrow(ttl, pointer.ttl);
         }
-        let name = |slot: usize| requested.keys.get(slot).map_or(String::new(), |k| key::display(k.stored()));
-        // The last slot stands for NULL keys.
-        let mut rows = vec![None; requested.keys.len() + 1];
-        let mut status = vec![NOT_FOUND; rows.len()];
-        for (slot, (key, bytes)) in requested.keys.iter().zip(&found.rows).enumerate() {
-            let Some(bytes) = bytes else { continue };
-            let row = Row::parse(bytes).map_err(|e| e.context(format!("key {}", name(slot))))?;
-            if row.tombstone || !row.belongs_to(key) || row.prefix.event_ts > at {
-                continue;
-            }
-            if is_live(row.prefix.event_ts, at, ttl) {
-                status[slot] = PRESENT;
-                rows[slot] = Some(row);
-            } else {
-                status[slot] = OUTSIDE_MAX_AGE;
-            }
-        }
-        let mut arrays = self.decoder.decode(&rows, name)?;
-        for (slot, s) in status.iter_mut().enumerate() {
-            if *s == PRESENT && !arrays.is_empty() && arrays.iter().all(|a| a.is_null(slot)) {
-                *s = NULL_VALUE;
-            }
-        }
-        let times: TimestampMicrosecondArray = rows.iter().map(|r| r.map(|r| r.prefix.event_ts)).collect();
-        arrays.push(Arc::new(times.with_timezone("UTC")));
-        count(&requested.slots, &status);
-        let hits = requested.slots.iter().filter(|s| rows[**s as usize].is_some()).count();
-        arrays.push(Arc::new(StringArray::from(status)));
+        let answered = match &self.reads {
+            Reads::Latest(decoder) => latest(decoder, requested, found, at, ttl)?,
+            Reads::Windows(reader) => reader.read(&requested.keys, &found.rows, &|newest| at.for_event(newest), at.micros())?,
+        };
+        count(&requested.slots, &answered.status);
+        let hits = requested.slots.iter().filter(|s| answered.times[**s as usize].is_some()).count();
+        let mut arrays = answered.values;
+        arrays.push(Arc::new(TimestampMicrosecondArray::from(answered.times).with_timezone("UTC")));
+        arrays.push(Arc::new(StringArray::from(answered.status)));
         Ok((arrays.into_iter().map(|a| requested.expand(a)).collect::<Result<_>>()?, hits))
     }
+}
+
+/// The answer per distinct key, and last that to a NULL key.
+pub(super) struct Answered {
+    pub values: Vec<ArrayRef>,
+    pub times: Vec<Option<Micros>>,
+    pub status: Vec<&'static str>,
+}
+
+/// What a key is called in an error.
+pub(super) fn key_name(keys: &[EncodedKey], slot: usize) -> String {
+    keys.get(slot).map_or(String::new(), |k| key::display(k.stored()))
+}
+
+/// The features of live rows.
+fn latest(decoder: &RowDecoder, requested: &Requested, found: &RowsOf, at: Instant, ttl: Option<Micros>) -> Result<Answered> {
+    let name = |slot: usize| key_name(&requested.keys, slot);
+    // The last slot stands for NULL keys.
+    let mut rows = vec![None; requested.keys.len() + 1];
+    let mut status = vec![NOT_FOUND; rows.len()];
+    for (slot, (key, bytes)) in requested.keys.iter().zip(&found.rows).enumerate() {
+        let Some(bytes) = bytes else { continue };
+        let row = Row::parse(bytes).and_then(|r| r.of_kind(RowKind::Latest)).map_err(|e| e.context(format!("key {}", name(slot))))?;
+        let at = at.for_event(row.prefix.event_ts);
+        if row.tombstone || !row.belongs_to(key) || row.prefix.event_ts > at {
+            continue;
+        }
+        if is_live(row.prefix.event_ts, at, ttl) {
+            status[slot] = PRESENT;
+            rows[slot] = Some(row);
+        } else {
+            status[slot] = OUTSIDE_MAX_AGE;
+        }
+    }
+    let values = decoder.decode(&rows, name)?;
+    for (slot, s) in status.iter_mut().enumerate() {
+        if *s == PRESENT && !values.is_empty() && values.iter().all(|a| a.is_null(slot)) {
+            *s = NULL_VALUE;
+        }
+    }
+    let times = rows.iter().map(|r| r.map(|r| r.prefix.event_ts)).collect();
+    Ok(Answered { values, times, status })
 }
 
 /// Refuses a view of which nothing was ever brought online. Only of a push view without rows is there nothing to bring.
@@ -322,8 +382,14 @@ pub fn never_online(view: &FeatureView, empty: bool, current: bool) -> Result<()
 }
 
 fn count(slots: &[u32], status: &[&'static str]) {
-    for (name, label) in [(PRESENT, "present"), (NULL_VALUE, "null_value"), (NOT_FOUND, "not_found"), (OUTSIDE_MAX_AGE, "outside_max_age")]
-    {
+    let all = [
+        (PRESENT, "present"),
+        (NULL_VALUE, "null_value"),
+        (NOT_FOUND, "not_found"),
+        (OUTSIDE_MAX_AGE, "outside_max_age"),
+        (OVER_LIMIT, "over_limit"),
+    ];
+    for (name, label) in all {
         let n = slots.iter().filter(|s| status[**s as usize] == name).count();
         if n > 0 {
             metrics::counter!(telemetry::LOOKUP_STATUS, "status" => label).increment(n as u64);

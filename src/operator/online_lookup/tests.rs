@@ -92,6 +92,7 @@ fn view(name: &str, online_id: u32, ttl: Option<Micros>, keys: &[(&str, &str)], 
         query_schema: "public".into(),
         reads: vec![],
         snapshot: false,
+        windowed: None,
         about: About::default(),
         created_at: 0,
     })

@@ -12,17 +12,17 @@
 
 mod exec;
 mod in_label_order;
-mod labels;
-mod memory;
+pub(in crate::operator) mod labels;
+pub(in crate::operator) mod memory;
 mod metrics;
 mod options;
 mod output;
-mod planner;
+pub(in crate::operator) mod planner;
 mod probe;
 mod scan;
-mod spec;
-mod stream;
-mod tasks;
+pub(in crate::operator) mod spec;
+pub(in crate::operator) mod stream;
+pub(in crate::operator) mod tasks;
 
 pub use exec::PitJoinExec;
 pub use in_label_order::InLabelOrderExec;

@@ -16,7 +16,7 @@ use super::options::PitJoinOptions;
 use super::scan::files::ParquetFiles;
 use super::spec::{PitExecItem, PitJoinSpec};
 use crate::operator::input_order::preserve_scan_order;
-use crate::plan::pit_join::PitJoinNode;
+use crate::plan::pit_join::{PitItem, PitJoinNode};
 
 /// Plans `PitJoinNode`. Register it with the session's query planner, `plan::pit_join::rules::PushLabelFilters` as
 /// an optimizer rule, and `KeepInputOrder` as the last physical optimizer rule.
@@ -40,23 +40,8 @@ impl ExtensionPlanner for PitJoinPlanner {
             planner.create_physical_expr(e, schema, session, planning_ctx)
         };
         let left = node.labels.schema();
-        let mut items = Vec::with_capacity(node.items.len());
-        for (item, view) in node.items.iter().zip(&node.views) {
-            let right = view.schema();
-            items.push(PitExecItem {
-                keys: item.keys.iter().map(|(l, r)| Ok((plan(l, left)?, plan(r, right)?))).collect::<Result<_>>()?,
-                at: plan(&item.at, left)?,
-                time: plan(&item.time, right)?,
-                created: item.created.as_ref().map(|e| plan(e, right)).transpose()?,
-                seq: item.seq.as_ref().map(|e| plan(e, right)).transpose()?,
-                known_by: item.known_by.as_ref().map(|e| plan(e, left)).transpose()?,
-                op: item.op,
-                lines: item.time_lines(left, right)?,
-                inner: item.inner,
-                description: item.description.clone(),
-                index: 0,
-            });
-        }
+        let items = node.items.iter().zip(&node.views).map(|(item, view)| exec_item(item, left, view.schema(), &plan));
+        let items = items.collect::<Result<Vec<_>>>()?;
         let options = PitJoinOptions::of(session.config());
         let labels = preserve_scan_order(Arc::clone(labels))?;
         // Files that are read row group by row group are not cut into byte ranges either.
@@ -70,4 +55,26 @@ impl ExtensionPlanner for PitJoinPlanner {
         let views = views.iter().zip(&items).map(in_order).collect::<Result<Vec<_>>>()?;
         Ok(Some(Arc::new(PitJoinExec::try_new(PitJoinSpec::new(labels, views, items, node.label_fetch, options))?)))
     }
+}
+
+/// An item with its expressions planned. `plan`: an expression over columns of a schema.
+pub(in crate::operator) fn exec_item(
+    item: &PitItem,
+    left: &DFSchema,
+    right: &DFSchema,
+    plan: &dyn Fn(&Expr, &DFSchema) -> Result<Arc<dyn PhysicalExpr>>,
+) -> Result<PitExecItem> {
+    Ok(PitExecItem {
+        keys: item.keys.iter().map(|(l, r)| Ok((plan(l, left)?, plan(r, right)?))).collect::<Result<_>>()?,
+        at: plan(&item.at, left)?,
+        time: plan(&item.time, right)?,
+        created: item.created.as_ref().map(|e| plan(e, right)).transpose()?,
+        seq: item.seq.as_ref().map(|e| plan(e, right)).transpose()?,
+        known_by: item.known_by.as_ref().map(|e| plan(e, left)).transpose()?,
+        op: item.op,
+        lines: item.time_lines(left, right)?,
+        inner: item.inner,
+        description: item.description.clone(),
+        index: 0,
+    })
 }

@@ -47,19 +47,22 @@ pub fn evaluate(e: &Arc<dyn PhysicalExpr>, batch: &RecordBatch) -> Result<ArrayR
 }
 
 impl PitExecItem {
-    pub(super) fn expressions(&self) -> impl Iterator<Item = &Arc<dyn PhysicalExpr>> {
+    pub(in crate::operator) fn expressions(&self) -> impl Iterator<Item = &Arc<dyn PhysicalExpr>> {
         let keys = self.keys.iter().flat_map(|(l, r)| [l, r]);
         keys.chain([&self.at, &self.time]).chain([&self.created, &self.seq, &self.known_by].into_iter().flatten())
     }
 
     /// What is asked of a feature row.
-    pub(super) fn feature_expressions(&self) -> Vec<&Arc<dyn PhysicalExpr>> {
+    pub(in crate::operator) fn feature_expressions(&self) -> Vec<&Arc<dyn PhysicalExpr>> {
         let keys = self.keys.iter().map(|k| &k.1);
         keys.chain([&self.time]).chain([&self.created, &self.seq].into_iter().flatten()).collect()
     }
 
     /// The same item with other expressions for the feature side.
-    pub(super) fn map_feature_side(&self, f: &impl Fn(&Arc<dyn PhysicalExpr>) -> Result<Arc<dyn PhysicalExpr>>) -> Result<Self> {
+    pub(in crate::operator) fn map_feature_side(
+        &self,
+        f: &impl Fn(&Arc<dyn PhysicalExpr>) -> Result<Arc<dyn PhysicalExpr>>,
+    ) -> Result<Self> {
         let mut item = self.clone();
         for (_, key) in &mut item.keys {
             *key = f(key)?;
@@ -72,12 +75,12 @@ impl PitExecItem {
     }
 
     /// Key columns of a feature batch.
-    pub(super) fn feature_keys(&self, batch: &RecordBatch) -> Result<Vec<ArrayRef>> {
+    pub(in crate::operator) fn feature_keys(&self, batch: &RecordBatch) -> Result<Vec<ArrayRef>> {
         self.keys.iter().map(|k| evaluate(&k.1, batch)).collect()
     }
 
     /// Instants of a feature batch.
-    pub(super) fn feature_times(&self, batch: &RecordBatch) -> Result<FeatureTimes> {
+    pub(in crate::operator) fn feature_times(&self, batch: &RecordBatch) -> Result<FeatureTimes> {
         Ok(FeatureTimes {
             time: evaluate(&self.time, batch)?,
             created: self.created.as_ref().map(|e| evaluate(e, batch)).transpose()?,
@@ -85,7 +88,7 @@ impl PitExecItem {
         })
     }
 
-    pub(super) fn label_keys(&self) -> impl Iterator<Item = &Arc<dyn PhysicalExpr>> {
+    pub(in crate::operator) fn label_keys(&self) -> impl Iterator<Item = &Arc<dyn PhysicalExpr>> {
         self.keys.iter().map(|k| &k.0)
     }
 }

@@ -266,7 +266,7 @@ impl Run {
 }
 
 /// Leaves the first `rows` rows in `batches` and answers the others.
-fn split_off(batches: &mut Vec<RecordBatch>, rows: usize) -> Vec<RecordBatch> {
+pub(in crate::operator) fn split_off(batches: &mut Vec<RecordBatch>, rows: usize) -> Vec<RecordBatch> {
     let mut left = rows;
     for i in 0..batches.len() {
         let here = batches[i].num_rows();

@@ -6,7 +6,6 @@
 use std::sync::Arc;
 
 use datafusion::common::{Column, DFSchema, TableReference};
-use datafusion::datasource::provider_as_source;
 use datafusion::logical_expr::planner::RelationPlannerContext;
 use datafusion::logical_expr::utils::{conjunction, split_conjunction_owned};
 use datafusion::logical_expr::{Expr, Extension, LogicalPlan, LogicalPlanBuilder, TableScan, when};
@@ -21,7 +20,7 @@ use crate::model::live::narrow;
 use crate::plan::feature_table::{FeatureTable, SEQ, as_feature_table};
 use crate::plan::names::{Names, reference, unknown};
 use crate::plan::target::{Target, TargetItem};
-use crate::plan::{service, settle};
+use crate::plan::{lookup, service, settle, windows};
 
 /// The right side, with what is known of it.
 struct Right {
@@ -55,6 +54,7 @@ pub fn plan(
     };
     let schema = both(&left, right.plan.schema())?;
     let Conditions { equal, mut unequal, candidates, eligible } = on_conditions(&c, &left, right.plan.schema(), cx)?;
+    let filtered = !candidates.is_empty();
     if let Some(candidates) = conjunction(candidates) {
         right.plan = LogicalPlanBuilder::from(right.plan).filter(candidates)?.build()?;
     }
@@ -83,13 +83,21 @@ pub fn plan(
             }
             let roles = roles(&c, cx, &left)?;
             let item = feature_item(names, &left, table, qualifier, &roles, equal, &c, within, inner, cx)?;
-            attach(left, right.plan, eligible_only(item, eligible)?)
+            let item = eligible_only(item, eligible)?;
+            if table.view.windowed.is_some() {
+                windows::join::refuse(&table.view, &c, filtered)?;
+                return windows::join::view(names, left, table, qualifier, item);
+            }
+            attach(left, right.plan, item)
         }
         (0, None) => {
             Err(Error::invalid(format!("ASOF JOIN with {name} needs MATCH_CONDITION or an inequality in ON: it is not a feature view"))
                 .with_hint("write ASOF JOIN t MATCH_CONDITION (l.ts >= t.ts) ON l.key = t.key"))
         }
         (1, table) => {
+            if let Some((t, _)) = table {
+                windows::join::refuse_inequality(&t.view)?;
+            }
             for (clause, present) in [("AT", c.at.is_some()), ("KNOWN BY", c.known_by.is_some()), ("FOR", !c.roles.is_empty())] {
                 if present {
                     return Err(Error::invalid(format!("{clause} cannot stand beside MATCH_CONDITION or an inequality in ON")).with_hint(
@@ -159,14 +167,10 @@ fn right_side(factor: TableFactor, cx: &mut dyn RelationPlannerContext) -> Resul
     };
     Ok(match found {
         None => Right { plan, table: None },
-        Some((table, qualifier)) => Right { plan: full_scan(&table, qualifier.clone())?, table: Some((table, qualifier)) },
+        // of a windowed view ON may only name what users see
+        Some((table, qualifier)) if table.view.windowed.is_some() => Right { plan, table: Some((table, qualifier)) },
+        Some((table, qualifier)) => Right { plan: table.full_scan(qualifier.clone())?, table: Some((table, qualifier)) },
     })
-}
-
-/// Scans a feature view with its hidden columns.
-pub fn full_scan(table: &FeatureTable, qualifier: TableReference) -> Result<LogicalPlan> {
-    let full = FeatureTable { visible: Arc::clone(&table.full), ..table.clone() };
-    Ok(LogicalPlanBuilder::scan(qualifier, provider_as_source(Arc::new(full)), None)?.build()?)
 }
 
 #[allow(clippy::too_many_arguments)]
@@ -229,7 +233,7 @@ fn bind(names: &dyn Names, e: Expr) -> Expr {
     }
 }
 
-fn item_of(
+pub(in crate::plan) fn item_of(
     table: &FeatureTable,
     qualifier: &TableReference,
     keys: Vec<(Expr, Expr)>,
@@ -344,7 +348,9 @@ fn plan_service(
     let within = within(names, &c.within, cx, left.schema())?;
     let at = service_instant(names, &target, &left, &c, cx)?;
     let qualify = |item: &TargetItem| TableReference::partial(alias.clone(), item.alias.clone());
-    let (mut views, mut items) = (vec![], vec![]);
+    let outputs = service::outputs(names, &target)?;
+    let mut exprs: Vec<Expr> = left.schema().iter().map(|(q, f)| Expr::Column(Column::new(q.cloned(), f.name()))).collect();
+    let (mut views, mut items, mut windowed) = (vec![], vec![], vec![]);
     for item in &target.items {
         let table = names.feature_table(&item.view)?;
         let qualifier = qualify(item);
@@ -353,15 +359,28 @@ fn plan_service(
             keys.push((callers.key(item, &key.name)?, Expr::Column(Column::new(Some(qualifier.clone()), &key.name))));
         }
         let known_by = known_by(names, &c, cx, &left, &item.view)?;
-        views.push(full_scan(&table, qualifier.clone())?);
-        items.push(item_of(&table, &qualifier, keys, at.clone(), known_by, within, c.kind == "inner"));
+        let pit = item_of(&table, &qualifier, keys, at.clone(), known_by, within, c.kind == "inner");
+        if item.view.windowed.is_some() {
+            windows::join::refuse(&item.view, &c, false)?;
+            windowed.push((item, table, qualifier, pit));
+            continue;
+        }
+        views.push(table.full_scan(qualifier.clone())?);
+        items.push(pit);
     }
-    let mut exprs: Vec<Expr> = left.schema().iter().map(|(q, f)| Expr::Column(Column::new(q.cloned(), f.name()))).collect();
-    for (expr, name) in service::outputs(names, &target)? {
-        let column = |c: &Column| callers.column(c, &|item| Ok(Expr::Column(Column::new(Some(qualify(item)), &c.name))));
-        exprs.push(service::place(expr, &column, Some(&at))?.alias_qualified(Some(alias.clone()), name));
+    for (expr, name) in &outputs {
+        let column = |c: &Column| {
+            callers.column(c, &|item| match item.view.windowed {
+                Some(_) => windows::join::column(names, &item.view, &qualify(item), c, &at),
+                None => Ok(Expr::Column(Column::new(Some(qualify(item)), &c.name))),
+            })
+        };
+        exprs.push(service::place(expr.clone(), &column, Some(&at))?.alias_qualified(Some(alias.clone()), name));
     }
-    let joined = node_of(left, views, items)?;
+    let mut joined = if items.is_empty() { left } else { node_of(left, views, items)? };
+    for (item, table, qualifier, pit) in windowed {
+        joined = windows::join::item(names, joined, &table, &qualifier, pit, &lookup::features_read(item, &outputs))?;
+    }
     LogicalPlanBuilder::from(joined)
         .project(exprs)
         .and_then(|b| b.build())

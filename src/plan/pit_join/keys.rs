@@ -13,6 +13,7 @@ use crate::model::{Column as ModelColumn, FeatureView};
 use crate::plan::feature_table::{SEQ, as_feature_table};
 use crate::plan::online_join::parts::Parts;
 use crate::plan::target::{Target, TargetItem};
+use crate::plan::windows::WindowJoinNode;
 
 /// The columns of a left side that do not come from another feature item.
 pub fn label_columns(plan: &LogicalPlan) -> Vec<(Option<TableReference>, String, DataType)> {
@@ -27,9 +28,10 @@ pub fn label_columns(plan: &LogicalPlan) -> Vec<(Option<TableReference>, String,
         return passing(joined.outputs, label_columns(joined.left));
     }
     match plan {
-        LogicalPlan::Extension(e) => match e.node.as_any().downcast_ref::<PitJoinNode>() {
-            Some(pit) => label_columns(&pit.labels),
-            None => own(plan),
+        LogicalPlan::Extension(e) => match (e.node.as_any().downcast_ref::<PitJoinNode>(), window_join(plan)) {
+            (Some(pit), _) => label_columns(&pit.labels),
+            (_, Some(join)) => label_columns(&join.labels),
+            _ => own(plan),
         },
         LogicalPlan::Join(j) => {
             let sides = [label_columns(&j.left), label_columns(&j.right)].concat();
@@ -42,7 +44,14 @@ pub fn label_columns(plan: &LogicalPlan) -> Vec<(Option<TableReference>, String,
 }
 
 fn is_pit(plan: &LogicalPlan) -> bool {
-    matches!(plan, LogicalPlan::Extension(e) if e.node.as_any().is::<PitJoinNode>())
+    matches!(plan, LogicalPlan::Extension(e) if e.node.as_any().is::<PitJoinNode>() || e.node.as_any().is::<WindowJoinNode>())
+}
+
+fn window_join(plan: &LogicalPlan) -> Option<&WindowJoinNode> {
+    match plan {
+        LogicalPlan::Extension(e) => e.node.as_any().downcast_ref(),
+        _ => None,
+    }
 }
 
 /// Columns of feature items in a FROM that `*` does not show: keys, timestamps and `_seq`.
@@ -80,7 +89,17 @@ pub fn hidden_columns(plan: &LogicalPlan, out: &mut Vec<(Option<TableReference>,
             hidden_columns(&j.right, out);
         }
         LogicalPlan::Filter(f) => hidden_columns(&f.input, out),
-        LogicalPlan::Projection(p) if is_pit(&p.input) => hidden_columns(&p.input, out),
+        LogicalPlan::Projection(p) if is_pit(&p.input) => {
+            if let Some(join) = window_join(&p.input) {
+                hidden_columns(&join.labels, out);
+                let feature = |name: &str| join.view.features.iter().any(|f| f.name == name);
+                let hides = |q: &TableReference, name: &str| *q == join.item.qualifier && !feature(name);
+                let all = plan.schema().iter().filter(|(q, f)| q.is_some_and(|q| hides(q, f.name())));
+                out.extend(all.map(|(q, f)| (q.cloned(), f.name().clone())));
+                return;
+            }
+            hidden_columns(&p.input, out)
+        }
         _ => {}
     }
 }

@@ -81,7 +81,7 @@ pub struct PitItem {
 }
 
 impl PitItem {
-    fn expressions(&self) -> Vec<Expr> {
+    pub(in crate::plan) fn expressions(&self) -> Vec<Expr> {
         let mut all: Vec<Expr> = self.keys.iter().flat_map(|(l, r)| [l.clone(), r.clone()]).collect();
         all.extend([self.at.clone(), self.time.clone()]);
         all.extend([&self.created, &self.seq, &self.known_by].into_iter().flatten().cloned());
@@ -89,7 +89,7 @@ impl PitItem {
     }
 
     /// The same item with expressions in the order of `expressions()`; `None` when there are too few.
-    fn with_expressions(&self, exprs: &mut impl Iterator<Item = Expr>) -> Option<Self> {
+    pub(in crate::plan) fn with_expressions(&self, exprs: &mut impl Iterator<Item = Expr>) -> Option<Self> {
         // Optimizer rules may wrap a rewritten expression in an alias; names mean nothing here.
         let mut next = || exprs.next().map(Expr::unalias);
         let mut item = self.clone();
@@ -105,7 +105,7 @@ impl PitItem {
     }
 
     /// Casts both sides of every key to their common type and checks every type.
-    fn coerced(mut self, labels: &DFSchema, view: &DFSchema) -> Result<Self> {
+    pub(in crate::plan) fn coerced(mut self, labels: &DFSchema, view: &DFSchema) -> Result<Self> {
         for (l, r) in &mut self.keys {
             let (lt, rt) = (l.get_type(labels)?, r.get_type(view)?);
             let common = common_key_type(&l.to_string(), &lt, &r.to_string(), &rt)?;

@@ -20,6 +20,8 @@ system_table! {
         comment: Text,
         /// TAGS of the feature: `tag = value`, with commas between.
         tags: Text,
+        /// Of a windowed feature: how long its windows are, and in which steps they move.
+        window: Text,
         /// Its place among the features of the view, from 1.
         position: Int,
     }
@@ -36,6 +38,7 @@ async fn rows(scan: &Scan, _: Wanted) -> Result<Vec<Row>> {
             data_type: Some(f.data_type.to_string()),
             comment: f.comment.clone(),
             tags: tags(&f.tags),
+            window: v.windowed.as_ref().map(|w| w.describe(i)),
             position: int(i + 1),
         }));
     }

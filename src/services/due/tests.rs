@@ -26,6 +26,7 @@ fn view(every: Option<Micros>, online: bool) -> FeatureView {
         query_schema: "public".into(),
         reads: vec![],
         snapshot: false,
+        windowed: None,
         about: About::default(),
         created_at: NOON - 10 * MINUTE,
     }

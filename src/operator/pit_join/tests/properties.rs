@@ -480,7 +480,7 @@ fn ints_at(batch: &RecordBatch, column: usize) -> Vec<Option<i64>> {
 }
 
 fn config(cases: u32) -> ProptestConfig {
-    ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() }
+    ProptestConfig { cases, max_shrink_time: 120_000, failure_persistence: None, ..ProptestConfig::default() }
 }
 
 proptest! {
