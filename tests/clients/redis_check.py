@@ -40,7 +40,7 @@ def both_sides(at):
           FROM asked k ASOF JOIN departure_delay_v1 f AT k.asked_at
         )
         SELECT (SELECT count(*) FROM online) AS keys, (SELECT count(*) FROM every_key) AS asked,
-               (SELECT count(departures_3h) FROM online) AS recent, (SELECT count(seats) FROM online) AS planes,
+               (SELECT count(*) FROM online WHERE departures_3h > 0) AS recent, (SELECT count(seats) FROM online) AS planes,
                (SELECT count(*) FROM (SELECT * FROM online EXCEPT ALL SELECT * FROM offline)) AS only_online,
                (SELECT count(*) FROM (SELECT * FROM offline EXCEPT ALL SELECT * FROM online)) AS only_offline"""
 
