@@ -36,7 +36,7 @@ setup:
 	scripts/setup.sh
 
 test: setup build
-	cargo test --locked
+	scripts/rust_tests.sh
 	scripts/clients.sh $(REMIGE)
 
 lint:

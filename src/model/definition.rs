@@ -155,7 +155,7 @@ pub struct FeatureView {
     pub snapshot: bool,
     /// Its features are aggregates over windows, and its table holds events.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub windowed: Option<Windowed>,
+    pub windowed: Option<Box<Windowed>>,
     #[serde(flatten)]
     pub about: About,
     pub created_at: Micros,

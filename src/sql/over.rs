@@ -31,6 +31,11 @@ pub struct Windowed {
     pub windows: Vec<(String, WindowClause)>,
 }
 
+/// Whether a window stands behind its aggregate, without a name of its own.
+pub fn is_inline(name: &str) -> bool {
+    name.starts_with(INLINE)
+}
+
 /// Whether a text holds such a window.
 pub fn find(tokens: &[TokenWithSpan]) -> Option<Span> {
     (0..tokens.len()).find(|i| begins(tokens, *i).is_some() || begins_named(tokens, *i)).map(|i| place(tokens[i].span))

@@ -8,7 +8,7 @@ use sqlparser::ast::{Expr, Ident, Query, Select, SelectItem, SetExpr, Spanned, S
 
 use self::aggregates::Collector;
 pub use self::aggregates::{AggregateText, Argument};
-use super::over::Windowed;
+use super::over::{self, Windowed};
 use super::tokens::fold_ident;
 use crate::error::{Error, Result, Span};
 
@@ -55,17 +55,26 @@ pub fn split(parsed: Windowed, roles: &Roles<'_>, slot: fn(usize) -> String) -> 
             .with_hint("put the UNION ALL below FROM: SELECT …, count(*) OVER LAST '30 days' AS n FROM (SELECT … UNION ALL SELECT …) e"));
     };
     refused::select(select)?;
+    for (name, window) in windows.iter().filter(|(name, _)| !over::is_inline(name)) {
+        if !select.named_window.iter().any(|w| fold_ident(&w.0) == *name) {
+            return Err(refused::below().with_span(window.span));
+        }
+    }
     select.named_window.retain(|w| !windows.iter().any(|(name, _)| *name == fold_ident(&w.0)));
     if roles.push {
         from_pushed(select)?;
     }
     let mut collector = Collector::new(windows, roles.all().map(String::from).collect(), slot);
-    let (mut outputs, mut given): (Vec<(String, Expr, Option<Span>)>, Vec<(String, Expr)>) = (vec![], vec![]);
+    let mut outputs: Vec<(String, Expr, Option<Span>)> = vec![];
+    let mut given: Vec<(String, Expr)> = vec![];
     for item in std::mem::take(&mut select.projection) {
         let (mut expr, name) = named(item)?;
         let place = Span::from_sql(expr.span());
         let found = collector.take(&mut expr)?;
         if !found && roles.all().any(|r| r == name) {
+            if given.iter().any(|(n, _)| *n == name) {
+                return Err(twice(&name, roles.view).or_span(place));
+            }
             given.push((name, expr));
             continue;
         }
@@ -74,9 +83,7 @@ pub fn split(parsed: Windowed, roles: &Roles<'_>, slot: fn(usize) -> String) -> 
         }
         refused::output(&expr, slot)?;
         if outputs.iter().any(|(n, ..)| *n == name) || roles.all().any(|r| r == name) {
-            return Err(Error::invalid(format!("two columns of feature view {} are called {name:?}", roles.view))
-                .or_span(place)
-                .with_hint("give one of them another name with AS"));
+            return Err(twice(&name, roles.view).or_span(place));
         }
         outputs.push((name, expr, place));
     }
@@ -94,6 +101,10 @@ pub fn split(parsed: Windowed, roles: &Roles<'_>, slot: fn(usize) -> String) -> 
     }
     let condition = select.selection.clone();
     Ok(Split { events: *query, arguments, aggregates, outputs, condition })
+}
+
+fn twice(name: &str, view: &str) -> Error {
+    Error::invalid(format!("two columns of feature view {view} are called {name:?}")).with_hint("give one of them another name with AS")
 }
 
 fn no_query() -> Error {

@@ -247,7 +247,7 @@ impl Statement for CreateFeatureView {
             query_schema: names.schema().to_string(),
             reads: if pushed { vec![] } else { p.dependencies() },
             snapshot: derived.snapshot,
-            windowed: derived.windowed,
+            windowed: derived.windowed.map(Box::new),
             about: self.about.clone(),
             created_at: p.now(),
         };

@@ -6,6 +6,7 @@ use datafusion::scalar::ScalarValue;
 
 use super::{Head, Parsed, Planned, Planning, Statement};
 use crate::error::Result;
+use crate::model::Feature;
 use crate::model::types::ColumnType;
 use crate::plan::target::Target;
 use crate::sql::cursor::NameRef;
@@ -68,7 +69,12 @@ async fn columns_of(p: &dyn Planning, n: NameRef) -> Result<Planned> {
         rows.extend(v.keys.iter().map(|k| row(&k.name, &k.data_type, "key", None)));
         rows.push(row(&v.event_timestamp, &ts, "event timestamp", None));
         rows.extend(v.created_timestamp.iter().map(|c| row(c, &ts, "created timestamp", None)));
-        rows.extend(v.features.iter().map(|f| row(&f.name, &f.data_type, "feature", f.comment.clone())));
+        let comment = |(i, f): (usize, &Feature)| {
+            let window = v.windowed.as_ref().map(|w| w.describe(i));
+            let both: Vec<String> = f.comment.iter().cloned().chain(window).collect();
+            (!both.is_empty()).then(|| both.join("; "))
+        };
+        rows.extend(v.features.iter().enumerate().map(|(i, f)| row(&f.name, &f.data_type, "feature", comment((i, f)))));
     } else if let (Some(entity), None) = (catalog.entities.get(&name), catalog.relation(&name)) {
         rows.extend(entity.keys.iter().map(|k| row(&k.name, &k.data_type, "key", None)));
     } else {

@@ -15,7 +15,7 @@ pub struct Truncate(NameRef);
 pub fn parse(head: Head<'_>) -> Result<Parsed> {
     let mut c = head.cursor;
     c.eat("TABLE");
-    let name = c.plain_name("the name of a table")?;
+    let name = c.plain_name("table")?;
     c.end(&[])?;
     Ok(Box::new(Truncate(name)))
 }

@@ -18,7 +18,7 @@ use crate::store::online::{PutKind, PutRow};
 /// Takes rows that stream past in the order of keys and time.
 #[derive(Debug)]
 pub enum Chooser {
-    Newest(Newest),
+    Newest(Box<Newest>),
     Records(Box<Records>),
 }
 
@@ -42,7 +42,7 @@ impl Chooser {
     pub fn new(services: &Services, view: &FeatureView, schema: &Schema, now: Micros) -> Result<Self> {
         Ok(match &view.windowed {
             Some(windowed) => Chooser::Records(Box::new(Records::new(services, view, windowed, schema, now)?)),
-            None => Chooser::Newest(Newest::new(view, schema, now)?),
+            None => Chooser::Newest(Box::new(Newest::new(view, schema, now)?)),
         })
     }
 

@@ -130,17 +130,20 @@ impl Function {
     /// Takes the state of events that are later than all before.
     pub fn merge(&self, state: &mut State, later: &State) {
         match (state, later) {
-            (State::Count(n), State::Count(m)) => *n += m,
+            // counts come out of bytes that may be damaged
+            (State::Count(n), State::Count(m)) => *n = n.saturating_add(*m),
             (State::Sum(a), State::Sum(b)) => a.merge(b),
             (State::Extreme(kept), State::Extreme(Some(value))) => self.extreme(kept, value.clone()),
             (State::Edge(kept), State::Edge(Some(value))) => {
-                if kept.is_none() || matches!(self, Function::LastValue { .. }) {
-                    *kept = Some(value.clone());
-                }
+                let later_wins = matches!(self, Function::LastValue { .. });
+                *kept = kept.take().filter(|_| !later_wins).or_else(|| Some(value.clone()));
             }
             (state @ State::Several(_), State::Several(values)) => values.iter().for_each(|v| self.update(state, std::slice::from_ref(v))),
             (State::Beside(kept), State::Beside(Some((by, value)))) => self.beside(kept, by.clone(), value.clone()),
-            (State::Often(all), State::Often(more)) => more.iter().for_each(|(v, n)| *all.entry(v.clone()).or_default() += n),
+            (State::Often(all), State::Often(more)) => more.iter().for_each(|(v, n)| {
+                let count = all.entry(v.clone()).or_default();
+                *count = count.saturating_add(*n);
+            }),
             _ => {}
         }
     }
@@ -289,10 +292,11 @@ impl Sum {
     }
 
     pub fn merge(&mut self, other: &Sum) {
-        self.count += other.count;
-        self.nan += other.nan;
-        self.positive += other.positive;
-        self.negative += other.negative;
+        let add = |own: &mut u64, others: u64| *own = own.saturating_add(others);
+        add(&mut self.count, other.count);
+        add(&mut self.nan, other.nan);
+        add(&mut self.positive, other.positive);
+        add(&mut self.negative, other.negative);
         self.total.merge(&other.total);
         if let (Some(own), Some(others)) = (&mut self.squares, &other.squares) {
             own.merge(others);

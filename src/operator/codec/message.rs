@@ -58,8 +58,8 @@ pub struct PitJoinMessage {
 /// Its inputs are the labels and the events.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct WindowJoinMessage {
-    #[prost(message, optional, tag = "1")]
-    pub item: Option<ItemMessage>,
+    #[prost(message, optional, boxed, tag = "1")]
+    pub item: Option<Box<ItemMessage>>,
     #[prost(string, repeated, tag = "2")]
     pub argument_names: Vec<String>,
     #[prost(message, repeated, tag = "3")]

@@ -14,7 +14,7 @@ use crate::operator::window_join::{WindowJoinExec, WindowJoinSpec};
 pub fn write(spec: &WindowJoinSpec, write: &Write) -> Result<WindowJoinMessage> {
     let aggregate = |a| serde_json::to_string(a).map_err(|e| damaged(&e));
     Ok(WindowJoinMessage {
-        item: Some(write_item(&spec.item, write)?),
+        item: Some(Box::new(write_item(&spec.item, write)?)),
         argument_names: spec.arguments.iter().map(|(name, _)| name.clone()).collect(),
         arguments: spec.arguments.iter().map(|(_, e)| write(e)).collect::<Result<_>>()?,
         aggregates: spec.aggregates.iter().map(aggregate).collect::<Result<_>>()?,
@@ -39,7 +39,7 @@ pub fn read(message: WindowJoinMessage, inputs: &[Arc<dyn ExecutionPlan>], read:
     Ok(Arc::new(WindowJoinExec::new(WindowJoinSpec {
         labels: Arc::clone(labels),
         events: Arc::clone(events),
-        item: read_item(item, &left, &right, read)?,
+        item: read_item(*item, &left, &right, read)?,
         arguments: arguments.map(|(name, e)| Ok((name, read(e, &right)?))).collect::<Result<_>>()?,
         aggregates,
         longest: serde_json::from_str(&message.longest).map_err(|e| damaged(&e))?,

@@ -57,13 +57,11 @@ impl ExtensionPlanner for PitJoinPlanner {
     }
 }
 
+/// Plans an expression over columns of a schema.
+pub(in crate::operator) type PlanExpr<'a> = dyn Fn(&Expr, &DFSchema) -> Result<Arc<dyn PhysicalExpr>> + 'a;
+
 /// An item with its expressions planned. `plan`: an expression over columns of a schema.
-pub(in crate::operator) fn exec_item(
-    item: &PitItem,
-    left: &DFSchema,
-    right: &DFSchema,
-    plan: &dyn Fn(&Expr, &DFSchema) -> Result<Arc<dyn PhysicalExpr>>,
-) -> Result<PitExecItem> {
+pub(in crate::operator) fn exec_item(item: &PitItem, left: &DFSchema, right: &DFSchema, plan: &PlanExpr<'_>) -> Result<PitExecItem> {
     Ok(PitExecItem {
         keys: item.keys.iter().map(|(l, r)| Ok((plan(l, left)?, plan(r, right)?))).collect::<Result<_>>()?,
         at: plan(&item.at, left)?,

@@ -52,6 +52,9 @@ impl Events {
     }
 }
 
+/// Takes the group, the events and their range of a run that has ended.
+pub type Whole<'a> = dyn FnMut(u32, &Events, (usize, usize)) -> Result<()> + 'a;
+
 /// The run that is not whole yet.
 pub struct Runs<'a> {
     spec: &'a WindowJoinSpec,
@@ -71,7 +74,7 @@ impl<'a> Runs<'a> {
     }
 
     /// Takes the next batch; calls `whole` with the group, the events and their range for each run that has ended.
-    pub fn batch(&mut self, batch: &RecordBatch, whole: &mut dyn FnMut(u32, &Events, (usize, usize)) -> Result<()>) -> Result<()> {
+    pub fn batch(&mut self, batch: &RecordBatch, whole: &mut Whole<'_>) -> Result<()> {
         let rows = batch.num_rows();
         let groups = self.keys.find(&self.spec.item.feature_keys(batch)?, rows)?;
         let Some((first, last)) = groups.first().copied().zip(groups.last().copied()) else { return Ok(()) };
@@ -105,7 +108,7 @@ impl<'a> Runs<'a> {
     }
 
     /// The run that is open has ended.
-    pub fn end(&mut self, whole: &mut dyn FnMut(u32, &Events, (usize, usize)) -> Result<()>) -> Result<()> {
+    pub fn end(&mut self, whole: &mut Whole<'_>) -> Result<()> {
         let pieces = std::mem::take(&mut self.pieces);
         if pieces.is_empty() {
             return Ok(());

@@ -251,7 +251,7 @@ fn course(e: &Expr) -> Option<Course> {
         },
         Expr::ScalarFunction(ScalarFunction { func, args }) => match (func.name(), &args[..]) {
             ("date_trunc" | "date_bin", [step, of, rest @ ..]) if is_constant(step) && rest.iter().all(is_constant) => course(of),
-            ("to_timestamp" | "to_timestamp_micros" | "to_timestamp_nanos", [of]) => course(of),
+            ("to_timestamp" | "to_timestamp_micros" | "to_timestamp_nanos" | "length_nanos", [of]) => course(of),
             _ => None,
         },
         _ => None,

@@ -87,7 +87,7 @@ impl WindowJoinNode {
 
 /// What makes the view windowed.
 pub(super) fn windowed(view: &FeatureView) -> Result<&Windowed> {
-    view.windowed.as_ref().ok_or_else(|| Error::internal(format!("feature view {} has no windows", view.versioned_name())))
+    view.windowed.as_deref().ok_or_else(|| Error::internal(format!("feature view {} has no windows", view.versioned_name())))
 }
 
 impl PartialOrd for WindowJoinNode {

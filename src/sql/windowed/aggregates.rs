@@ -9,7 +9,7 @@ use sqlparser::ast::{
 
 use super::refused;
 use crate::error::{Error, Result, Span};
-use crate::sql::over::WindowClause;
+use crate::sql::over::{WindowClause, is_inline};
 use crate::sql::tokens::fold_ident;
 
 /// A column of the events, as an expression over the view's FROM.
@@ -80,9 +80,8 @@ impl Collector {
             None => Ok((self.arguments, self.aggregates)),
             Some(i) => {
                 let (name, window) = &self.windows[i];
-                let e = match name.starts_with("_remige") {
-                    true => Error::invalid("a window as of the instant that is asked stands in the view's own SELECT, not below its FROM")
-                        .with_hint("move the aggregate into the SELECT list of the view"),
+                let e = match is_inline(name) {
+                    true => refused::below(),
                     false => Error::invalid(format!("no aggregate uses window {name}"))
                         .with_hint(format!("write OVER {name} behind one, or leave it out")),
                 };
@@ -121,7 +120,7 @@ impl Collector {
             match arg {
                 FunctionArg::Unnamed(FunctionArgExpr::Wildcard) => text.star = true,
                 // count(1) counts events
-                FunctionArg::Unnamed(FunctionArgExpr::Expr(Expr::Value(_))) if text.function == "count" && !text.distinct => {
+                FunctionArg::Unnamed(FunctionArgExpr::Expr(e)) if text.function == "count" && !text.distinct && number(e).is_some() => {
                     text.star = true
                 }
                 FunctionArg::Unnamed(FunctionArgExpr::Expr(e)) => match (i, number(e)) {

@@ -10,8 +10,38 @@ use crate::error::{Error, Result, Span};
 use crate::sql::tokens::fold_ident;
 
 /// Names of aggregates, which do not stand in an event's row.
-const AGGREGATES: [&str; 12] =
-    ["count", "sum", "avg", "min", "max", "array_agg", "string_agg", "bool_and", "bool_or", "median", "stddev", "variance"];
+const AGGREGATES: [&str; 30] = [
+    "count",
+    "sum",
+    "avg",
+    "mean",
+    "min",
+    "max",
+    "array_agg",
+    "string_agg",
+    "bool_and",
+    "bool_or",
+    "median",
+    "mode",
+    "stddev",
+    "stddev_pop",
+    "stddev_samp",
+    "var",
+    "var_pop",
+    "var_samp",
+    "variance",
+    "first_value",
+    "last_value",
+    "first_n",
+    "last_n",
+    "min_by",
+    "max_by",
+    "arg_min",
+    "arg_max",
+    "top_k",
+    "approx_distinct",
+    "approx_percentile",
+];
 
 fn no(what: &str, hint: &str) -> Error {
     Error::invalid(format!("{what} cannot stand in the SELECT of a windowed feature view")).with_hint(hint)
@@ -54,6 +84,12 @@ pub fn select(s: &Select) -> Result<()> {
         true => Err(Error::invalid("a windowed feature view reads its events FROM something")),
         false => Ok(()),
     }
+}
+
+/// A window in a subquery or WITH.
+pub fn below() -> Error {
+    Error::invalid("a window as of the instant that is asked stands in the view's own SELECT, not below its FROM")
+        .with_hint("move the aggregate into the SELECT list of the view")
 }
 
 /// A column beside windows.

@@ -48,6 +48,12 @@ fn keys_need_not_be_listed() {
 }
 
 #[test]
+fn null_is_no_event() {
+    let s = taken("SELECT count(NULL) OVER ALL AS none, count(1) OVER ALL AS one FROM t").unwrap();
+    assert_eq!((s.aggregates[0].star, s.aggregates[1].star), (false, true));
+}
+
+#[test]
 fn what_is_refused() {
     let day = "count(*) OVER LAST '1 day'";
     for (sql, says) in [
@@ -70,6 +76,11 @@ fn what_is_refused() {
         ("SELECT sum(x ORDER BY y) OVER LAST '1 day' AS n FROM t".into(), "order"),
         (format!("SELECT {day} AS n FROM (SELECT {day} AS m FROM t) u"), "own SELECT"),
         (format!("SELECT {day} AS n FROM t WINDOW w AS (LAST '1 day')"), "no aggregate uses"),
+        ("SELECT count(*) OVER w AS n FROM (SELECT *, sum(x) OVER w AS s FROM e WINDOW w AS (LAST '1 day')) f".into(), "own SELECT"),
+        (format!("SELECT a AS user_id, b AS user_id, {day} AS n FROM t"), "are called"),
+        ("SELECT count($1) OVER LAST '1 day' AS n FROM t".into(), "parameters"),
+        (format!("SELECT {day} AS n FROM t HAVING true"), "HAVING"),
+        (format!("SELECT {day} AS n FROM t QUALIFY true"), "QUALIFY"),
     ] {
         let e = taken(&sql).map(|_| ()).expect_err(&sql);
         assert!(e.message().contains(says) && e.hint().is_some() | e.span().is_some(), "{sql}: {e} {:?}", e.hint());
