@@ -15,11 +15,13 @@ use crate::model::types::timestamp_type;
 /// so: its operation is followed by `:` and the form that a reader needs (1, which says nothing, is that of 0.1).
 ///
 /// - 2: a feature view that is put in the place of another may have an online id of its own.
-pub(super) const FORM: u32 = 2;
+/// - 3: a feature view may have windows: its table holds events, and its features are no columns of it.
+pub(super) const FORM: u32 = 3;
 
 /// The form of the log that a reader of a change needs.
 pub(super) fn form_of(before: &CatalogSnapshot, change: &CatalogChange) -> u32 {
     match change {
+        CatalogChange::PutFeatureView(new, _) if new.windowed.is_some() => 3,
         CatalogChange::PutFeatureView(new, PutMode::Replace) => {
             let old = before.feature_view(&new.name, Some(new.version));
             if old.is_ok_and(|old| old.online_id != new.online_id) { 2 } else { 1 }

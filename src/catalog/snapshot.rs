@@ -282,7 +282,7 @@ impl CatalogSnapshot {
 
     /// Older versions did not record what a query reads: it is read from its text, once.
     fn with_reads(&self, mut view: FeatureView) -> FeatureView {
-        if let (true, Some(query)) = (view.reads.is_empty(), &view.query) {
+        if let (true, Some(query)) = (view.reads.is_empty() && !view.is_push(), &view.query) {
             view.reads = self.reads_of(query, &view.query_schema);
         }
         view

@@ -20,7 +20,7 @@ pub fn slot_name(number: usize) -> String {
 }
 
 /// What a windowed view computes, and from what.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Windowed {
     /// What the table holds of each event behind keys and timestamps: the arguments and filters of the aggregates, of a
     /// push view the pushed columns.

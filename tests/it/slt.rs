@@ -159,6 +159,7 @@ slt_files! {
     statement_verify "statement/verify.slt"
     statement_versions "statement/versions.slt"
     windows_features "windows/features.slt"
+    windows_push_reads_nothing "windows/push_reads_nothing.slt"
     windows_refused "windows/refused.slt"
 }
 

@@ -17,6 +17,7 @@ use crate::clock::{Clock, DAY, Micros, format_micros};
 use crate::config::OnlineSettings;
 use crate::error::{Error, Kind, Result};
 use crate::model::live::narrow;
+use crate::model::windowed::EVENTS;
 use crate::model::{Column, FeatureView, Name};
 use crate::operator::online_lookup::{LookupContext, LookupHandle, never_online};
 use crate::resolve::effects::Effects;
@@ -426,7 +427,10 @@ fn list(columns: impl Iterator<Item = String>) -> String {
 fn distinct(view: &FeatureView, travel: &str) -> String {
     let keys: Vec<_> = view.keys.iter().map(|k| quoted(&k.name)).collect();
     let given = keys.iter().map(|k| format!("{k} IS NOT NULL")).collect::<Vec<_>>().join(" AND ");
-    format!("SELECT DISTINCT {} FROM {}{travel} WHERE {given}", keys.join(", "), named(&view.name, Some(view.version)))
+    // of windows the keys are those of the events
+    let events = if view.windowed.is_some() { EVENTS } else { "" };
+    let table = Name::new(&view.name.schema, format!("{}{events}", view.name.name));
+    format!("SELECT DISTINCT {} FROM {}{travel} WHERE {given}", keys.join(", "), named(&table, Some(view.version)))
 }
 
 fn training(view: &FeatureView, given: bool, at: Micros) -> String {

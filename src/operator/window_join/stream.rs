@@ -240,7 +240,10 @@ impl Join {
         let outputs: Vec<Output> = self.aggregators.iter().map(|a| a.output(rows)).collect();
         held.grow(outputs.iter().map(Output::memory).sum::<usize>() + rows * size_of::<Option<Micros>>())?;
         let mut answers = Answers { outputs, newest: vec![None; rows], frames: vec![vec![]; self.windows.len()] };
+        let before = answers.memory();
         self.aggregate(&labels, &mut answers).await?;
+        // texts and lists
+        held.grow(answers.memory().saturating_sub(before))?;
         let mut asked = vec![false; rows];
         labels.index.rows.iter().for_each(|row| asked[*row as usize] = true);
         let asked = BooleanArray::from(asked);
@@ -341,6 +344,11 @@ struct Answers {
 }
 
 impl Answers {
+    /// Bytes of the values.
+    fn memory(&self) -> usize {
+        self.outputs.iter().map(Output::memory).sum()
+    }
+
     fn run(
         &mut self,
         run: &Events1<'_>,

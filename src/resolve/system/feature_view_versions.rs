@@ -106,8 +106,8 @@ fn row(scan: &Scan, series: &FeatureViewSeries, v: &FeatureView) -> Row {
 }
 
 fn kind(v: &FeatureView) -> &'static str {
-    match (&v.query, v.snapshot) {
-        (None, _) => "push",
+    match (v.is_push(), v.snapshot) {
+        (true, _) => "push",
         (_, true) => "snapshot",
         _ => "query",
     }
