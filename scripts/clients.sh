@@ -55,6 +55,7 @@ check() {
 check scripts/demo.sh "$remige" "$tmp/demo"
 check "$python" tests/clients/demo_check.py "$remige" "$tmp/demo"
 check "$python" tests/clients/asof_duckdb.py "$remige"
+check "$python" tests/clients/windows_duckdb.py "$remige"
 check "$python" tests/clients/redis_check.py "$remige" "$tmp/demo"
 check "$python" tests/clients/redis_expiry.py "$remige"
 check "$python" tests/clients/readers_check.py "$remige" "$tmp/demo"
