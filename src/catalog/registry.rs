@@ -6,12 +6,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use datafusion::arrow::record_batch::RecordBatch;
 use datafusion::common::ScalarValue;
 use tokio::runtime::Handle;
 
 use super::change::CatalogChange;
 use super::event::{self, Event};
 use super::snapshot::CatalogSnapshot;
+use crate::activity::Activity;
 use crate::clock::{self, Micros};
 use crate::error::{Error, Kind, Result};
 use crate::store::offline::{Commit, DataFile, OfflineStore, READ_AHEAD, Snapshot, TableOptions};
@@ -35,7 +37,8 @@ pub struct Registry {
     turn: tokio::sync::Mutex<()>,
     /// A refresh ahead of its time is under way.
     ahead: AtomicBool,
-    /// Of whoever opened it: lookups wait for what is refreshed there, and statements must not delay it.
+    /// Of whoever opened it. Lookups wait for `turn`, so whoever holds it has its requests made there: on the threads of
+    /// statements they would wait for as long as a statement keeps those busy.
     runtime: Handle,
 }
 
@@ -89,25 +92,46 @@ impl Registry {
                 }
                 return Ok(self.cached());
             }
-            let _turn = self.turn.lock().await;
-            // somebody else may have looked while this one waited
-            if self.cached_age() <= max_age {
-                return Ok(self.cached());
-            }
-            Ok(Arc::clone(&self.refresh().await?.catalog))
+            let me = Arc::clone(self);
+            self.there(async move {
+                let _turn = me.turn.lock().await;
+                // somebody else may have looked while this one waited
+                if me.cached_age() <= max_age {
+                    return Ok(me.cached());
+                }
+                Ok(Arc::clone(&me.refresh().await?.catalog))
+            })
+            .await
         })
     }
 
     /// The newest catalog: one request when nothing changed, else the new events are read.
-    pub fn snapshot<'a>(&'a self) -> futures::future::BoxFuture<'a, Result<Arc<CatalogSnapshot>>> {
+    pub fn snapshot<'a>(self: &'a Arc<Self>) -> futures::future::BoxFuture<'a, Result<Arc<CatalogSnapshot>>> {
         Box::pin(async move {
-            let _turn = self.turn.lock().await;
-            Ok(Arc::clone(&self.refresh().await?.catalog))
+            let me = Arc::clone(self);
+            self.there(async move {
+                let _turn = me.turn.lock().await;
+                Ok(Arc::clone(&me.refresh().await?.catalog))
+            })
+            .await
         })
     }
 
+    /// Does the work on the threads of `runtime`, to its end.
+    async fn there<T: Send + 'static>(&self, work: impl Future<Output = Result<T>> + Send + 'static) -> Result<T> {
+        // for whoever watches the statement this is a wait for a store
+        let _wait = Activity::current().begin();
+        match self.runtime.spawn(work).await {
+            Ok(done) => done,
+            Err(e) => match e.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                Err(_) => Err(Error::unavailable("the catalog cannot be read: this process is ending")),
+            },
+        }
+    }
+
     /// The catalog as it was at an earlier version.
-    pub fn at_version<'a>(&'a self, version: u64) -> futures::future::BoxFuture<'a, Result<Arc<CatalogSnapshot>>> {
+    pub fn at_version<'a>(self: &'a Arc<Self>, version: u64) -> futures::future::BoxFuture<'a, Result<Arc<CatalogSnapshot>>> {
         Box::pin(async move {
             let newest = self.snapshot().await?;
             if version == newest.version {
@@ -122,7 +146,7 @@ impl Registry {
     }
 
     /// All changes from a catalog version on, in order.
-    pub fn events<'a>(&'a self, from_version: u64) -> futures::future::BoxFuture<'a, Result<Vec<Event>>> {
+    pub fn events<'a>(self: &'a Arc<Self>, from_version: u64) -> futures::future::BoxFuture<'a, Result<Vec<Event>>> {
         Box::pin(async move {
             self.snapshot().await?;
             let table = self.loaded.load().table.clone();
@@ -134,13 +158,14 @@ impl Registry {
     /// what the caller wants to know of them, which is answered once they are committed; when another commit was
     /// first it is asked again with the newer catalog. No changes: no commit. Afterwards nothing may refer to
     /// something that does not exist.
-    pub async fn commit<T, F>(&self, run_id: Option<&str>, build: F) -> Result<T>
+    pub async fn commit<T, F>(self: &Arc<Self>, run_id: Option<&str>, build: F) -> Result<T>
     where
         F: Fn(&CatalogSnapshot) -> Result<(Vec<CatalogChange>, T)>,
     {
         let _turn = self.turn.lock().await;
         for attempt in 0..MAX_ATTEMPTS {
-            let before = self.refresh().await?;
+            let me = Arc::clone(self);
+            let before = self.there(async move { me.refresh().await }).await?;
             let (changes, answer) = build(&before.catalog)?;
             if changes.is_empty() {
                 return Ok(answer);
@@ -153,22 +178,34 @@ impl Registry {
                 next.apply(change)?;
             }
             next.check_references()?;
-            let adds = self.store.write_small_file(&before.table, &event::to_batch(&events)?).await?;
-            let commit = Commit { adds: adds.clone(), run_id: run_id.map(str::to_string), ..Default::default() };
-            match self.store.commit(&before.table, commit).await {
-                Ok(table) => {
-                    let catalog = Arc::new(next);
-                    self.install(self.compacted(table).await, catalog, self.store.clock().now());
-                    return Ok(answer);
-                }
+            let (me, run_id, rows) = (Arc::clone(self), run_id.map(str::to_string), event::to_batch(&events)?);
+            let write = async move { me.write(&before.table, Arc::new(next), &rows, run_id).await };
+            match self.there(write).await {
+                Ok(()) => return Ok(answer),
                 Err(e) if e.kind() == Kind::Conflict => {
-                    self.store.discard(LOCATION, &adds).await;
                     clock::sleep(Duration::from_millis(u64::from(attempt.min(20)))).await;
                 }
-                Err(e) => return Err(e.context("registry")),
+                Err(e) => return Err(e),
             }
         }
         Err(Error::conflict(format!("the registry changed {MAX_ATTEMPTS} times while this change was tried")).with_hint("try again"))
+    }
+
+    /// Commits the events of the `next` catalog after a version of the log; a conflict where another commit was first.
+    async fn write(&self, before: &Snapshot, next: Arc<CatalogSnapshot>, events: &RecordBatch, run_id: Option<String>) -> Result<()> {
+        let adds = self.store.write_small_file(before, events).await?;
+        let commit = Commit { adds: adds.clone(), run_id, ..Default::default() };
+        match self.store.commit(before, commit).await {
+            Ok(table) => {
+                self.install(self.compacted(table).await, next, self.store.clock().now());
+                Ok(())
+            }
+            Err(e) if e.kind() == Kind::Conflict => {
+                self.store.discard(LOCATION, &adds).await;
+                Err(e)
+            }
+            Err(e) => Err(e.context("registry")),
+        }
     }
 
     async fn refresh(&self) -> Result<Arc<Loaded>> {

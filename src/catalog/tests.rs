@@ -85,7 +85,7 @@ fn service(n: &str, of: &str, pin: VersionSpec) -> Service {
     }
 }
 
-async fn put(r: &Registry, changes: Vec<CatalogChange>) -> Result<Arc<CatalogSnapshot>> {
+async fn put(r: &Arc<Registry>, changes: Vec<CatalogChange>) -> Result<Arc<CatalogSnapshot>> {
     r.commit(None, move |_| Ok((changes.clone(), ()))).await?;
     Ok(r.cached())
 }
@@ -572,4 +572,31 @@ async fn a_change_of_a_newer_form_is_refused_by_name() {
     let windowed = FeatureView { windowed: Some(Box::default()), ..feature_view("w", 1, 3, None) };
     put(&r, vec![PutFeatureView(windowed, Create)]).await.unwrap();
     assert_eq!(r.events(4).await.unwrap()[0].form, 3);
+}
+
+/// Threads of statements that are busy for long hold no lookup up, though a task of theirs began to look at the catalog.
+#[test]
+fn busy_threads_of_statements_hold_no_lookup_up() {
+    let threads = |n| tokio::runtime::Builder::new_multi_thread().worker_threads(n).enable_all().build().unwrap();
+    let (lookups, statements) = (threads(2), threads(1));
+    let dir = TempDir::new().unwrap();
+    let r = lookups.block_on(registry(&dir));
+    let (begun, is_begun) = std::sync::mpsc::channel();
+    let (end, is_ended) = std::sync::mpsc::channel::<()>();
+    let looking = Arc::clone(&r);
+    let busy = statements.spawn(async move {
+        let mut look = std::pin::pin!(looking.snapshot());
+        let looked = futures::poll!(&mut look);
+        begun.send(()).unwrap();
+        // the thread is kept, as a long poll of an operator keeps it
+        let _ = is_ended.recv();
+        if looked.is_pending() {
+            look.await.unwrap();
+        }
+    });
+    is_begun.recv().unwrap();
+    let looked_up = lookups.block_on(async { crate::clock::timeout(std::time::Duration::from_secs(60), r.snapshot()).await });
+    end.send(()).unwrap();
+    statements.block_on(busy).unwrap();
+    assert!(looked_up.expect("it waits for the threads of statements").is_ok());
 }
