@@ -13,6 +13,7 @@ use crate::clock::{DAY, HOUR, MILLISECOND, MINUTE, Micros, SECOND};
 
 pub use load::{FILE_NAME, Flag, Loaded, load, load_text, read_file};
 pub use settings::{SETTINGS, Setting, WAREHOUSE, example_file};
+pub(crate) use stores::each_store;
 pub use stores::{ONLINE_KINDS, OnlineKind};
 pub use value::{parse_duration, show_duration};
 

@@ -3,14 +3,15 @@
 use std::path::PathBuf;
 
 use super::value::{parse_bytes, parse_duration, show_bytes, show_duration};
-use super::{Config, MIN_RETAIN, MIN_TIMEOUT};
+use super::{Config, MIN_RETAIN, MIN_TIMEOUT, OnlineKind};
 use crate::clock::{DAY, HOUR, MILLISECOND, Micros, SECOND};
 
 /// One setting by its name in `remige.toml`: `memory_limit`, `server.listen`.
 pub struct Setting {
     /// `section.key`, or `key` for the general ones. The variable is `REMIGE_` + the name in upper case with `_` for `.`.
     pub name: &'static str,
-    pub meaning: &'static str,
+    /// May hold `{stores}`, for how their addresses are written.
+    meaning: &'static str,
     /// What the example file shows where the default depends on the machine or is absent.
     example: Option<&'static str>,
     slot: fn(&mut Config) -> Slot<'_>,
@@ -50,11 +51,7 @@ macro_rules! setting {
 pub const SETTINGS: &[Setting] = &[
     Setting { name: "warehouse", meaning: WAREHOUSE, example: None, slot: |c| Slot::Text(&mut c.warehouse) },
     setting!("schema", |c| Slot::Text(&mut c.schema), "Schema that bare names mean at the start of a session."),
-    setting!(
-        "online",
-        |c| Slot::Store(&mut c.online),
-        "Online store: embedded, redis://[user:pass@]host:port/db, redis+cluster://h1:p1,h2:p2, redis+sentinel://h1:p1,h2:p2/service, over TLS rediss, rediss+cluster, rediss+sentinel. Keep passwords in REMIGE_ONLINE."
-    ),
+    setting!("online", |c| Slot::Store(&mut c.online), "Online store: {stores}. Keep passwords in REMIGE_ONLINE."),
     setting!(
         "memory_limit",
         |c| Slot::Bytes(&mut c.memory_limit, 16 << 20),
@@ -317,6 +314,10 @@ impl Setting {
         SETTINGS.iter().find(|s| s.name == name)
     }
 
+    pub fn meaning(&self) -> String {
+        self.meaning.replace("{stores}", &OnlineKind::forms())
+    }
+
     /// `REMIGE_SERVER_LISTEN`
     pub fn variable(&self) -> String {
         format!("REMIGE_{}", self.name.replace('.', "_").to_uppercase())
@@ -405,7 +406,7 @@ pub fn example_file() -> String {
             text.push_str(&format!("\n[{of}]\n"));
             section = of;
         }
-        text.push_str(&format!("\n# {}\n# {key} = {}\n", setting.meaning, setting.example_value(&mut defaults)));
+        text.push_str(&format!("\n# {}\n# {key} = {}\n", setting.meaning(), setting.example_value(&mut defaults)));
     }
     text
 }

@@ -15,4 +15,5 @@ pub mod windowed;
 
 pub use definition::*;
 pub use dependencies::{Dependency, ObjectKind, Travel};
+pub(crate) use source::each_source;
 pub use source::{SOURCE_KINDS, SourceKind};

@@ -9,12 +9,15 @@ use datafusion::datasource::file_format::csv::CsvFormat;
 use datafusion::datasource::file_format::file_compression_type::FileCompressionType;
 use futures::future::BoxFuture;
 
-use super::file_source::{FileKind, Format, Looked};
+use super::file_source::{FileKind, FileSource, Format, Looked};
 use super::files::{self, TextFormat};
+use super::kind::Source;
 use super::options::Options;
 use crate::error::{Error, Result};
 
-pub struct Csv;
+pub const SOURCE: &dyn Source = &FileSource(&Csv);
+
+struct Csv;
 
 impl FileKind for Csv {
     fn format(&self, o: &Options<'_>) -> Result<Format> {

@@ -12,7 +12,9 @@ use crate::model::{Table, Travel};
 use crate::services::Services;
 use crate::store::offline::{ForeignTable, open_foreign_delta};
 
-pub struct Delta;
+pub const SOURCE: &dyn Source = &Delta;
+
+struct Delta;
 
 impl Source for Delta {
     fn open<'a>(&'a self, _services: &'a Services, t: &'a Table) -> BoxFuture<'a, Result<Arc<dyn TableProvider>>> {

@@ -10,12 +10,15 @@ use datafusion::datasource::file_format::file_compression_type::FileCompressionT
 use datafusion::datasource::file_format::json::JsonFormat;
 use futures::future::BoxFuture;
 
-use super::file_source::{FileKind, Format, Looked};
+use super::file_source::{FileKind, FileSource, Format, Looked};
 use super::files::{self, TextFormat};
+use super::kind::Source;
 use super::options::Options;
 use crate::error::Result;
 
-pub struct Json;
+pub const SOURCE: &dyn Source = &FileSource(&Json);
+
+struct Json;
 
 impl FileKind for Json {
     fn format(&self, o: &Options<'_>) -> Result<Format> {

@@ -1,4 +1,4 @@
-//! Sources outside of the warehouse, a file per kind. A kind is a line of `model::SOURCE_KINDS` and one of `SOURCES`.
+//! Sources outside of the warehouse, a file per kind. A kind is named in `model/source/` and in its list `each_source`.
 
 mod bounds;
 mod csv;
@@ -16,23 +16,23 @@ use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::catalog::TableProvider;
 use futures::future::{BoxFuture, FutureExt};
 
-use self::csv::Csv;
-use self::delta::Delta;
-use self::file_source::FileSource;
-use self::json::Json;
 use self::kind::Source;
 pub use self::options::HIVE;
-use self::parquet::Parquet;
 use crate::error::{Error, Result};
-use crate::model::{PinnedFile, SourceKind, Table, Travel};
+use crate::model::{PinnedFile, SOURCE_KINDS, SourceKind, Table, Travel, each_source};
 use crate::services::Services;
 use crate::store::offline::ForeignTable;
 
-const SOURCES: &[(&str, &dyn Source)] =
-    &[("PARQUET", &FileSource(&Parquet)), ("CSV", &FileSource(&Csv)), ("JSON", &FileSource(&Json)), ("DELTA", &Delta)];
+macro_rules! readers {
+    ($($kind:ident,)*) => {
+        /// In the order of `SOURCE_KINDS`.
+        const SOURCES: &[&dyn Source] = &[$(self::$kind::SOURCE),*];
+    };
+}
+each_source!(readers);
 
 fn of(t: &Table) -> Result<&'static dyn Source> {
-    let found = SOURCES.iter().find(|(name, _)| *name == t.format).map(|(_, source)| *source);
+    let found = SOURCE_KINDS.iter().zip(SOURCES).find(|(kind, _)| kind.name == t.format).map(|(_, source)| *source);
     found.ok_or_else(|| {
         Error::invalid(format!("table {} is stored as {}, which this version of Remige does not read", t.name, t.format))
             .with_hint("a newer version declared it: use that one here, too")
@@ -79,16 +79,4 @@ pub fn files<'a>(services: &'a Services, t: &'a Table) -> BoxFuture<'a, Result<V
 /// Whether the folders of a new table give columns that nobody named: its options then say so.
 pub fn finds_hive<'a>(services: &'a Services, t: &'a Table) -> BoxFuture<'a, Result<bool>> {
     async move { of(t)?.finds_hive(services, t).await }.boxed()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::model::SOURCE_KINDS;
-
-    #[test]
-    fn every_kind_is_read() {
-        let read: Vec<&str> = SOURCES.iter().map(|s| s.0).collect();
-        assert_eq!(read, SOURCE_KINDS.iter().map(|k| k.name).collect::<Vec<_>>());
-    }
 }

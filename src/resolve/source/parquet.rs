@@ -7,12 +7,15 @@ use datafusion::common::config::TableParquetOptions;
 use datafusion::datasource::file_format::parquet::ParquetFormat;
 
 use super::bounds::has_floats;
-use super::file_source::{FileKind, Format};
+use super::file_source::{FileKind, FileSource, Format};
+use super::kind::Source;
 use super::options::Options;
 use crate::engine::session_state::INT96;
 use crate::error::Result;
 
-pub struct Parquet;
+pub const SOURCE: &dyn Source = &FileSource(&Parquet);
+
+struct Parquet;
 
 impl FileKind for Parquet {
     fn format(&self, o: &Options<'_>) -> Result<Format> {

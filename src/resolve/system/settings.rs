@@ -26,10 +26,10 @@ system_table! {
 pub struct Variables(pub BTreeMap<String, String>);
 
 async fn rows(scan: &Scan, _: Wanted) -> Result<Vec<Row>> {
-    let row = |name: &str, value, meaning: &str| Row { name: Some(name.into()), value, meaning: Some(meaning.into()) };
-    let own = VARIABLES.iter().map(|(n, meaning)| row(n, scan.variables.get(n).cloned(), meaning));
+    let row = |name: &str, value, meaning: String| Row { name: Some(name.into()), value, meaning: Some(meaning) };
+    let own = VARIABLES.iter().map(|(n, meaning)| row(n, scan.variables.get(n).cloned(), meaning.to_string()));
     let fixed = SETTINGS.iter().filter(|s| !VARIABLES.iter().any(|(n, _)| *n == s.name));
-    let fixed = fixed.map(|s| row(s.name, s.shown(&scan.services.config), s.meaning));
+    let fixed = fixed.map(|s| row(s.name, s.shown(&scan.services.config), s.meaning()));
     Ok(own.chain(fixed).collect())
 }
 

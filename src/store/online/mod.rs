@@ -14,7 +14,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::{Clock, Micros};
-use crate::config::{OnlineKind, OnlineSettings};
+use crate::config::{ONLINE_KINDS, OnlineKind, OnlineSettings, each_store};
 use crate::error::{Error, Result};
 
 mod cached;
@@ -218,26 +218,33 @@ struct Opening<'a> {
 
 type Open = fn(Opening<'_>) -> Result<Arc<dyn OnlineStore>>;
 
-/// How each kind of `config::ONLINE_KINDS` is opened, by its name.
-const STORES: &[(&str, Open)] = &[
-    ("embedded", embedded::open),
-    #[cfg(feature = "redis")]
-    ("redis", self::redis::open),
-];
+macro_rules! openers {
+    ($($kind:ident,)*) => {
+        /// In the order of `ONLINE_KINDS`.
+        const OPENERS: &[Open] = &[$(self::$kind::open),*];
+    };
+}
+each_store!(openers);
+
+#[cfg(not(feature = "redis"))]
+mod redis {
+    use super::{Arc, Error, OnlineStore, Opening, Result};
+
+    pub(super) fn open(_: Opening<'_>) -> Result<Arc<dyn OnlineStore>> {
+        Err(Error::invalid("this program was built without redis").with_hint("build it with --features redis"))
+    }
+}
 
 /// Opens the store that an address names. Does not wait for a server: use [`OnlineStore::check`]; its warnings are
 /// written to the log once, in the background.
 async fn open(opening: Opening<'_>) -> Result<Arc<dyn OnlineStore>> {
-    let Some(kind) = OnlineKind::of(opening.address) else {
+    let found = OnlineKind::of(opening.address).and_then(|kind| ONLINE_KINDS.iter().zip(OPENERS).find(|(k, _)| k.name == kind.name));
+    let Some((kind, open)) = found else {
         // Only the scheme is named: what follows it may hold a password.
         let scheme = opening.address.split_once(':').map_or(opening.address, |(s, _)| s);
         return Err(Error::invalid(format!("unknown online store {scheme:?}")).with_hint(format!("the stores are {}", OnlineKind::forms())));
     };
-    let Some((name, open)) = STORES.iter().find(|(name, _)| *name == kind.name) else {
-        let name = kind.name;
-        return Err(Error::invalid(format!("this program was built without {name}")).with_hint(format!("build it with --features {name}")));
-    };
-    tracing::debug!(store = name, "opening the online store");
+    tracing::debug!(store = kind.name, "opening the online store");
     let store = open(opening)?;
     if kind.is_server {
         let checked = Arc::clone(&store);

@@ -1,5 +1,8 @@
 //! The kinds of online stores, by their addresses. `store::online` opens them.
 
+mod embedded;
+mod redis;
+
 /// One kind of online store.
 #[derive(Debug)]
 pub struct OnlineKind {
@@ -12,15 +15,24 @@ pub struct OnlineKind {
     pub is_server: bool,
 }
 
-pub const ONLINE_KINDS: &[OnlineKind] = &[
-    OnlineKind { name: "embedded", schemes: &[], form: "embedded", is_server: false },
-    OnlineKind {
-        name: "redis",
-        schemes: &["redis://", "rediss://", "redis+cluster://", "rediss+cluster://", "redis+sentinel://", "rediss+sentinel://"],
-        form: "redis://host:port, redis+cluster://… and redis+sentinel://…",
-        is_server: true,
-    },
-];
+/// Hands the kinds to a macro. Each has a file here, which says how it is named, and a module of the same name in
+/// `store/online/`, which opens it.
+macro_rules! each_store {
+    ($then:ident) => {
+        $then! {
+            embedded,
+            redis,
+        }
+    };
+}
+pub(crate) use each_store;
+
+macro_rules! kinds {
+    ($($kind:ident,)*) => {
+        pub const ONLINE_KINDS: &[OnlineKind] = &[$($kind::KIND),*];
+    };
+}
+each_store!(kinds);
 
 impl OnlineKind {
     /// The kind that an address names; `None`: no kind does.
@@ -62,7 +74,7 @@ mod tests {
         }
         let setting = crate::config::SETTINGS.iter().find(|s| s.name == "online").unwrap();
         for scheme in ONLINE_KINDS.iter().flat_map(|k| k.schemes) {
-            assert!(setting.meaning.contains(scheme.trim_end_matches("://")), "{scheme}");
+            assert!(setting.meaning().contains(scheme.trim_end_matches("://")), "{scheme}");
         }
     }
 }

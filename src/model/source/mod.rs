@@ -1,5 +1,10 @@
 //! The kinds of sources outside of the warehouse: what STORED AS names. `resolve::source` reads them.
 
+mod csv;
+mod delta;
+mod json;
+mod parquet;
+
 /// One kind of source.
 #[derive(Debug)]
 pub struct SourceKind {
@@ -19,56 +24,26 @@ pub struct SourceKind {
     pub is_versioned: bool,
 }
 
-pub const SOURCE_KINDS: &[SourceKind] = &[
-    SourceKind {
-        name: "PARQUET",
-        aliases: &[],
-        functions: &["read_parquet", "parquet_scan"],
-        endings: &[("parquet", &[]), ("pq", &[])],
-        options: &["binary_as_string"],
-        is_files: true,
-        is_versioned: false,
-    },
-    SourceKind {
-        name: "CSV",
-        aliases: &[],
-        functions: &["read_csv", "read_csv_auto"],
-        endings: &[("csv", &[]), ("tsv", &[("delimiter", "\\t")])],
-        options: &[
-            "has_header",
-            "delimiter",
-            "quote",
-            "escape",
-            "comment",
-            "terminator",
-            "null_regex",
-            "newlines_in_values",
-            "schema_infer_max_rec",
-            "truncated_rows",
-            "compression",
-        ],
-        is_files: true,
-        is_versioned: false,
-    },
-    SourceKind {
-        name: "JSON",
-        aliases: &["NDJSON", "NDJSONFILE"],
-        functions: &["read_json", "read_json_auto", "read_ndjson"],
-        endings: &[("json", &[]), ("ndjson", &[]), ("jsonl", &[])],
-        options: &["compression", "schema_infer_max_rec", "newline_delimited"],
-        is_files: true,
-        is_versioned: false,
-    },
-    SourceKind {
-        name: "DELTA",
-        aliases: &["DELTATABLE"],
-        functions: &["read_delta"],
-        endings: &[],
-        options: &[],
-        is_files: false,
-        is_versioned: true,
-    },
-];
+/// Hands the kinds to a macro, in the order in which messages name them. Each has a file here, which says what it is
+/// called, and one of the same name in `resolve/source/`, which reads it.
+macro_rules! each_source {
+    ($then:ident) => {
+        $then! {
+            parquet,
+            csv,
+            json,
+            delta,
+        }
+    };
+}
+pub(crate) use each_source;
+
+macro_rules! kinds {
+    ($($kind:ident,)*) => {
+        pub const SOURCE_KINDS: &[SourceKind] = &[$($kind::KIND),*];
+    };
+}
+each_source!(kinds);
 
 impl SourceKind {
     /// The kind of this name or alias, in upper case.
