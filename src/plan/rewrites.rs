@@ -1,11 +1,13 @@
 //! What a query says in a form that the planner does not know, in one that it knows: the wildcards of feature joins,
-//! names that a SELECT gives and uses itself (`aliases`), rows in IN (`row_in`), ORDER BY ALL (`order_all`).
+//! names that a SELECT gives and uses itself (`aliases`), rows in IN (`row_in`), ORDER BY ALL (`order_all`), PIVOT and
+//! UNPIVOT (`pivot`).
 //!
 //! Each needs the columns of a FROM, so it comes after the queries inside of that FROM, and before the subqueries of its
 //! expressions, which may read its columns.
 
 mod aliases;
 mod order_all;
+mod pivot;
 mod row_in;
 
 use std::cell::OnceCell;
@@ -207,6 +209,14 @@ impl Walk<'_> {
                 out
             }
             TableFactor::NestedJoin { table_with_joins, .. } => self.relation(table_with_joins),
+            TableFactor::Pivot { table, .. } | TableFactor::Unpivot { table, .. } => {
+                self.factor(table)?;
+                let from = [TableWithJoins { relation: (**table).clone(), joins: vec![] }];
+                let read = starred(&from, with(&self.withs, None), self.plan, &self.blank)?;
+                let columns: Vec<String> = read.schema().fields().iter().map(|f| f.name().clone()).collect();
+                *f = pivot::query_of(f, &columns, &self.blank)?;
+                self.factor(f)
+            }
             // `ONLINE_LOOKUP('s', (SELECT …))` and its like
             other => self.subqueries(other),
         }

@@ -115,40 +115,37 @@ async fn plan_statement(resolver: &Arc<Resolver>, mut statement: DfStatement, sc
             None => Err(Error::internal("planning had to wait for a table")),
         }
     };
+    let copy = statement.clone();
+    let by_name = |e: Error| told_by_name(e, &missing, resolver, schema, &copy);
     with_queries(&mut statement, &mut |q| {
         let functions =
             Functions { kind: &|name| functions::kind_of(&state, name), is_volatile: &|name| functions::is_volatile(&state, name) };
-        rewrites::apply(q, &plan_query, &functions)?;
+        rewrites::apply(q, &plan_query, &functions).map_err(by_name)?;
         titles::tell_apart(q);
         Ok(())
     })?;
-    let copy = statement.clone();
     let mut taken = match missing.is_empty() {
         true => insert::take_query(resolver, &mut statement, schema).await?,
         false => None,
     };
     let query = taken.as_mut().and_then(insert::Taken::query).map(&plan_query).transpose()?;
     marks::mark_statement(&mut statement);
-    let planned = state.statement_to_plan(statement).await.map_err(|e| {
-        let e = Error::from(e);
-        let named = missing.iter().find(|(s, t)| {
-            e.message().contains("not found")
-                && e.message().contains(t.as_str())
-                && (resolver.schema == *s || e.message().contains(s.as_str()) || schema == s)
-        });
-        match named {
-            Some((s, t)) => {
-                let better = resolver.unknown(s, t).or_span(e.span());
-                locate(better, &copy, t)
-            }
-            None => e,
-        }
-    })?;
+    let planned = state.statement_to_plan(statement).await.map_err(|e| by_name(e.into()))?;
     let planned = match (taken, query) {
         (Some(taken), Some(query)) => taken.put_back(planned, query)?,
         _ => settle::plan(planned)?,
     };
     Ok(shallow_all(planned)?)
+}
+
+/// The planner's error about one of the tables that are `missing`, in our words.
+fn told_by_name(e: Error, missing: &[(String, String)], resolver: &Resolver, schema: &str, statement: &DfStatement) -> Error {
+    let text = e.message();
+    let is_named = |s: &str, t: &str| text.contains(t) && (resolver.schema == s || text.contains(s) || schema == s);
+    match missing.iter().find(|(s, t)| text.contains("not found") && is_named(s, t)) {
+        Some((s, t)) => locate(resolver.unknown(s, t).or_span(e.span()), statement, t),
+        None => e,
+    }
 }
 
 /// Refuses FILTER, DISTINCT and their like behind functions that do not obey them.

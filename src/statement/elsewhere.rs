@@ -157,8 +157,8 @@ const OTHERS: &[Other] = &[
     other("UPSERT", "INSERT: feature views keep the newest row of each key by themselves; for a table, CREATE OR REPLACE TABLE … AS the rows that it should have"),
     other("REPLACE", "INSERT: feature views keep the newest row of each key by themselves; for a table, CREATE OR REPLACE TABLE … AS the rows that it should have"),
     // statements around the data
-    other("PIVOT", "write one aggregate per column: SELECT sum(x) FILTER (WHERE kind = 'a') AS a, sum(x) FILTER (WHERE kind = 'b') AS b FROM {}"),
-    other("UNPIVOT", "write one SELECT per column: SELECT 'a' AS name, a AS value FROM {} UNION ALL SELECT 'b', b FROM {}"),
+    other("PIVOT", "write SELECT * FROM {} PIVOT (sum(x) FOR kind IN ('a', 'b')): the values that become columns are named"),
+    other("UNPIVOT", "write SELECT * FROM {} UNPIVOT (value FOR name IN (a, b))"),
     other("VACUUM", "leave it out for tables; VACUUM FEATURE VIEW name removes files of a feature view that nothing reads any more"),
     other("OPTIMIZE", "leave it out for tables; OPTIMIZE FEATURE VIEW name puts the files of a feature view together"),
     other("ANALYZE", STATISTICS),

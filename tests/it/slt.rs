@@ -134,6 +134,7 @@ slt_files! {
     field_nan "field/nan.slt"
     field_never_stuck "field/never_stuck.slt"
     field_pages "field/pages.slt"
+    field_pivot "field/pivot.slt"
     field_rejected_rows "field/rejected_rows.slt"
     field_rewrites "field/rewrites.slt"
     field_subqueries "field/subqueries.slt"

@@ -375,8 +375,17 @@ SELECT * FROM ev l, LATERAL (SELECT * FROM ONLINE_LOOKUP('v', l.id)) f
 SELECT sum((SELECT max(amt) FROM ev e2 WHERE e2.ts < e.ts)) FROM ev e
 SELECT CASE WHEN (SELECT count(*) FROM ev e2 WHERE e2.ts < e.ts) > 0 THEN 1 END FROM ev e
 -- statements that there are not
-SELECT * FROM t PIVOT (sum(amt) FOR code IN ('a'))
-SELECT * FROM t UNPIVOT (x FOR y IN (id, amt))
+SELECT * FROM t PIVOT (sum(amt) FOR code IN (ANY))
+SELECT * FROM t PIVOT (sum(amt) FOR code IN (SELECT 'a'))
+SELECT * FROM t PIVOT (sum(nothing) FOR code IN ('a'))
+SELECT * FROM t PIVOT (sum(amt) FOR nothing IN ('a'))
+SELECT * FROM t PIVOT (sum(amt) FOR code IN ())
+SELECT * FROM t PIVOT (sum(amt) FOR code IN ('a', 'a'))
+SELECT * FROM t PIVOT (amt FOR code IN ('a'))
+SELECT * FROM t PIVOT (sum(amt) FOR code IN ('a') DEFAULT ON NULL ('x'))
+SELECT * FROM t UNPIVOT (x FOR y IN (id, nothing))
+SELECT * FROM t UNPIVOT (x FOR y IN ())
+SELECT * FROM t UNPIVOT (x FOR y IN (ts, amt))
 SELECT * FROM t MATCH_RECOGNIZE (ORDER BY id PATTERN (a) DEFINE a AS true)
 SELECT id INTO x FROM t
 SELECT TOP 3 id FROM t

@@ -170,10 +170,10 @@ pub(super) fn factor(t: &TableFactor) -> Verdict {
         TableFactor::TableFunction { expr: _, alias: _ } => {
             refuse(true, "TABLE(…)", &["TABLE"], "name the function by itself: FROM unnest(…), FROM generate_series(…)")
         }
-        TableFactor::Pivot { .. } => {
-            refuse(true, "PIVOT", &["PIVOT"], "write one aggregate per column: sum(x) FILTER (WHERE kind = 'a') AS a")
+        TableFactor::Pivot { table: _, aggregate_functions: _, value_column: _, value_source: _, default_on_null: _, alias } => {
+            named(alias)
         }
-        TableFactor::Unpivot { .. } => refuse(true, "UNPIVOT", &["UNPIVOT"], "write one SELECT per column, with UNION ALL between them"),
+        TableFactor::Unpivot { table: _, value: _, name: _, columns: _, null_inclusion: _, alias } => named(alias),
         TableFactor::MatchRecognize { .. } => {
             refuse(true, "MATCH_RECOGNIZE", &["MATCH_RECOGNIZE"], "write window functions: lag(x) OVER (PARTITION BY … ORDER BY …)")
         }
