@@ -12,10 +12,14 @@ RUNS ?= 3
 ONLINE_DATA ?= benches/online/data
 ONLINE_RESULTS := $(ONLINE_DATA)/results-$(shell date -u +%Y%m%dT%H%M).jsonl
 ONLINE_PAGE ?= docs/benchmarks/online.md
+WINDOW_DATA ?= benches/windows/data
+WINDOW_RESULTS := $(WINDOW_DATA)/results-$(shell date -u +%Y%m%dT%H%M).jsonl
+WINDOW_PAGE ?= docs/benchmarks/windows.md
+WINDOW_PRESETS ?= W-M W-Z W-X W-10 W-10X
 ROWS ?= 1000000
 BIG_ROWS ?= 10000000
 
-.PHONY: help build demo test setup lint bench-asof bench-online clean-demo
+.PHONY: help build demo test setup lint bench-asof bench-online bench-windows clean-demo
 
 help:
 	@echo "make demo        build and run examples/flights.sql (first build: 10 minutes on 2 cores, then 40 seconds)"
@@ -23,6 +27,7 @@ help:
 	@echo "make lint        format check, clippy with warnings denied"
 	@echo "make bench-asof  point-in-time joins beside DuckDB and Polars (release build; PRESETS=\"S M\", all: 20 GB of disk, an hour or more)"
 	@echo "make bench-online  the online store beside raw Redis and Feast (release build; an hour with BIG_ROWS=10000000 and 10 GB of memory for Feast; ROWS, RUNS, BIG_ROWS=0)"
+	@echo "make bench-windows  windowed aggregates beside DuckDB, Polars and DataFusion (release build; half an hour)"
 	@echo "make clean-demo  remove what the demo made"
 
 build:
@@ -56,6 +61,12 @@ bench-online: setup
 	.venv/bin/python benches/online/bench.py run --remige $(TARGET)/release/remige --client $(TARGET)/release/examples/online_client \
 	  --rows $(ROWS) --big-rows $(BIG_ROWS) --runs $(RUNS) --data-dir $(ONLINE_DATA) --results $(ONLINE_RESULTS) $(BENCH_FLAGS)
 	.venv/bin/python benches/online/bench.py report --results $(ONLINE_RESULTS) --out $(ONLINE_PAGE)
+
+bench-windows: setup
+	cargo build --locked --release
+	.venv/bin/python benches/windows/bench.py run --presets "$(WINDOW_PRESETS)" --data-dir $(WINDOW_DATA) --runs $(RUNS) \
+	  --remige $(TARGET)/release/remige --results $(WINDOW_RESULTS) $(BENCH_FLAGS)
+	.venv/bin/python benches/windows/bench.py report --results $(WINDOW_RESULTS) --out $(WINDOW_PAGE)
 
 clean-demo:
 	rm -rf warehouse-demo examples/out

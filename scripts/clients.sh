@@ -60,6 +60,12 @@ check "$python" tests/clients/redis_check.py "$remige" "$tmp/demo"
 check "$python" tests/clients/redis_expiry.py "$remige"
 check "$python" tests/clients/readers_check.py "$remige" "$tmp/demo"
 check "$python" tests/clients/functions_check.py "$remige"
+# Feast has an environment of its own, which wants the network once
+if benches/online/setup.sh; then
+  check benches/online/.feast/bin/python tests/clients/feast_check.py "$remige"
+else
+  echo "== SKIPPED: tests/clients/feast_check.py: Feast cannot be installed here" >&2
+fi
 check "$python" tests/docs_check.py "$remige"
 check "$python" tests/clients/serving_check.py "$remige"
 check "$python" tests/cli/walk.py "$remige"

@@ -25,6 +25,9 @@ use crate::table::read::scan;
 /// Rough memory of one entry of a map, its key aside.
 const ENTRY: usize = 64;
 
+/// So many keys are sought one by one.
+const MOST_PLACES: usize = 64;
+
 type RowHash = [u8; 16];
 
 /// Hashes of rows, `_seq` aside.
@@ -61,8 +64,8 @@ pub struct Touched {
     pub new: Vec<Arc<DataFile>>,
     /// Keys to evaluate again.
     pub again: HashSet<EncodedKey>,
-    /// Bounds of the first key column of `again`.
-    bounds: Option<(ScalarValue, ScalarValue)>,
+    /// First key columns of `again`.
+    places: Places,
     /// Rows that were there before the range.
     before: HashMap<RowHash, Before>,
     /// Event timestamps of the files that the range left alone, from and to.
@@ -95,7 +98,7 @@ impl Touched {
             let changed: HashSet<&str> = stayed.iter().map(|f| f.path.as_str()).collect();
             let beside = snapshot.files().iter().filter(|f| !changed.contains(f.path.as_str())).map(|f| times(f, view)).collect();
             let (again, before_range) = Default::default();
-            let mut touched = Touched { new, again, bounds: None, before: before_range, beside, hasher: None, _memory: memory };
+            let mut touched = Touched { new, again, places: Places::default(), before: before_range, beside, hasher: None, _memory: memory };
             if before.is_empty() && passing.is_empty() {
                 return Ok(Some(touched));
             }
@@ -163,13 +166,7 @@ impl Touched {
             return Ok(false);
         }
         if let Some(column) = layout.first_key(batch) {
-            let v = ScalarValue::try_from_array(column, row)?;
-            self.bounds = Some(match self.bounds.take() {
-                None => (v.clone(), v),
-                Some((lo, hi)) if v < lo => (v, hi),
-                Some((lo, hi)) if v > hi => (lo, v),
-                other => other.unwrap_or_else(|| (v.clone(), v)),
-            });
+            self.places.add(ScalarValue::try_from_array(column, row)?);
         }
         self.again.insert(key);
         Ok(true)
@@ -190,9 +187,7 @@ impl Touched {
 
     /// A filter that all keys of `again` pass.
     pub fn near(&self, view: &FeatureView) -> Option<Expr> {
-        let (lo, hi) = self.bounds.clone()?;
-        let key = ident(view.keys.first()?.name.as_str());
-        Some(key.clone().gt_eq(lit(lo)).and(key.lt_eq(lit(hi))))
+        self.places.filter(&ident(view.keys.first()?.name.as_str()))
     }
 
     /// Which rows of a batch of the new files, in the order of keys and time, are offers: new rows of keys that lost
@@ -224,6 +219,36 @@ impl Touched {
             out.push(!known && key.as_ref().is_some_and(|k| !again.contains(k)));
         }
         Ok(Some(out))
+    }
+}
+
+/// Where keys lie: their values one by one as long as they are few, by which a scan leaves out all but some pages of a
+/// file that is sorted by key; else from and to which value.
+#[derive(Default)]
+struct Places {
+    values: Vec<ScalarValue>,
+    bounds: Option<(ScalarValue, ScalarValue)>,
+}
+
+impl Places {
+    fn add(&mut self, v: ScalarValue) {
+        if self.values.len() <= MOST_PLACES && !self.values.contains(&v) {
+            self.values.push(v.clone());
+        }
+        self.bounds = Some(match self.bounds.take() {
+            None => (v.clone(), v),
+            Some((lo, hi)) if v < lo => (v, hi),
+            Some((lo, hi)) if v > hi => (lo, v),
+            Some(other) => other,
+        });
+    }
+
+    fn filter(&self, key: &Expr) -> Option<Expr> {
+        let (lo, hi) = self.bounds.clone()?;
+        if self.values.len() <= MOST_PLACES {
+            return self.values.iter().map(|v| key.clone().eq(lit(v.clone()))).reduce(Expr::or);
+        }
+        Some(key.clone().gt_eq(lit(lo)).and(key.clone().lt_eq(lit(hi))))
     }
 }
 
