@@ -162,6 +162,7 @@ slt_files! {
     windows_features "windows/features.slt"
     windows_push_reads_nothing "windows/push_reads_nothing.slt"
     windows_refused "windows/refused.slt"
+    windows_workers "windows/workers.slt"
 }
 
 fn files(dir: &Path, out: &mut Vec<String>) {

@@ -98,7 +98,8 @@ impl Touched {
             let changed: HashSet<&str> = stayed.iter().map(|f| f.path.as_str()).collect();
             let beside = snapshot.files().iter().filter(|f| !changed.contains(f.path.as_str())).map(|f| times(f, view)).collect();
             let (again, before_range) = Default::default();
-            let mut touched = Touched { new, again, places: Places::default(), before: before_range, beside, hasher: None, _memory: memory };
+            let mut touched =
+                Touched { new, again, places: Places::default(), before: before_range, beside, hasher: None, _memory: memory };
             if before.is_empty() && passing.is_empty() {
                 return Ok(Some(touched));
             }

@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::model::FeatureView;
 use crate::model::codec::row::windows_row;
 use crate::model::codec::{EncodedKey, RowEncoder};
-use crate::model::window::{RecordCodec, Run};
+use crate::model::window::{RecordCodec, Run, columns};
 use crate::model::windowed::Windowed;
 use crate::operator::online_lookup::arguments_schema;
 use crate::services::Services;
@@ -155,7 +155,7 @@ impl Records {
         };
         let Some(last) = piece.times.last().copied() else { return Ok(()) };
         let mut body = vec![];
-        let run = Run { times: &piece.times, columns: &piece.columns, first: 0 };
+        let run = Run { times: &piece.times, columns: &columns(&piece.columns)?, first: 0 };
         let newest = self.codec.write(&run, self.now, &mut body)?;
         done.keys.push(key);
         done.records.push(Record { newest, last, body });

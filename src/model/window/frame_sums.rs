@@ -76,6 +76,8 @@ impl FrameSums {
 
     fn run(&mut self, range: std::ops::Range<usize>, counts: impl Fn(&usize) -> bool, value: impl Fn(usize) -> Option<i128>) -> bool {
         let (mut total, mut count) = (0i128, 0u32);
+        self.totals.reserve(range.len() + 1);
+        self.counts.reserve(range.len() + 1);
         self.totals.push(0);
         self.counts.push(0);
         for row in range {
@@ -90,11 +92,11 @@ impl FrameSums {
         true
     }
 
-    pub fn fill(&self, compiled: &Compiled, frames: &[(u32, u32)], labels: &[u32], out: &mut Output) {
-        for ((from, to), label) in frames.iter().zip(labels) {
+    pub fn fill(&self, compiled: &Compiled, frames: &[(u32, u32)], first: u32, out: &mut Output) {
+        for ((from, to), label) in frames.iter().zip(first..) {
             let count = self.counts[*to as usize] - self.counts[*from as usize];
             if count > 0 {
-                self.one(compiled, self.totals[*to as usize] - self.totals[*from as usize], count, *label, out);
+                self.one(compiled, self.totals[*to as usize] - self.totals[*from as usize], count, label, out);
             }
         }
     }

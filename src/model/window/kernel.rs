@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use datafusion::arrow::array::{Array, ArrayRef, AsArray};
+use datafusion::arrow::array::{Array, ArrayRef};
 use datafusion::arrow::datatypes::{DataType, Schema};
 
 use super::aggregate::{Aggregate, Function};
@@ -17,10 +17,15 @@ use crate::error::{Error, Result};
 #[derive(Debug, Clone, Copy)]
 pub struct Run<'a> {
     pub times: &'a [Micros],
-    /// Columns of a batch that holds the run.
-    pub columns: &'a [ArrayRef],
+    /// Columns of a batch that holds the run ([`columns`]).
+    pub columns: &'a [Column<'a>],
     /// Row of the batch where the run begins.
     pub first: usize,
+}
+
+/// The columns of a batch, as runs have them.
+pub fn columns(batch: &[ArrayRef]) -> Result<Vec<Column<'_>>> {
+    batch.iter().map(Column::new).collect()
 }
 
 /// An aggregate over columns of known types.
@@ -49,18 +54,24 @@ impl Compiled {
         Ok(Compiled { function, args, filter: aggregate.filter.as_ref().map(at).transpose()?, result, scale })
     }
 
-    pub fn columns<'a>(&self, run: &Run<'a>) -> Result<Vec<Column<'a>>> {
-        self.args.iter().map(|i| Column::new(run.columns.get(*i).ok_or_else(|| Error::internal("an argument is missing"))?)).collect()
+    /// The first argument.
+    fn column<'a>(&self, run: &Run<'a>) -> Result<&'a Column<'a>> {
+        let first = self.args.first().and_then(|i| run.columns.get(*i));
+        first.ok_or_else(|| Error::internal("an argument is missing"))
+    }
+
+    pub fn columns<'a>(&self, run: &Run<'a>) -> Result<Vec<&'a Column<'a>>> {
+        self.args.iter().map(|i| run.columns.get(*i).ok_or_else(|| Error::internal("an argument is missing"))).collect()
     }
 
     /// Whether a row of the batch is counted at all.
-    pub fn passes(&self, run: &Run<'_>) -> Result<impl Fn(usize) -> bool> {
-        let filter = match self.filter.map(|i| run.columns.get(i).and_then(|c| c.as_boolean_opt().cloned())) {
+    pub fn passes<'a>(&self, run: &Run<'a>) -> Result<impl Fn(usize) -> bool + use<'a>> {
+        let filter = match self.filter.map(|i| run.columns.get(i)) {
             None => None,
-            Some(Some(filter)) => Some(filter),
-            Some(None) => return Err(Error::internal("a filter is no condition")),
+            Some(Some(Column::Boolean(filter))) => Some(*filter),
+            Some(_) => return Err(Error::internal("a filter is no condition")),
         };
-        Ok(move |row: usize| filter.as_ref().is_none_or(|f| f.is_valid(row) && f.value(row)))
+        Ok(move |row: usize| filter.is_none_or(|f| f.is_valid(row) && f.value(row)))
     }
 
     pub fn finished(&self, state: &super::state::State) -> Finished {
@@ -68,112 +79,181 @@ impl Compiled {
     }
 }
 
-/// Computes one aggregate for the labels of key after key.
+/// Computes aggregates for the labels of key after key.
 #[derive(Debug)]
-pub struct Aggregator {
-    compiled: Compiled,
-    sums: FrameSums,
+pub struct Aggregators {
+    all: Vec<Compiled>,
+    /// Running totals, each of one argument under one filter, and which of them an aggregate takes.
+    totals: Vec<Totals>,
+    totals_of: Vec<Option<usize>>,
     /// Rows before each row that count.
     counted: Vec<u32>,
     /// Rows of a frame that may still be its least or greatest, in order.
     best: VecDeque<u32>,
 }
 
-impl Aggregator {
+#[derive(Debug)]
+struct Totals {
+    column: usize,
+    filter: Option<usize>,
+    sums: FrameSums,
+    /// Of the run at hand, once they were asked: whether they are exact in 128 bits.
+    ready: Option<bool>,
+}
+
+impl Aggregators {
     /// `events`: the columns that runs have.
-    pub fn new(aggregate: &Aggregate, events: &Schema) -> Result<Aggregator> {
-        Ok(Aggregator { compiled: Compiled::new(aggregate, events)?, sums: FrameSums::default(), counted: vec![], best: VecDeque::new() })
+    pub fn new(aggregates: &[Aggregate], events: &Schema) -> Result<Self> {
+        let all = aggregates.iter().map(|a| Compiled::new(a, events)).collect::<Result<Vec<_>>>()?;
+        let mut totals: Vec<Totals> = vec![];
+        let mut of = |c: &Compiled| {
+            let column = *c.args.first().filter(|_| matches!(c.function, Function::Sum | Function::Avg))?;
+            Some(totals.iter().position(|t| t.column == column && t.filter == c.filter).unwrap_or_else(|| {
+                totals.push(Totals { column, filter: c.filter, sums: FrameSums::default(), ready: None });
+                totals.len() - 1
+            }))
+        };
+        let totals_of = all.iter().map(&mut of).collect();
+        Ok(Aggregators { all, totals, totals_of, counted: vec![], best: VecDeque::new() })
     }
 
-    /// Room for so many labels, filled with the aggregate of nothing.
-    pub fn output(&self, labels: usize) -> Output {
-        Output::new(&self.compiled.result, labels, self.compiled.function.counts())
+    /// Room for so many labels, filled with the aggregates of nothing.
+    pub fn outputs(&self, labels: usize) -> Vec<Output> {
+        self.all.iter().map(|c| Output::new(&c.result, labels, c.function.counts())).collect()
     }
 
-    /// `frames`: per label of the key the half-open range of the run's rows in its window, both ends never decreasing;
-    /// `labels`: the rows of the output.
-    pub fn fill(&mut self, run: &Run<'_>, frames: &[(u32, u32)], labels: &[u32], out: &mut Output) -> Result<()> {
-        let compiled = &self.compiled;
+    /// Begins with the next run.
+    pub fn begin(&mut self) {
+        self.totals.iter_mut().for_each(|t| t.ready = None);
+    }
+
+    /// One aggregate for the labels of a key. `frames`: per label the half-open range of the run's rows in its window, both
+    /// ends never decreasing; `first`: the output's row of the first label, behind which the others stand.
+    pub fn fill(&mut self, aggregate: usize, run: &Run<'_>, frames: &[(u32, u32)], first: u32, out: &mut Output) -> Result<()> {
+        let Some(compiled) = self.all.get(aggregate) else { return Err(Error::internal("an aggregate is missing")) };
         match &compiled.function {
             Function::CountAll if compiled.filter.is_none() => {
-                frames.iter().zip(labels).for_each(|((from, to), label)| out.set_count(*label, i64::from(to - from)));
+                frames.iter().zip(first..).for_each(|((from, to), label)| out.set_count(label, i64::from(to - from)));
                 Ok(())
             }
-            Function::CountAll | Function::Count => self.counts(run, frames, labels, out),
+            Function::CountAll | Function::Count => counts(compiled, &mut self.counted, run, frames, first, out),
             Function::Sum | Function::Avg => {
-                let columns = compiled.columns(run)?;
-                let passes = compiled.passes(run)?;
-                let Some(column) = columns.first() else { return Err(Error::internal("a sum has an argument")) };
-                match self.sums.prepare(column, &passes, run.first, run.times.len()) {
-                    true => self.sums.fill(compiled, frames, labels, out),
-                    false => each(compiled, run, frames, labels, out)?,
+                let totals = self.totals_of.get(aggregate).copied().flatten().and_then(|i| self.totals.get_mut(i));
+                let Some(totals) = totals else { return Err(Error::internal("a sum has totals")) };
+                let (column, passes) = (compiled.column(run)?, compiled.passes(run)?);
+                let sums = &mut totals.sums;
+                match *totals.ready.get_or_insert_with(|| sums.prepare(column, &passes, run.first, run.times.len())) {
+                    true => sums.fill(compiled, frames, first, out),
+                    false => each(compiled, run, frames, first, out)?,
                 }
                 Ok(())
             }
-            Function::Min | Function::BoolAnd | Function::Max | Function::BoolOr => self.extremes(run, frames, labels, out),
-            _ => each(compiled, run, frames, labels, out),
+            Function::Min | Function::BoolAnd | Function::Max | Function::BoolOr => {
+                extremes(compiled, &mut self.best, run, frames, first, out)
+            }
+            _ => each(compiled, run, frames, first, out),
         }
     }
 
     /// The same for some rows of the run, for one label.
-    pub fn of_rows(&mut self, run: &Run<'_>, rows: &[u32], label: u32, out: &mut Output) -> Result<()> {
-        let (columns, passes) = (self.compiled.columns(run)?, self.compiled.passes(run)?);
+    pub fn of_rows(&self, aggregate: usize, run: &Run<'_>, rows: &[u32], label: u32, out: &mut Output) -> Result<()> {
+        let Some(compiled) = self.all.get(aggregate) else { return Err(Error::internal("an aggregate is missing")) };
+        let (columns, passes) = (compiled.columns(run)?, compiled.passes(run)?);
         let rows = rows.iter().map(|r| run.first + *r as usize);
-        out.set(label, of(&self.compiled, &columns, &passes, rows));
-        Ok(())
-    }
-
-    fn counts(&mut self, run: &Run<'_>, frames: &[(u32, u32)], labels: &[u32], out: &mut Output) -> Result<()> {
-        let (columns, passes) = (self.compiled.columns(run)?, self.compiled.passes(run)?);
-        let given = |row: usize| columns.first().is_none_or(|c| !c.is_null(row));
-        self.counted.clear();
-        let mut count = 0;
-        self.counted.push(0);
-        for row in run.first..run.first + run.times.len() {
-            count += u32::from(passes(row) && given(row));
-            self.counted.push(count);
-        }
-        for ((from, to), label) in frames.iter().zip(labels) {
-            out.set_count(*label, i64::from(self.counted[*to as usize] - self.counted[*from as usize]));
-        }
-        Ok(())
-    }
-
-    /// Keeps the rows that no later row of the frame beats: the first of them is the frame's.
-    fn extremes(&mut self, run: &Run<'_>, frames: &[(u32, u32)], labels: &[u32], out: &mut Output) -> Result<()> {
-        use std::cmp::Ordering::{Greater, Less};
-        let (columns, passes) = (self.compiled.columns(run)?, self.compiled.passes(run)?);
-        let Some(column) = columns.first() else { return Err(Error::internal("this aggregate has an argument")) };
-        let beats = if matches!(self.compiled.function, Function::Max | Function::BoolOr) { Greater } else { Less };
-        self.best.clear();
-        let mut next = 0;
-        for ((from, to), label) in frames.iter().zip(labels) {
-            while next < *to {
-                let row = run.first + next as usize;
-                if passes(row) && !column.is_null(row) {
-                    while self.best.back().is_some_and(|b| column.compare(row, run.first + *b as usize) == beats) {
-                        self.best.pop_back();
-                    }
-                    self.best.push_back(next);
-                }
-                next += 1;
-            }
-            while self.best.front().is_some_and(|b| b < from) {
-                self.best.pop_front();
-            }
-            if let Some(best) = self.best.front() {
-                out.set(*label, Finished::One(column.get(run.first + *best as usize)));
-            }
-        }
+        out.set(label, of(compiled, &columns, &passes, rows));
         Ok(())
     }
 }
 
+fn counts(compiled: &Compiled, counted: &mut Vec<u32>, run: &Run<'_>, frames: &[(u32, u32)], first: u32, out: &mut Output) -> Result<()> {
+    let (columns, passes) = (compiled.columns(run)?, compiled.passes(run)?);
+    let given = |row: usize| columns.first().is_none_or(|c| !c.is_null(row));
+    counted.clear();
+    let mut count = 0;
+    counted.push(0);
+    for row in run.first..run.first + run.times.len() {
+        count += u32::from(passes(row) && given(row));
+        counted.push(count);
+    }
+    for ((from, to), label) in frames.iter().zip(first..) {
+        out.set_count(label, i64::from(counted[*to as usize] - counted[*from as usize]));
+    }
+    Ok(())
+}
+
+/// Least and greatest values, without taking every value out where they are doubles or BIGINT.
+fn extremes(
+    compiled: &Compiled,
+    best: &mut VecDeque<u32>,
+    run: &Run<'_>,
+    frames: &[(u32, u32)],
+    first: u32,
+    out: &mut Output,
+) -> Result<()> {
+    use std::cmp::Ordering::{Greater, Less};
+    let (column, passes) = (compiled.column(run)?, compiled.passes(run)?);
+    let beats = if matches!(compiled.function, Function::Max | Function::BoolOr) { Greater } else { Less };
+    let frames = frames.iter().copied().zip(first..);
+    match column {
+        Column::F64(a) => {
+            let values = a.values();
+            let counts = |row: usize| passes(row) && !a.is_null(row);
+            let better = |row: usize, than: usize| values[row].total_cmp(&values[than]) == beats;
+            leaders(best, run.first, frames, counts, better, |label, row| out.set_float(label, values[row]));
+        }
+        Column::I64(a) => {
+            let values = a.values();
+            let counts = |row: usize| passes(row) && !a.is_null(row);
+            let better = |row: usize, than: usize| values[row].cmp(&values[than]) == beats;
+            leaders(best, run.first, frames, counts, better, |label, row| out.set(label, Finished::One(Some(Value::Integer(values[row])))));
+        }
+        other => {
+            let counts = |row: usize| passes(row) && !other.is_null(row);
+            let better = |row: usize, than: usize| other.compare(row, than) == beats;
+            leaders(best, run.first, frames, counts, better, |label, row| out.set(label, Finished::One(other.get(row))));
+        }
+    }
+    Ok(())
+}
+
+/// Keeps the rows that no later row of the frame beats: the first of them is the frame's.
+fn leaders(
+    best: &mut VecDeque<u32>,
+    first_row: usize,
+    frames: impl Iterator<Item = ((u32, u32), u32)>,
+    counts: impl Fn(usize) -> bool,
+    better: impl Fn(usize, usize) -> bool,
+    mut set: impl FnMut(u32, usize),
+) {
+    best.clear();
+    let mut next = 0;
+    for ((from, to), label) in frames {
+        // rows before the frame lie in no later one
+        next = next.max(from);
+        while next < to {
+            let row = first_row + next as usize;
+            if counts(row) {
+                while best.back().is_some_and(|b| better(row, first_row + *b as usize)) {
+                    best.pop_back();
+                }
+                best.push_back(next);
+            }
+            next += 1;
+        }
+        while best.front().is_some_and(|b| *b < from) {
+            best.pop_front();
+        }
+        if let Some(leader) = best.front() {
+            set(label, first_row + *leader as usize);
+        }
+    }
+}
+
 /// Frame by frame; equal frames are computed once.
-fn each(compiled: &Compiled, run: &Run<'_>, frames: &[(u32, u32)], labels: &[u32], out: &mut Output) -> Result<()> {
+fn each(compiled: &Compiled, run: &Run<'_>, frames: &[(u32, u32)], first: u32, out: &mut Output) -> Result<()> {
     let (columns, passes) = (compiled.columns(run)?, compiled.passes(run)?);
     let mut last: Option<((u32, u32), Finished)> = None;
-    for (frame, label) in frames.iter().zip(labels) {
+    for (frame, label) in frames.iter().zip(first..) {
         if frame.0 == frame.1 {
             continue;
         }
@@ -181,14 +261,14 @@ fn each(compiled: &Compiled, run: &Run<'_>, frames: &[(u32, u32)], labels: &[u32
             Some((known, value)) if known == *frame => value,
             _ => of(compiled, &columns, &passes, run.first + frame.0 as usize..run.first + frame.1 as usize),
         };
-        out.set(*label, value.clone());
+        out.set(label, value.clone());
         last = Some((*frame, value));
     }
     Ok(())
 }
 
 /// The aggregate over some rows of a batch.
-fn of(compiled: &Compiled, columns: &[Column<'_>], passes: &impl Fn(usize) -> bool, rows: impl Iterator<Item = usize>) -> Finished {
+fn of(compiled: &Compiled, columns: &[&Column<'_>], passes: &impl Fn(usize) -> bool, rows: impl Iterator<Item = usize>) -> Finished {
     let mut state = compiled.function.nothing();
     let mut args: Vec<Option<Value>> = vec![None; columns.len()];
     for row in rows.filter(|r| passes(*r)) {

@@ -14,7 +14,7 @@ mod state;
 mod value;
 
 pub use aggregate::{Aggregate, Call, Function};
-pub use kernel::{Aggregator, Run};
+pub use kernel::{Aggregators, Run, columns};
 pub use output::Output;
 pub use record::{Read, RecordCodec};
 pub use spec::{Asked, Window, check_family, longest, shown};

@@ -14,6 +14,7 @@ mod planner;
 mod runs;
 mod spec;
 mod stream;
+mod workers;
 
 pub use exec::WindowJoinExec;
 pub use planner::WindowJoinPlanner;

@@ -31,7 +31,7 @@ impl Events {
         }
     }
 
-    fn bytes(&self) -> usize {
+    pub fn bytes(&self) -> usize {
         let columns: usize = self.columns.iter().map(|c| c.to_data().get_slice_memory_size().unwrap_or(0)).sum();
         columns + self.times.len() * (size_of::<i64>() + self.created.as_ref().map_or(0, |_| size_of::<Option<i64>>()))
     }
@@ -52,8 +52,12 @@ impl Events {
     }
 }
 
-/// Takes the group, the events and their range of a run that has ended.
-pub type Whole<'a> = dyn FnMut(u32, &Events, (usize, usize)) -> Result<()> + 'a;
+/// Runs that are whole.
+pub struct Batch {
+    pub events: Events,
+    /// Of each run its group, and the half-open range of its events.
+    pub runs: Vec<(u32, usize, usize)>,
+}
 
 /// The run that is not whole yet.
 pub struct Runs<'a> {
@@ -73,18 +77,19 @@ impl<'a> Runs<'a> {
         Runs { spec, keys, known, group: NO_GROUP, pieces: vec![], memory }
     }
 
-    /// Takes the next batch; calls `whole` with the group, the events and their range for each run that has ended.
-    pub fn batch(&mut self, batch: &RecordBatch, whole: &mut Whole<'_>) -> Result<()> {
+    /// Takes the next batch; answers the runs that have ended.
+    pub fn batch(&mut self, batch: &RecordBatch) -> Result<Vec<Batch>> {
+        let mut out = vec![];
         let rows = batch.num_rows();
         let groups = self.keys.find(&self.spec.item.feature_keys(batch)?, rows)?;
-        let Some((first, last)) = groups.first().copied().zip(groups.last().copied()) else { return Ok(()) };
+        let Some((first, last)) = groups.first().copied().zip(groups.last().copied()) else { return Ok(out) };
         if self.group != NO_GROUP && first != self.group {
-            self.end(whole)?;
+            out.extend(self.end()?);
         }
         if groups.iter().all(|g| *g == NO_GROUP) {
-            return Ok(());
+            return Ok(out);
         }
-        let events = self.read(batch)?;
+        let (events, mut runs) = (self.read(batch)?, vec![]);
         let mut from = 0;
         while from < rows {
             let group = groups[from];
@@ -97,31 +102,34 @@ impl<'a> Runs<'a> {
                 self.pieces.push(piece);
                 self.group = group;
                 if !open {
-                    self.end(whole)?;
+                    out.extend(self.end()?);
                 }
             } else if group != NO_GROUP {
-                whole(group, &events, (from, to))?;
+                runs.push((group, from, to));
             }
             from = to;
         }
-        Ok(())
+        if !runs.is_empty() {
+            out.push(Batch { events, runs });
+        }
+        Ok(out)
     }
 
     /// The run that is open has ended.
-    pub fn end(&mut self, whole: &mut Whole<'_>) -> Result<()> {
+    pub fn end(&mut self) -> Result<Option<Batch>> {
         let pieces = std::mem::take(&mut self.pieces);
         if pieces.is_empty() {
-            return Ok(());
+            return Ok(None);
         }
         if pieces.len() > 1 {
             // the pieces and the whole are there together for a moment
             self.memory.grow(pieces.iter().map(Events::bytes).sum())?;
         }
         let events = Events::joined(pieces)?;
-        let rows = events.times.len();
         let group = std::mem::replace(&mut self.group, NO_GROUP);
-        whole(group, &events, (0, rows))?;
-        self.memory.resize(0)
+        self.memory.resize(0)?;
+        let runs = vec![(group, 0, events.times.len())];
+        Ok(Some(Batch { events, runs }))
     }
 
     fn read(&self, batch: &RecordBatch) -> Result<Events> {

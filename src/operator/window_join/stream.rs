@@ -3,9 +3,9 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use datafusion::arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch, TimestampMicrosecondArray};
-use datafusion::arrow::compute::{filter_record_batch, nullif};
-use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::arrow::array::{ArrayRef, BooleanArray, RecordBatch, new_null_array};
+use datafusion::arrow::compute::{filter_record_batch, interleave};
+use datafusion::arrow::datatypes::{FieldRef, SchemaRef};
 use datafusion::common::{DataFusionError, Result};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_plan::ExecutionPlanProperties;
@@ -14,12 +14,10 @@ use datafusion::physical_plan::spill::get_record_batch_memory_size;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use futures::stream::{self, BoxStream, StreamExt, TryStreamExt};
 
-use super::frames::frames;
-use super::runs::{Events, Runs, is_known};
+use super::runs::Runs;
 use super::spec::WindowJoinSpec;
-use crate::clock::Micros;
+use super::workers::{Answers, Question, Workers};
 use crate::error::Error;
-use crate::model::window::{Aggregator, Output, Run as Events1, Window};
 use crate::operator::pit_join::labels::key_index::KeyIndex;
 use crate::operator::pit_join::labels::label_index::{Collected, Index, LabelIndex};
 use crate::operator::pit_join::memory::{Memory, Part};
@@ -30,8 +28,10 @@ use crate::operator::pit_join::tasks::in_turn;
 const MIN_CHUNK_ROWS: usize = 4096;
 /// Label rows are numbered in 32 bits.
 const MAX_CHUNK_ROWS: usize = u32::MAX as usize - 1;
-/// Bytes of a label beside its row: its place in the index, twice while it is built, and its instant.
-const INDEX_BYTES: usize = 48;
+/// Bytes of a label beside its row: its place in the index, twice while it is built, its instant, and the way back.
+const INDEX_BYTES: usize = 52;
+/// A row that no answer belongs to: it has no key or no instant.
+const NOT_ASKED: u32 = u32::MAX;
 
 /// Starts the join. Nothing is read before the stream is polled, and dropping it stops everything.
 pub fn start(spec: WindowJoinSpec, context: Arc<TaskContext>, metrics: &ExecutionPlanMetricsSet) -> SendableRecordBatchStream {
@@ -51,8 +51,9 @@ struct Metrics {
     output_rows: Count,
     label_chunks: Count,
     index_time: Time,
-    /// Of aggregation, without the wait for events.
+    /// Of events to be read and aggregated.
     window_time: Time,
+    workers: Count,
     peak_memory: datafusion::physical_plan::metrics::Gauge,
 }
 
@@ -67,6 +68,7 @@ impl Metrics {
             label_chunks: counter("label_chunks"),
             index_time: time("index_time"),
             window_time: time("window_time"),
+            workers: counter("workers"),
             peak_memory: MetricBuilder::new(set).gauge("peak_memory_bytes", 0),
         }
     }
@@ -82,10 +84,7 @@ struct Join {
     /// Label batches given back by a chunk that was too large.
     returned: VecDeque<RecordBatch>,
     ended: bool,
-    aggregators: Vec<Aggregator>,
-    /// The different windows, and per aggregate which it has.
-    windows: Vec<Window>,
-    window_of: Vec<usize>,
+    question: Arc<Question>,
     chunk_limit: usize,
     joined: Option<Joined>,
 }
@@ -93,9 +92,12 @@ struct Join {
 /// A chunk with its answers.
 struct Joined {
     batches: VecDeque<RecordBatch>,
-    columns: Vec<ArrayRef>,
-    /// Rows with a key and an instant; `None`: all.
-    asked: Option<BooleanArray>,
+    /// Per added column its values by worker, and a NULL.
+    columns: Vec<Vec<ArrayRef>>,
+    /// Where the labels of each worker begin in the index.
+    begins: Vec<usize>,
+    /// Per row of the chunk its label in the index.
+    labels: Vec<u32>,
     row: usize,
     _held: Part,
 }
@@ -110,20 +112,7 @@ impl Join {
     fn open(spec: WindowJoinSpec, context: Arc<TaskContext>, metrics: Metrics) -> Result<Self> {
         let memory = Memory::new(context.memory_pool(), spec.item.description.clone(), metrics.peak_memory.clone(), 1);
         let labels = in_turn(&spec.labels, 0..spec.labels.output_partitioning().partition_count(), &context)?;
-        let arguments = spec.arguments_schema()?;
-        let aggregators = spec.aggregates.iter().map(|a| Aggregator::new(a, &arguments)).collect::<crate::error::Result<Vec<_>>>()?;
-        let mut windows: Vec<Window> = vec![];
-        let window_of = spec
-            .aggregates
-            .iter()
-            .map(|a| match windows.iter().position(|w| *w == a.window) {
-                Some(at) => at,
-                None => {
-                    windows.push(a.window.clone());
-                    windows.len() - 1
-                }
-            })
-            .collect();
+        let question = Arc::new(Question::new(spec.aggregates.clone(), spec.arguments_schema()?, spec.longest.clone()));
         let schema = spec.schema();
         Ok(Join {
             spec,
@@ -134,9 +123,7 @@ impl Join {
             labels,
             returned: VecDeque::new(),
             ended: false,
-            aggregators,
-            windows,
-            window_of,
+            question,
             chunk_limit: MAX_CHUNK_ROWS,
             joined: None,
         })
@@ -183,13 +170,9 @@ impl Join {
         self.ended = false;
     }
 
-    fn bytes_per_label(&self) -> usize {
-        INDEX_BYTES + self.aggregators.iter().map(|a| a.output(0).bytes_per_label()).sum::<usize>()
-    }
-
     /// As many labels as there is memory for, or all.
     async fn read_chunk(&mut self) -> Result<Vec<RecordBatch>> {
-        let per_label = self.bytes_per_label();
+        let per_label = INDEX_BYTES + self.question.bytes_per_label()?;
         let mut expected = self.memory.part();
         let (mut chunk, mut rows) = (vec![], 0);
         while rows < self.chunk_limit {
@@ -237,54 +220,39 @@ impl Join {
         held.grow(chunk.iter().map(get_record_batch_memory_size).sum())?;
         let mut index_memory = self.memory.part();
         let labels = index(&self.spec, &self.context, &self.metrics, chunk, rows, &mut index_memory).await?;
-        let outputs: Vec<Output> = self.aggregators.iter().map(|a| a.output(rows)).collect();
-        held.grow(outputs.iter().map(Output::memory).sum::<usize>() + rows * size_of::<Option<Micros>>())?;
-        let mut answers = Answers { outputs, newest: vec![None; rows], frames: vec![vec![]; self.windows.len()] };
-        let before = answers.memory();
-        self.aggregate(&labels, &mut answers).await?;
-        // texts and lists
-        held.grow(answers.memory().saturating_sub(before))?;
-        let mut asked = vec![false; rows];
-        labels.index.rows.iter().for_each(|row| asked[*row as usize] = true);
-        let asked = BooleanArray::from(asked);
-        let asked = if asked.true_count() == rows { None } else { Some(asked) };
-        Ok(Joined { batches: chunk.iter().cloned().collect(), columns: answers.columns(asked.as_ref())?, asked, row: 0, _held: held })
+        held.grow(rows * (self.question.bytes_per_label()? + size_of::<u32>()))?;
+        let answers = self.aggregate(&labels).await?;
+        held.grow(answers.iter().map(|a| a.beside).sum())?;
+        let mut places = vec![NOT_ASKED; rows];
+        labels.index.rows.iter().zip(0..).for_each(|(row, label)| places[*row as usize] = label);
+        Ok(Joined::new(chunk, answers, places, held, &self.spec))
     }
 
     /// Reads all events and lets each key's meet its labels.
-    async fn aggregate(&mut self, labels: &Labels, answers: &mut Answers) -> Result<()> {
+    async fn aggregate(&mut self, labels: &Labels) -> Result<Vec<Answers>> {
+        let timer = self.metrics.window_time.timer();
         let mut events = self.spec.sorted_events(&self.context)?;
         let mut runs = Runs::new(&self.spec, &labels.keys, self.spec.item.known_by.is_some(), self.memory.part());
-        let (windows, window_of) = (&self.windows, &self.window_of);
-        let longest = self.spec.longest.as_ref();
-        let aggregators = &mut self.aggregators;
-        let mut whole = |group: u32, events: &Events, (from, to): (usize, usize)| {
-            let (start, end) = labels.index.range(group);
-            if start == end {
-                return Ok(());
-            }
-            let asking = Asking {
-                instants: &labels.index.at[start..end],
-                rows: &labels.index.rows[start..end],
-                known_by: labels.index.known_by.get(start..end).unwrap_or_default(),
-            };
-            let run = Events1 { times: &events.times[from..to], columns: &events.columns, first: from };
-            let known = events.created.as_ref().map(|c| &c[from..to]);
-            answers.run(&run, known, &asking, windows, window_of, aggregators)?;
-            if let Some(longest) = longest {
-                answers.newest(&run, known, &asking, longest);
-            }
-            Ok(())
-        };
+        let count = self.context.session_config().target_partitions().max(1);
+        let mut workers = Workers::start(&self.question, &labels.index, count, self.memory.part())?;
+        self.metrics.workers.add(workers.count());
         while let Some(batch) = events.next().await {
             let batch = batch?;
             self.metrics.event_rows.add(batch.num_rows());
-            let timer = self.metrics.window_time.timer();
-            runs.batch(&batch, &mut whole)?;
-            timer.done();
+            for whole in runs.batch(&batch)? {
+                workers.take(whole).await?;
+            }
+            if workers.is_broken() {
+                break;
+            }
             tokio::task::consume_budget().await;
         }
-        runs.end(&mut whole)
+        if let Some(whole) = runs.end()? {
+            workers.take(whole).await?;
+        }
+        let answers = workers.answers().await;
+        timer.done();
+        answers
     }
 }
 
@@ -325,94 +293,40 @@ async fn index(
     }
 }
 
-/// The labels of one key, in the order of their instants.
-struct Asking<'a> {
-    instants: &'a [Micros],
-    /// Their rows in the chunk.
-    rows: &'a [u32],
-    /// Empty where nobody asks what was known.
-    known_by: &'a [Micros],
-}
-
-/// Answers by label row.
-struct Answers {
-    outputs: Vec<Output>,
-    /// The newest event in the longest window.
-    newest: Vec<Option<Micros>>,
-    /// Of the run at hand, per window.
-    frames: Vec<Vec<(u32, u32)>>,
-}
-
-impl Answers {
-    /// Bytes of the values.
-    fn memory(&self) -> usize {
-        self.outputs.iter().map(Output::memory).sum()
-    }
-
-    fn run(
-        &mut self,
-        run: &Events1<'_>,
-        known: Option<&[Option<Micros>]>,
-        asking: &Asking<'_>,
-        windows: &[Window],
-        window_of: &[usize],
-        aggregators: &mut [Aggregator],
-    ) -> Result<()> {
-        for (window, out) in windows.iter().zip(&mut self.frames) {
-            frames(window, run.times, asking.instants, out);
-        }
-        for ((aggregator, window), out) in aggregators.iter_mut().zip(window_of).zip(&mut self.outputs) {
-            let frames = &self.frames[*window];
-            let Some(known) = known else {
-                aggregator.fill(run, frames, asking.rows, out)?;
-                continue;
-            };
-            for ((frame, row), by) in frames.iter().zip(asking.rows).zip(asking.known_by) {
-                let rows: Vec<u32> = (frame.0..frame.1).filter(|r| is_known(known[*r as usize], *by)).collect();
-                aggregator.of_rows(run, &rows, *row, out)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn newest(&mut self, run: &Events1<'_>, known: Option<&[Option<Micros>]>, asking: &Asking<'_>, longest: &Window) {
-        let mut to = 0;
-        for (i, (t, row)) in asking.instants.iter().zip(asking.rows).enumerate() {
-            while run.times.get(to).is_some_and(|e| e <= t) {
-                to += 1;
-            }
-            let last = match (known, asking.known_by.get(i)) {
-                (Some(known), Some(by)) => (0..to).rev().find(|r| is_known(known[*r], *by)),
-                _ => to.checked_sub(1),
-            };
-            let oldest = longest.bounds(*t).0;
-            self.newest[*row as usize] = last.map(|r| run.times[r]).filter(|e| *e >= oldest);
-        }
-    }
-
-    /// As columns; NULL where a label has no key or no instant.
-    fn columns(self, asked: Option<&BooleanArray>) -> Result<Vec<ArrayRef>> {
-        let mut columns: Vec<ArrayRef> = self.outputs.into_iter().map(Output::finish).collect::<crate::error::Result<_>>()?;
-        if let Some(asked) = asked {
-            let not = datafusion::arrow::compute::not(asked)?;
-            columns = columns.iter().map(|c| Ok(nullif(c, &not)?)).collect::<Result<_>>()?;
-        }
-        columns.push(Arc::new(TimestampMicrosecondArray::from(self.newest).with_timezone("UTC")));
-        Ok(columns)
-    }
-}
-
 impl Joined {
+    fn new(chunk: &[RecordBatch], answers: Vec<Answers>, labels: Vec<u32>, held: Part, spec: &WindowJoinSpec) -> Self {
+        let begins = answers.iter().map(|a| a.labels.start).collect();
+        let column = |(i, field): (usize, &FieldRef)| {
+            let parts = answers.iter().filter_map(|a| a.columns.get(i).cloned());
+            parts.chain([new_null_array(field.data_type(), 1)]).collect()
+        };
+        let columns = spec.added.iter().enumerate().map(column).collect();
+        Joined { batches: chunk.iter().cloned().collect(), columns, begins, labels, row: 0, _held: held }
+    }
+
     /// The next label batch with its answers.
     fn next(&mut self, schema: &SchemaRef, inner: bool) -> Result<Option<RecordBatch>> {
         let Some(labels) = self.batches.pop_front() else { return Ok(None) };
         let (row, rows) = (self.row, labels.num_rows());
         self.row += rows;
-        let columns = labels.columns().iter().cloned().chain(self.columns.iter().map(|c| c.slice(row, rows))).collect();
+        let asked = &self.labels[row..row + rows];
+        let places: Vec<(usize, usize)> = asked.iter().map(|label| self.place(*label)).collect();
+        let answers = self.columns.iter().map(|parts| interleave(&parts.iter().map(|p| p.as_ref()).collect::<Vec<_>>(), &places));
+        let columns = labels.columns().iter().cloned().map(Ok).chain(answers).collect::<std::result::Result<_, _>>()?;
         let batch = RecordBatch::try_new(Arc::clone(schema), columns)?;
-        Ok(Some(match self.asked.as_ref().filter(|_| inner) {
-            Some(asked) => filter_record_batch(&batch, &asked.slice(row, rows))?,
-            None => batch,
-        }))
+        if inner && asked.contains(&NOT_ASKED) {
+            return Ok(Some(filter_record_batch(&batch, &asked.iter().map(|label| Some(*label != NOT_ASKED)).collect::<BooleanArray>())?));
+        }
+        Ok(Some(batch))
+    }
+
+    /// The worker whose answer it is, and where it stands there.
+    fn place(&self, label: u32) -> (usize, usize) {
+        if label == NOT_ASKED {
+            return (self.begins.len(), 0);
+        }
+        let label = label as usize;
+        let worker = self.begins.partition_point(|begin| *begin <= label).saturating_sub(1);
+        (worker, label - self.begins.get(worker).copied().unwrap_or(0))
     }
 }
