@@ -38,6 +38,7 @@ pub fn base_state(config: &Config, runtime: Arc<RuntimeEnv>) -> Result<SessionSt
     let mut state = SessionStateBuilder::new()
         .with_config(c)
         .with_runtime_env(runtime)
+        .with_expr_planners(vec![Arc::new(crate::plan::interval_times::IntervalTimes)])
         .with_default_features()
         .with_query_planner(Arc::new(Physical))
         .with_type_planner(Arc::new(super::time::Types))

@@ -11,6 +11,7 @@ pub mod deletion;
 pub mod exact_number;
 pub mod feature_table;
 pub mod horizon;
+pub mod interval_times;
 pub mod lengths;
 pub mod lookup;
 pub mod names;

@@ -33,6 +33,7 @@ use crate::plan::weight::Weight;
 use crate::plan::wildcard::renamed;
 use crate::plan::windows;
 use crate::services::Services;
+use crate::sql::as_of;
 use crate::sql::cursor::NameRef;
 use crate::sql::references::split_travel;
 use crate::sql::rewrite::TIME_TRAVEL;
@@ -173,11 +174,23 @@ impl Resolver {
             let files = l.external.values().find(|t| t.name.schema.is_empty() && t.name.name == d.object.name);
             let d = match files {
                 Some(t) => Dependency { kind: Some(ObjectKind::Files), ..Dependency::of(Name::new("", &t.location), None) },
-                None => Dependency { kind: self.catalog.kind_of(&d.object), ..d },
+                None => {
+                    let d = self.of_view(d);
+                    Dependency { kind: self.catalog.kind_of(&d.object), ..d }
+                }
             };
             if !l.reads.contains(&d) {
                 l.reads.push(d);
             }
+        }
+    }
+
+    /// `view$events` is read of the view.
+    fn of_view(&self, d: Dependency) -> Dependency {
+        let view = d.object.name.strip_suffix(EVENTS).map(|view| Name::new(&d.object.schema, view));
+        match view.filter(|view| self.catalog.relation(&d.object).is_none() && self.catalog.feature_views.contains_key(view)) {
+            Some(object) => Dependency { object, ..d },
+            None => d,
         }
     }
 
@@ -268,6 +281,9 @@ impl Resolver {
     }
 
     async fn find(&self, schema: &str, table: &str) -> Result<Option<Arc<dyn TableProvider>>> {
+        if let Some((view, instant)) = as_of::split(table) {
+            return self.live(schema, view, instant).await;
+        }
         let (base, travel) = split_travel(table)?;
         let n = NameRef::from_parts(vec![schema.to_string(), base.to_string()], None)?;
         let name = Name::new(schema, n.name.clone());
@@ -333,6 +349,28 @@ impl Resolver {
             }
         };
         Ok(Some(provider))
+    }
+
+    /// `view AT instant`: of each key that is known by the instant its live row, or its windows.
+    async fn live(&self, schema: &str, table: &str, instant: &str) -> Result<Option<Arc<dyn TableProvider>>> {
+        let n = NameRef::from_parts(vec![schema.to_string(), table.to_string()], None)?;
+        let name = Name::new(schema, n.name.clone());
+        let view = match self.catalog.relation(&name) {
+            Some(Relation::FeatureView(_)) => self.catalog.feature_view(&name, n.version.and_then(VersionSpec::number))?,
+            Some(other) => {
+                return Err(Error::invalid(format!("{} {name} cannot be read AT an instant: feature views can", other.kind()))
+                    .with_hint("WHERE event_timestamp <= instant leaves out later rows; an alias called at wants AS"));
+            }
+            None => return Ok(None),
+        };
+        let query = as_of::query(view, instant);
+        // what the query of it reads is the view, which the statement names
+        self.loaded.lock().views.push(name.clone());
+        let planned = async { super::planner::plan_sql(&self.shared()?, crate::sql::parse::statement(&query)?, schema).await }.await;
+        self.loaded.lock().views.pop();
+        let plan = planned
+            .map_err(|e| Error::new(e.kind(), e.message()).context(format!("{name} AT {instant}")).or_hint(e.hint().unwrap_or_default()))?;
+        Ok(Some(Arc::new(ViewTable::new(plan, Some(query)))))
     }
 
     /// `view$events`: what the table of a windowed view holds.

@@ -147,6 +147,11 @@ fn is_operand_begin(t: &TokenWithSpan) -> bool {
     }
 }
 
+/// True where the word AT at `i`, behind a table, begins a clause.
+pub fn begins_instant(tokens: &[TokenWithSpan], i: usize) -> bool {
+    clause_behind(tokens, i, true).is_some_and(|(clause, _)| clause == Clause::At)
+}
+
 /// True where the tokens at `i`, right behind a table's name, give it an alias.
 pub fn has_alias(tokens: &[TokenWithSpan], i: usize) -> bool {
     match at(tokens, i) {
@@ -315,7 +320,7 @@ fn alias(tokens: &[TokenWithSpan]) -> Vec<TokenWithSpan> {
 }
 
 /// Where the expression that begins at `i` ends: at the next clause or the end of the factor.
-fn expression_end(tokens: &[TokenWithSpan], mut i: usize) -> Result<usize> {
+pub fn expression_end(tokens: &[TokenWithSpan], mut i: usize) -> Result<usize> {
     let from = i;
     let mut brackets = 0usize;
     while i < tokens.len() {

@@ -2,6 +2,7 @@
 //! the stock SQL parser read our join forms, and the cursor with which our own statements are read.
 
 mod arrows;
+pub mod as_of;
 pub mod asof;
 mod balance;
 pub mod clauses;

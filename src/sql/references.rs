@@ -63,6 +63,9 @@ pub fn table(schema: &str, table: &str) -> Result<Dependency> {
 
 /// Takes the point in time off a table's name.
 pub fn split_travel(table: &str) -> Result<(&str, Option<Travel>)> {
+    if let Some((name, _)) = super::as_of::split(table) {
+        return Ok((name, None));
+    }
     let Some((name, when)) = table.split_once(TIME_TRAVEL) else { return Ok((table, None)) };
     let travel = match when.split_at_checked(1) {
         Some(("v", n)) => Travel::Version(n.parse().map_err(|_| Error::invalid(format!("{n:?} is not a version")))?),

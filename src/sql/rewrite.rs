@@ -3,6 +3,7 @@
 //!
 //! - `"X"@v1` becomes one name; `x @v1` is refused (it would read as an alias);
 //! - `t VERSION AS OF n`, `t TIMESTAMP AS OF 'ts'` become a name that carries the version;
+//! - `FROM v AT instant` becomes a name that carries the instant (see `as_of`);
 //! - `ONLINE LOOKUP (…)` becomes `ONLINE_LOOKUP(…)`;
 //! - `a IS DISTINCT FROM b` gets parentheses (see `distinct`);
 //! - `?` becomes `$n`;
@@ -22,7 +23,7 @@ pub const TIME_TRAVEL: &str = "@@";
 pub fn rewrite(tokens: Vec<TokenWithSpan>) -> Result<Vec<TokenWithSpan>> {
     let tokens = names(tokens)?;
     let tokens = super::arrows::rewrite(placeholders(tokens)?);
-    let tokens = super::distinct::enclose(time_travel(tokens)?);
+    let tokens = super::distinct::enclose(super::as_of::rewrite(time_travel(tokens)?)?);
     asof::rewrite(&tokens)
 }
 

@@ -148,6 +148,7 @@ slt_files! {
     refresh_take_over "refresh/take_over.slt"
     session_two_sessions "session/two_sessions.slt"
     statement_alter_table "statement/alter_table.slt"
+    statement_as_of "statement/as_of.slt"
     statement_as_others_write "statement/as_others_write.slt"
     statement_delete_table "statement/delete_table.slt"
     statement_drop "statement/drop.slt"
