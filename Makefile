@@ -66,6 +66,7 @@ bench-windows: setup
 	cargo build --locked --release
 	.venv/bin/python benches/windows/bench.py run --presets "$(WINDOW_PRESETS)" --data-dir $(WINDOW_DATA) --runs $(RUNS) \
 	  --remige $(TARGET)/release/remige --results $(WINDOW_RESULTS) $(BENCH_FLAGS)
+	.venv/bin/python benches/windows/serving.py $(TARGET)/release/remige --data-dir $(WINDOW_DATA) --runs $(RUNS) --results $(WINDOW_RESULTS)
 	.venv/bin/python benches/windows/bench.py report --results $(WINDOW_RESULTS) --out $(WINDOW_PAGE)
 
 clean-demo:

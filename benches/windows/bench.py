@@ -31,12 +31,12 @@ LIMITS = {"W-M": "256MB"}
 
 
 def compare(d, first, second):
-    """Rows of `second`, and how many values are not those of `first` (floats within 1e-9)."""
+    """Rows of `second`, and how many values are not those of `first` (floats within 1e-9; counts and sums of nothing are 0 or NULL)."""
     import duckdb
     con = duckdb.connect()
     con.execute("SET threads=2")
     equal = lambda c: (f"(a.{c} IS NOT DISTINCT FROM b.{c} OR abs(a.{c} - b.{c}) <= 1e-9 * greatest(abs(a.{c}), abs(b.{c}), 1))"
-                       if not c.startswith("count") else f"coalesce(a.{c}, 0) = coalesce(b.{c}, 0)")
+                       if not c.startswith(("count", "sum")) else f"abs(coalesce(a.{c}, 0) - coalesce(b.{c}, 0)) <= 1e-9 * greatest(abs(a.{c}), abs(b.{c}), 1)")
     wrong = " + ".join(f"count(*) FILTER (WHERE NOT coalesce({equal(c)}, false))" for c in d.columns())
     rows, differ = con.execute(f"SELECT count(*), {wrong} FROM read_parquet('{first}') a FULL JOIN read_parquet('{second}') b USING (n)").fetchone()
     return {"rows": rows, "differ": differ}

@@ -92,6 +92,7 @@ async fn plan_statement(resolver: &Arc<Resolver>, mut statement: DfStatement, sc
         Ok(())
     })?;
     let mut missing = vec![];
+    let functions_called = references::functions(&statement);
     for reference in state.resolve_table_references(&statement)? {
         let (s, t) = (reference.schema().unwrap_or(schema).to_string(), reference.table().to_string());
         if s == "information_schema" || reference.catalog().is_some_and(|c| c != crate::sql::cursor::CATALOG) {
@@ -99,6 +100,8 @@ async fn plan_statement(resolver: &Arc<Resolver>, mut statement: DfStatement, sc
         }
         match resolver.load(&s, &t).await {
             Ok(Some(_)) => {}
+            // `generate_series(1, 3)` is no table that is missing
+            Ok(None) if reference.schema().is_none() && functions_called.contains(&t) => {}
             Ok(None) => missing.push((s, t)),
             Err(e) => return Err(locate(e, &statement, &t)),
         }

@@ -76,7 +76,7 @@ pub fn split_travel(table: &str) -> Result<(&str, Option<Travel>)> {
 }
 
 /// Names in FROM that only functions have.
-fn functions(statement: &DfStatement) -> HashSet<String> {
+pub fn functions(statement: &DfStatement) -> HashSet<String> {
     #[derive(Default)]
     struct Find {
         called: HashSet<String>,
