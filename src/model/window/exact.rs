@@ -177,10 +177,22 @@ impl ExactSum {
         if digits.len() > 1 << 10 {
             return Err(bytes.damaged("the digits of a sum"));
         }
-        let mut out = ExactSum { digits: Digits::Big(Box::new(BigInt::from_signed_bytes_le(digits))), exponent };
+        let digits = match small(digits) {
+            Some(small) => Digits::Small(small),
+            None => Digits::Big(Box::new(BigInt::from_signed_bytes_le(digits))),
+        };
+        let mut out = ExactSum { digits, exponent };
         out.narrow();
         Ok(out)
     }
+}
+
+/// Signed digits, the lowest first, where 128 bits hold them.
+fn small(bytes: &[u8]) -> Option<i128> {
+    let sign = if bytes.last().is_some_and(|b| b & 0x80 != 0) { 0xff } else { 0 };
+    let mut all = [sign; 16];
+    all.get_mut(..bytes.len())?.copy_from_slice(bytes);
+    Some(i128::from_le_bytes(all))
 }
 
 /// digits × 2^exponent / by, rounded once.
