@@ -147,9 +147,11 @@ fn is_operand_begin(t: &TokenWithSpan) -> bool {
     }
 }
 
-/// True where the word AT at `i`, behind a table, begins a clause.
+/// True where the word AT at `i`, behind a table, begins a clause. Before the next clause it is an alias: `JOIN t at ON …`.
 pub fn begins_instant(tokens: &[TokenWithSpan], i: usize) -> bool {
-    clause_behind(tokens, i, true).is_some_and(|(clause, _)| clause == Clause::At)
+    let pivots = ["pivot", "unpivot", "match_recognize"].iter().any(|w| is_word(at(tokens, i + 1), w));
+    let is_alias = pivots || clause_behind(tokens, i + 1, true).is_some();
+    !is_alias && clause_behind(tokens, i, true).is_some_and(|(clause, _)| clause == Clause::At)
 }
 
 /// True where the tokens at `i`, right behind a table's name, give it an alias.

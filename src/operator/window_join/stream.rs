@@ -234,7 +234,7 @@ impl Join {
         let mut events = self.spec.sorted_events(&self.context)?;
         let mut runs = Runs::new(&self.spec, &labels.keys, self.spec.item.known_by.is_some(), self.memory.part());
         let count = self.context.session_config().target_partitions().max(1);
-        let mut workers = Workers::start(&self.question, &labels.index, count, self.memory.part())?;
+        let workers = Workers::start(&self.question, &labels.index, count, &self.memory)?;
         self.metrics.workers.add(workers.count());
         while let Some(batch) = events.next().await {
             let batch = batch?;

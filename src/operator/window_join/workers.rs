@@ -15,7 +15,7 @@ use super::runs::{Batch, is_known};
 use crate::clock::Micros;
 use crate::model::window::{Aggregate, Aggregators, Output, Run, Window, columns};
 use crate::operator::pit_join::labels::label_index::LabelIndex;
-use crate::operator::pit_join::memory::Part;
+use crate::operator::pit_join::memory::{Memory, Part};
 
 /// Batches that wait for a worker.
 const QUEUE: usize = 4;
@@ -61,17 +61,21 @@ pub struct Answers {
     pub beside: usize,
 }
 
+/// A batch, accounted for until the last worker has done with it.
+struct Handed {
+    batch: Batch,
+    _held: Part,
+}
+
 /// Workers with their queues; ended when dropped.
 pub struct Workers {
-    queues: Vec<mpsc::Sender<Arc<Batch>>>,
+    queues: Vec<mpsc::Sender<Arc<Handed>>>,
     tasks: JoinSet<Result<Answers>>,
-    /// For what waits in the queues.
-    waiting: Part,
-    largest: usize,
+    memory: Arc<Memory>,
 }
 
 impl Workers {
-    pub fn start(question: &Arc<Question>, index: &Arc<LabelIndex<i64>>, count: usize, waiting: Part) -> Result<Self> {
+    pub fn start(question: &Arc<Question>, index: &Arc<LabelIndex<i64>>, count: usize, memory: &Arc<Memory>) -> Result<Self> {
         let (mut queues, mut tasks) = (vec![], JoinSet::new());
         for labels in parts(index, count) {
             let (send, receive) = mpsc::channel(QUEUE);
@@ -79,19 +83,16 @@ impl Workers {
             tasks.spawn(worker.run(receive));
             queues.push(send);
         }
-        Ok(Workers { queues, tasks, waiting, largest: 0 })
+        Ok(Workers { queues, tasks, memory: Arc::clone(memory) })
     }
 
     /// Hands a batch to all workers, and waits where they are behind.
-    pub async fn take(&mut self, batch: Batch) -> Result<()> {
-        let bytes = batch.events.bytes();
-        if bytes > self.largest {
-            self.largest = bytes;
-            self.waiting.resize(bytes * (QUEUE + 2))?;
-        }
-        let batch = Arc::new(batch);
+    pub async fn take(&self, batch: Batch) -> Result<()> {
+        let mut held = self.memory.part();
+        held.grow(batch.events.bytes())?;
+        let handed = Arc::new(Handed { batch, _held: held });
         for queue in &self.queues {
-            if queue.send(Arc::clone(&batch)).await.is_err() {
+            if queue.send(Arc::clone(&handed)).await.is_err() {
                 // it has failed: `answers` says why
                 break;
             }
@@ -153,10 +154,10 @@ impl Worker {
         Ok(Worker { question, index, labels, aggregators, outputs, newest, frames })
     }
 
-    async fn run(mut self, mut batches: mpsc::Receiver<Arc<Batch>>) -> Result<Answers> {
+    async fn run(mut self, mut batches: mpsc::Receiver<Arc<Handed>>) -> Result<Answers> {
         let fixed: usize = self.outputs.iter().map(Output::memory).sum();
-        while let Some(batch) = batches.recv().await {
-            self.batch(&batch)?;
+        while let Some(handed) = batches.recv().await {
+            self.batch(&handed.batch)?;
         }
         let beside = self.outputs.iter().map(Output::memory).sum::<usize>().saturating_sub(fixed);
         let mut columns: Vec<ArrayRef> = self.outputs.into_iter().map(Output::finish).collect::<crate::error::Result<_>>()?;
