@@ -65,6 +65,12 @@ impl ScalarUDFImpl for Scaled {
     fn name(&self) -> &str {
         if self.divides { "interval_divided" } else { "interval_times" }
     }
+    /// As the user wrote it.
+    fn schema_name(&self, args: &[Expr]) -> DfResult<String> {
+        let [interval, by] = args else { return plan_err!("{} wants an interval and a number", self.name()) };
+        let (interval, by) = (interval.schema_name(), by.schema_name());
+        Ok(if self.divides { format!("{interval} / {by}") } else { format!("{by} * {interval}") })
+    }
     fn signature(&self) -> &Signature {
         &self.signature
     }
